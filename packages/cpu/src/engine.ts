@@ -22,8 +22,22 @@ export const PAGE_BYTES = 4096;
 
 /** Numbers of the general registers, in the order of the x86 encoding. */
 export const Gpr = {
-  rax: 0, rcx: 1, rdx: 2, rbx: 3, rsp: 4, rbp: 5, rsi: 6, rdi: 7,
-  r8: 8, r9: 9, r10: 10, r11: 11, r12: 12, r13: 13, r14: 14, r15: 15,
+  rax: 0,
+  rcx: 1,
+  rdx: 2,
+  rbx: 3,
+  rsp: 4,
+  rbp: 5,
+  rsi: 6,
+  rdi: 7,
+  r8: 8,
+  r9: 9,
+  r10: 10,
+  r11: 11,
+  r12: 12,
+  r13: 13,
+  r14: 14,
+  r15: 15,
 } as const;
 export type Gpr = (typeof Gpr)[keyof typeof Gpr];
 
@@ -49,7 +63,13 @@ export type Exit =
   | { readonly kind: "pio-in"; readonly port: number; readonly sizeBytes: 1 | 2 | 4 }
   | { readonly kind: "pio-out"; readonly port: number; readonly sizeBytes: 1 | 2 | 4; readonly value: number }
   | { readonly kind: "mmio-read"; readonly gpa: Gpa; readonly sizeBytes: number }
-  | { readonly kind: "mmio-write"; readonly gpa: Gpa; readonly sizeBytes: number; readonly lo: number; readonly hi: number }
+  | {
+      readonly kind: "mmio-write";
+      readonly gpa: Gpa;
+      readonly sizeBytes: number;
+      readonly lo: number;
+      readonly hi: number;
+    }
   | { readonly kind: "halt" }
   | { readonly kind: "preempted" }
   | { readonly kind: "shutdown"; readonly reason: "triple-fault" | "halted-with-interrupts-off" }

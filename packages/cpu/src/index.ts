@@ -1,2 +1,3 @@
 export * from "./engine.ts";
-export * from "./memory.ts";
+export * from "./memory/domain-memory.ts";
+export * from "./memory/guest-memory.ts";

@@ -1,1 +1,5 @@
-export {};
+export * from "./bytes.ts";
+export * from "./fn.ts";
+export * from "./module.ts";
+export { operator, TYPE_CODE, type ValType } from "./opcodes.ts";
+export * from "./value.ts";

@@ -2,7 +2,7 @@
  * Guest memory: one shared WebAssembly.Memory for a domain. Engine tables lie below `layout.framesOffset`, the
  * domain's frames above it. Host code reaches guest bytes only through `GuestMemory`.
  */
-import { type Gfn, type Gpa, PAGE_BYTES } from "./engine.ts";
+import { type Gfn, type Gpa, PAGE_BYTES } from "../engine.ts";
 
 /** A frame of the domain's memory: an index into the frame area, what Xen calls an mfn. Never visible to the guest. */
 export type Frame = number & { readonly __brand: "Frame" };

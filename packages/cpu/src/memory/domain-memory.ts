@@ -1,0 +1,177 @@
+import { type Gfn, type Gpa, PAGE_BYTES } from "../engine.ts";
+import {
+  FrameFlag,
+  layOutMemory,
+  type MemoryLayout,
+  P2M_DIRECTORY_ENTRIES,
+  P2M_LEAF_ENTRIES,
+} from "../state/layout.ts";
+import type { Frame, GuestMemory } from "./guest-memory.ts";
+
+export class OutOfFrames extends Error {
+  constructor(frameCount: number) {
+    super(`no frame is left of the domain's ${frameCount}`);
+    this.name = "OutOfFrames";
+  }
+}
+
+/** What another thread needs to see the same domain memory. */
+export interface DomainMemoryHandle {
+  readonly memory: WebAssembly.Memory;
+  readonly layout: MemoryLayout;
+  /** Shared words: next fresh frame, next p2m leaf, code epoch, head of the free list. */
+  readonly control: SharedArrayBuffer;
+}
+
+const Control = { nextFrame: 0, nextLeaf: 1, codeEpoch: 2, freeHead: 3 } as const;
+const WASM_PAGE_BYTES = 0x10000;
+
+/**
+ * `GuestMemory` over one shared WebAssembly.Memory.
+ *
+ * Frames are handed out from a counter and a free list; untouched ones cost the host nothing, since the memory is
+ * reserved and only committed by the first access.
+ */
+export class DomainMemory implements GuestMemory {
+  readonly memory: WebAssembly.Memory;
+  readonly layout: MemoryLayout;
+  readonly frameCount: number;
+  private readonly control: Int32Array;
+  private readonly handleControl: SharedArrayBuffer;
+  private readonly bytes: Uint8Array;
+  private readonly words: Int32Array;
+
+  private constructor(handle: DomainMemoryHandle) {
+    this.memory = handle.memory;
+    this.layout = handle.layout;
+    this.frameCount = handle.layout.frameCount;
+    this.handleControl = handle.control;
+    this.control = new Int32Array(handle.control);
+    this.bytes = new Uint8Array(handle.memory.buffer);
+    this.words = new Int32Array(handle.memory.buffer);
+  }
+
+  /**
+   * Reserves memory for a domain.
+   * @param vcpuCount  how many vcpu areas to reserve, 1–8
+   * @param frameCount RAM frames plus what the hypervisor will add
+   * @throws RangeError if the host cannot reserve it, or it is more than 4 GiB
+   */
+  static create(vcpuCount: number, frameCount: number): DomainMemory {
+    const layout = layOutMemory(vcpuCount, frameCount);
+    const pages = layout.totalBytes / WASM_PAGE_BYTES;
+    if (pages > 65536) {
+      throw new RangeError(
+        `domain memory of ${frameCount} frames needs ${pages} pages of 64 KiB, expected at most 65536`,
+      );
+    }
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    return new DomainMemory({ memory, layout, control: new SharedArrayBuffer(16) });
+  }
+
+  /** The same memory seen from another thread. */
+  static attach(handle: DomainMemoryHandle): DomainMemory {
+    return new DomainMemory(handle);
+  }
+  get handle(): DomainMemoryHandle {
+    return { memory: this.memory, layout: this.layout, control: this.handleControl };
+  }
+
+  /** Counts host writes into frames with translated code; engines compare it to know that they must look. */
+  get codeEpoch(): number {
+    return Atomics.load(this.control, Control.codeEpoch);
+  }
+
+  private leafWord(gfn: number, create: boolean): number {
+    if (gfn < 0 || gfn >= P2M_DIRECTORY_ENTRIES * P2M_LEAF_ENTRIES) return -1;
+    const slot = (this.layout.p2mDirectory >>> 2) + Math.floor(gfn / P2M_LEAF_ENTRIES);
+    let leaf = this.words[slot];
+    if (leaf === 0) {
+      if (!create) return -1;
+      const next = Atomics.add(this.control, Control.nextLeaf, 1);
+      if (next >= this.layout.p2mLeafCount) throw new OutOfFrames(this.frameCount);
+      leaf = this.layout.p2mLeaves + next * P2M_LEAF_ENTRIES * 4;
+      this.words[slot] = leaf;
+    }
+    return (leaf >>> 2) + (gfn % P2M_LEAF_ENTRIES);
+  }
+
+  frameAt(gfn: Gfn): Frame | -1 {
+    const word = this.leafWord(gfn, false);
+    return word < 0 ? -1 : ((this.words[word] - 1) as Frame | -1);
+  }
+  mapFrame(gfn: Gfn, frame: Frame): void {
+    const word = this.leafWord(gfn, true);
+    if (word < 0) throw new RangeError(`gfn 0x${gfn.toString(16)} is beyond the guest-physical address space`);
+    this.words[word] = frame + 1;
+  }
+  unmapFrame(gfn: Gfn): void {
+    const word = this.leafWord(gfn, false);
+    if (word >= 0) this.words[word] = 0;
+  }
+
+  allocateFrame(): Frame {
+    for (;;) {
+      const head = Atomics.load(this.control, Control.freeHead);
+      if (head === 0) break;
+      const link = this.frameAddress((head - 1) as Frame) >>> 2;
+      const next = this.words[link];
+      if (Atomics.compareExchange(this.control, Control.freeHead, head, next) === head) {
+        this.words[link] = 0;
+        return (head - 1) as Frame;
+      }
+    }
+    const fresh = Atomics.add(this.control, Control.nextFrame, 1);
+    if (fresh >= this.frameCount) {
+      Atomics.sub(this.control, Control.nextFrame, 1);
+      throw new OutOfFrames(this.frameCount);
+    }
+    return fresh as Frame;
+  }
+  freeFrame(frame: Frame): void {
+    const bytes = this.frameBytes(frame);
+    this.markWritten(frame);
+    bytes.fill(0);
+    const link = this.frameAddress(frame) >>> 2;
+    for (;;) {
+      const head = Atomics.load(this.control, Control.freeHead);
+      this.words[link] = head;
+      if (Atomics.compareExchange(this.control, Control.freeHead, head, frame + 1) === head) return;
+    }
+  }
+
+  private frameAddress(frame: Frame): number {
+    return this.layout.framesOffset + frame * PAGE_BYTES;
+  }
+  frameBytes(frame: Frame): Uint8Array {
+    const at = this.frameAddress(frame);
+    return this.bytes.subarray(at, at + PAGE_BYTES);
+  }
+  markWritten(frame: Frame): void {
+    if (this.bytes[this.layout.frameFlags + frame] & FrameFlag.code) Atomics.add(this.control, Control.codeEpoch, 1);
+  }
+
+  private copy(at: Gpa, buffer: Uint8Array, toGuest: boolean): boolean {
+    let done = 0;
+    while (done < buffer.length) {
+      const gpa = at + done;
+      const inPage = gpa % PAGE_BYTES;
+      const count = Math.min(PAGE_BYTES - inPage, buffer.length - done);
+      const frame = this.frameAt(Math.floor(gpa / PAGE_BYTES) as Gfn);
+      if (frame < 0) return false;
+      const host = this.frameAddress(frame as Frame) + inPage;
+      if (toGuest) {
+        this.bytes.set(buffer.subarray(done, done + count), host);
+        this.markWritten(frame as Frame);
+      } else buffer.set(this.bytes.subarray(host, host + count), done);
+      done += count;
+    }
+    return true;
+  }
+  read(at: Gpa, into: Uint8Array): boolean {
+    return this.copy(at, into, false);
+  }
+  write(at: Gpa, from: Uint8Array): boolean {
+    return this.copy(at, from, true);
+  }
+}

@@ -1,0 +1,206 @@
+/**
+ * Where things lie in a domain's WebAssembly memory.
+ *
+ * ```
+ * 0            64 KiB kept empty, so that host address 0 can mean "none"
+ * 64 KiB       one area per vcpu: registers, TLBs, code tables, instruction records
+ * …            p2m directory and leaves, frame flags, code maps          (shared by the vcpus)
+ * framesOffset the domain's frames: guest RAM and the pages that the hypervisor adds
+ * ```
+ * Offsets of vcpu state are relative to the vcpu's area, whose address generated code calls `vb`.
+ */
+
+/** Register slots: 8 bytes each, all reachable by an unsigned byte offset so that records can name them. */
+export const Slot = {
+  gpr: 0, // 16 general registers
+  zero: 128, // always 0: "no base", "no index"
+  pageVa: 136, // linear address of the page that the running trace lies in
+  scratch: 144, // linear address made by an address prefix record
+  segBase: 152, // ES CS SS DS FS GS
+  rip: 200, // linear address of the next instruction while the vcpu is not running
+} as const;
+
+export const State = {
+  /** Flags: ZF, SF and PF come from `flagRes`; AF is bit 4 of `flagCarries`; CF is bit 0 of `flagCf`; OF is bit 63 of `flagCarries` xor CF. */
+  flagRes: 208,
+  flagCarries: 216,
+  /** Bit 0 is CF; bit 1 inverts PF, bit 2 inverts SF (for flag sets that no result has, as POPF can make). */
+  flagCf: 224,
+  /** The other RFLAGS bits (TF IF DF IOPL NT RF VM AC VIF VIP ID), at their places. */
+  flagsSystem: 228,
+  /** Instructions retired since the last entry; a trace leaves when it exceeds `instructionLimit`. */
+  instructions: 232,
+  instructionLimit: 236,
+  /** TLB in use for data: user, supervisor, or supervisor allowed into user pages. An absolute address. */
+  tlb: 240,
+  itlb: 244,
+  cpl: 248,
+  /** Decoding mode, see `CodeMode`. */
+  codeMode: 252,
+  faultVector: 256,
+  faultErrorCode: 260,
+  /** Linear address of a page fault. */
+  faultAddress: 264,
+  /** What a slow path wants done: see `Pending`. */
+  pending: 272,
+  mmioGpaLo: 276,
+  mmioGpaHi: 280,
+  mmioSize: 284,
+  mmioValue: 288,
+  /** 1 while `mmioValue` holds the answer to a load that is about to be repeated. */
+  mmioReady: 296,
+  /** Linear address that an access through the bounce buffer goes to, and its size. */
+  bounceVa: 304,
+  bounceSize: 312,
+  /** 1 if a page walk is for the kernel's own tables whatever the CPL. */
+  walkAsSupervisor: 316,
+  cr0: 320,
+  cr2: 328,
+  cr3: 336,
+  cr4: 344,
+  efer: 352,
+  xcr0: 360,
+  /** Selectors as 6 × u32 (ES CS SS DS FS GS), then TR and LDTR. */
+  selector: 368,
+  segLimit: 400,
+  segAttr: 432,
+  /** Bases of TR and LDTR (the six others are slots). */
+  trBase: 464,
+  ldtrBase: 472,
+  gdtBase: 480,
+  gdtLimit: 488,
+  idtLimit: 492,
+  idtBase: 496,
+  star: 504,
+  lstar: 512,
+  cstar: 520,
+  sfmask: 528,
+  kernelGsBase: 536,
+  sysenterCs: 544,
+  sysenterEsp: 552,
+  sysenterEip: 560,
+  tscAux: 568,
+  pat: 576,
+  tscOffset: 584,
+  dr: 592, // 8 × 8 bytes
+  cr8: 656,
+  /** Base of user-mode entries of the software TLB is 1 when a page of more than 4 KiB was ever cached since the last full flush. */
+  largePages: 664,
+  /** Scratch for two-result helpers. */
+  result: 672,
+  result2: 680,
+  mxcsr: 688,
+  fpuControl: 692,
+  fpuStatus: 696,
+  /** Bit i set: physical x87 register i is empty. */
+  fpuEmpty: 700,
+  /** Physical index of ST(0). */
+  fpuTop: 704,
+  fpuOpcode: 708,
+  fpuIp: 712,
+  fpuDp: 720,
+  /** Physical x87 registers: 8 × 16 bytes, significand (u64) then sign and exponent (u16). MMX registers alias the significands. */
+  fpr: 0x300,
+  xmm: 0x400, // 16 × 16 bytes
+  bounce: 0x600, // 64 bytes
+  bounce2: 0x640,
+} as const;
+
+/** Instruction decoding depends on these; two traces of the same bytes with different modes are different traces. */
+export const CodeMode = {
+  /** Bits 0–1: default operand and address size. */
+  code16: 0,
+  code32: 1,
+  code64: 2,
+  sizeMask: 3,
+  /** The stack is addressed with 32 (or 64) bits rather than 16. */
+  stack32: 4,
+  /** All of CS, DS, ES and SS are flat: base 0, limit 4 GiB, usable. */
+  flat: 8,
+  /** Trap after each instruction, or check breakpoints: traces of one instruction. */
+  singleStep: 16,
+} as const;
+
+/** Bits of `State.pending`. */
+export const Pending = { mmioRead: 1, codeChanged: 2 } as const;
+
+// One vcpu's area
+export const TLB_ENTRIES = 1024;
+export const TLB_ENTRY_BYTES = 32;
+/** TLB entry: tags are linear page addresses, or −1 (which no page address is). */
+export const Tlb = { read: 0, write: 8, addend: 16, flags: 20, fill: 24 } as const;
+export const TLB_FLAG_GLOBAL = 1;
+export const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY_BYTES;
+export const ITLB_ENTRIES = 512;
+export const ITLB_ENTRY_BYTES = 16;
+/** Entry: tag (i64), address of the page's code table (i32), frame address (i32, bit 0: global). */
+export const Itlb = { tag: 0, codeTable: 8, frame: 12 } as const;
+export const ITLB_BYTES = ITLB_ENTRIES * ITLB_ENTRY_BYTES;
+
+export const TLB_OFFSET = 0x10000;
+/** User, supervisor, supervisor with access to user pages. */
+export const TLB_SETS = 3;
+export const ITLB_OFFSET = TLB_OFFSET + TLB_SETS * TLB_BYTES;
+export const CODE_TABLES_OFFSET = 0x40000;
+/** A code table: for each byte offset in a page, the record of the trace that starts there, or 0. */
+export const CODE_TABLE_BYTES = 4096 * 4;
+export const CODE_TABLES = 1536;
+export const RECORDS_OFFSET = CODE_TABLES_OFFSET + CODE_TABLES * CODE_TABLE_BYTES;
+export const RECORD_BYTES = 16;
+export const RECORDS = 1 << 20;
+export const VCPU_AREA_BYTES = Math.ceil((RECORDS_OFFSET + RECORDS * RECORD_BYTES) / 0x10000) * 0x10000;
+export const VCPU_AREAS_OFFSET = 0x10000;
+
+// Shared tables
+/** Guest-physical addresses have this many bits. */
+export const PHYSICAL_BITS = 39;
+export const P2M_LEAF_ENTRIES = 1024;
+export const P2M_DIRECTORY_ENTRIES = 2 ** (PHYSICAL_BITS - 12 - 10);
+/** Flags of a frame, one byte each. */
+export const FrameFlag = { code: 1 } as const;
+/** One bit of a frame's code map stands for this many bytes. */
+export const CODE_GRANULE_BYTES = 32;
+
+export interface MemoryLayout {
+  readonly vcpuCount: number;
+  readonly frameCount: number;
+  readonly p2mDirectory: number;
+  readonly p2mLeaves: number;
+  readonly p2mLeafCount: number;
+  readonly frameFlags: number;
+  /** 16 bytes per frame: which granules of it have translated code. */
+  readonly codeMaps: number;
+  readonly framesOffset: number;
+  readonly totalBytes: number;
+}
+
+/** The layout for a domain; everything is aligned to 64 KiB. */
+export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayout {
+  const align = (n: number) => Math.ceil(n / 0x10000) * 0x10000;
+  let at = VCPU_AREAS_OFFSET + vcpuCount * VCPU_AREA_BYTES;
+  const take = (bytes: number) => {
+    const here = at;
+    at = align(at + bytes);
+    return here;
+  };
+  const p2mDirectory = take(P2M_DIRECTORY_ENTRIES * 4);
+  const p2mLeafCount = Math.ceil(frameCount / P2M_LEAF_ENTRIES) + 64;
+  const p2mLeaves = take(p2mLeafCount * P2M_LEAF_ENTRIES * 4);
+  const frameFlags = take(frameCount);
+  const codeMaps = take(frameCount * 16);
+  const framesOffset = at;
+  const totalBytes = align(framesOffset + frameCount * 4096);
+  return {
+    vcpuCount,
+    frameCount,
+    p2mDirectory,
+    p2mLeaves,
+    p2mLeafCount,
+    frameFlags,
+    codeMaps,
+    framesOffset,
+    totalBytes,
+  };
+}
+
+export const vcpuArea = (id: number): number => VCPU_AREAS_OFFSET + id * VCPU_AREA_BYTES;

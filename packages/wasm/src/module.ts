@@ -1,0 +1,161 @@
+import { ByteWriter } from "./bytes.ts";
+import { type Callee, Fn, type Signature } from "./fn.ts";
+import { TYPE_CODE, type ValType } from "./opcodes.ts";
+
+interface FuncImport {
+  readonly module: string;
+  readonly name: string;
+  readonly type: number;
+}
+
+/** A function of the module, callable before its body is written. */
+export interface Func extends Callee {
+  readonly fn: Fn;
+}
+
+/** Limits of an imported shared memory, in pages of 64 KiB. */
+export interface MemoryLimits {
+  readonly minPages: number;
+  readonly maxPages: number;
+}
+
+/** Collects types, imports, functions and tables, and lays them out as a WebAssembly binary. */
+export class ModuleBuilder {
+  private readonly types: Signature[] = [];
+  private readonly typeIndex = new Map<string, number>();
+  private readonly imports: FuncImport[] = [];
+  private readonly funcs: { type: number; fn: Fn }[] = [];
+  private readonly exports: { name: string; kind: number; index: number }[] = [];
+  private readonly globals: { type: ValType; value: number }[] = [];
+  private readonly elements: { offset: number; funcs: number[] }[] = [];
+  private memory: { module: string; name: string; limits: MemoryLimits } | undefined;
+  private table: { module: string; name: string; min: number } | undefined;
+
+  type(signature: Signature): number {
+    const key = `${signature.params.join()}>${signature.results.join()}`;
+    let index = this.typeIndex.get(key);
+    if (index === undefined) {
+      index = this.types.push(signature) - 1;
+      this.typeIndex.set(key, index);
+    }
+    return index;
+  }
+
+  /** Imports come before the first `func`, since they share the index space. */
+  importFunc(module: string, name: string, signature: Signature): Callee {
+    if (this.funcs.length) throw new Error(`import ${module}.${name} after the first function`);
+    const index = this.imports.push({ module, name, type: this.type(signature) }) - 1;
+    return { index, signature };
+  }
+  importMemory(module: string, name: string, limits: MemoryLimits): void {
+    this.memory = { module, name, limits };
+  }
+  importTable(module: string, name: string, min: number): void {
+    this.table = { module, name, min };
+  }
+
+  func(params: readonly ValType[], results: readonly ValType[], exportAs?: string): Func {
+    const signature = { params, results };
+    const fn = new Fn(signature);
+    const index = this.imports.length + this.funcs.push({ type: this.type(signature), fn }) - 1;
+    if (exportAs) this.exports.push({ name: exportAs, kind: 0, index });
+    return { index, signature, fn };
+  }
+  /** A mutable global with a constant first value. */
+  global(type: ValType, value: number): number {
+    return this.globals.push({ type, value }) - 1;
+  }
+  /** Puts functions into the imported table from `offset` on, when the module is instantiated. */
+  element(offset: number, funcs: readonly Callee[]): void {
+    this.elements.push({ offset, funcs: funcs.map((f) => f.index) });
+  }
+
+  finish(): Uint8Array<ArrayBuffer> {
+    const out = new ByteWriter(1 << 16);
+    out.append(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0));
+    section(out, 1, this.types.length, (w) => this.types.forEach((t) => typeEntry(w, t)));
+    this.importSection(out);
+    section(out, 3, this.funcs.length, (w) => this.funcs.forEach((f) => w.uleb(f.type)));
+    section(out, 6, this.globals.length, (w) => this.globals.forEach((g) => globalEntry(w, g.type, g.value)));
+    section(out, 7, this.exports.length, (w) =>
+      this.exports.forEach((e) => {
+        w.name(e.name);
+        w.u8(e.kind);
+        w.uleb(e.index);
+      }),
+    );
+    section(out, 9, this.elements.length, (w) =>
+      this.elements.forEach((e) => {
+        w.u8(0);
+        w.u8(0x41);
+        w.sleb32(e.offset);
+        w.u8(0x0b);
+        w.uleb(e.funcs.length);
+        for (const index of e.funcs) w.uleb(index);
+      }),
+    );
+    section(out, 10, this.funcs.length, (w) =>
+      this.funcs.forEach((f) => {
+        const body = f.fn.finish();
+        w.uleb(body.length);
+        w.append(body.view());
+      }),
+    );
+    return out.view().slice();
+  }
+
+  private importSection(out: ByteWriter): void {
+    const count = this.imports.length + (this.memory ? 1 : 0) + (this.table ? 1 : 0);
+    section(out, 2, count, (w) => {
+      for (const i of this.imports) {
+        w.name(i.module);
+        w.name(i.name);
+        w.u8(0);
+        w.uleb(i.type);
+      }
+      if (this.memory) {
+        w.name(this.memory.module);
+        w.name(this.memory.name);
+        w.u8(2);
+        w.u8(3); // shared, with a maximum
+        w.uleb(this.memory.limits.minPages);
+        w.uleb(this.memory.limits.maxPages);
+      }
+      if (this.table) {
+        w.name(this.table.module);
+        w.name(this.table.name);
+        w.u8(1);
+        w.u8(0x70);
+        w.u8(0);
+        w.uleb(this.table.min);
+      }
+    });
+  }
+}
+
+function section(out: ByteWriter, id: number, count: number, write: (w: ByteWriter) => void): void {
+  if (count === 0) return;
+  const body = new ByteWriter(1024);
+  body.uleb(count);
+  write(body);
+  out.u8(id);
+  out.uleb(body.length);
+  out.append(body.view());
+}
+
+function typeEntry(w: ByteWriter, signature: Signature): void {
+  w.u8(0x60);
+  w.uleb(signature.params.length);
+  for (const p of signature.params) w.u8(TYPE_CODE[p]);
+  w.uleb(signature.results.length);
+  for (const r of signature.results) w.u8(TYPE_CODE[r]);
+}
+
+function globalEntry(w: ByteWriter, type: ValType, value: number): void {
+  w.u8(TYPE_CODE[type]);
+  w.u8(1);
+  w.u8(type === "i32" ? 0x41 : 0x42);
+  if (type === "i32") w.sleb32(value);
+  else w.sleb64(value | 0, Math.floor(value / 2 ** 32));
+  w.u8(0x0b);
+}
