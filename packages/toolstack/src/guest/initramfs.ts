@@ -1,0 +1,119 @@
+/** The first root file system of a guest that is all shell: busybox, its names, and an init. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { debEntries } from "../deb/deb.ts";
+import { cacheDir, writeWhole } from "./cache.ts";
+import { sha256 } from "./debs.ts";
+import { PackageError, type PackageSource, type Progress } from "./package-source.ts";
+import { RootTree } from "./root-tree.ts";
+
+/** What init prints once user space runs; boot time is measured up to here. */
+export const INIT_MARKER = "xeno: init reached";
+
+export interface InitramfsOptions {
+  readonly hostname?: string;
+  /** Debian packages to unpack with everything that they depend on. Their install scripts are not run. */
+  readonly packages?: readonly string[];
+  /** A shell script that init runs in place of the interactive shell; the guest powers off behind it. */
+  readonly script?: string;
+  /** Last word on the contents, e.g. to add a test's own files. */
+  readonly customise?: (tree: RootTree) => void;
+}
+
+/**
+ * Builds an initramfs.
+ * @returns the archive's path in the cache; the same contents give the same path
+ * @throws  PackageError  busybox or another package cannot be had
+ */
+export async function buildInitramfs(
+  source: PackageSource,
+  options: InitramfsOptions,
+  progress: Progress,
+): Promise<string> {
+  const tree = new RootTree();
+  for (const record of options.packages?.length ? await source.closure(options.packages) : []) {
+    tree.addPackage(debEntries(readFileSync(await source.download(record)), record.name));
+  }
+  const busybox = await source.find("busybox-static");
+  tree.addPackage(debEntries(readFileSync(await source.download(busybox)), busybox.name));
+  tree.remove("usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/share/locale", "usr/share/initramfs-tools");
+  addBusyboxNames(tree);
+  addSystem(tree, options);
+  options.customise?.(tree);
+
+  const archive = tree.toNewc();
+  const path = join(cacheDir(), "initramfs", `${sha256(archive).slice(0, 16)}.cpio`);
+  progress(`initramfs of ${(archive.length / 1e6).toFixed(1)} MB with busybox ${busybox.version}`);
+  writeWhole(path, archive);
+  return path;
+}
+
+function addSystem(tree: RootTree, options: InitramfsOptions): void {
+  for (const path of ["dev", "etc", "proc", "root", "run", "sys", "tmp", "var/log", "mnt"]) tree.directory(path);
+  tree.charDevice("dev/console", 5, 1);
+  tree.charDevice("dev/null", 1, 3, 0o666);
+  tree.file("etc/hostname", `${options.hostname ?? "xeno"}\n`);
+  tree.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n");
+  tree.file("etc/group", "root:x:0:\nnogroup:x:65534:\n");
+  tree.file("etc/profile", PROFILE);
+  tree.file("init", INIT, 0o755);
+  if (options.script !== undefined) tree.file("etc/xeno-script", options.script, 0o755);
+}
+
+const PROFILE = `export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM="\${TERM:-linux}"
+export PS1='root@\\h:\\w# '
+cd
+`;
+
+// Only builtins and busybox run here. cttyhack makes the console a controlling terminal, so that Ctrl-C and job
+// control work; init itself must never end, or the kernel panics.
+const INIT = `#!/bin/sh
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devpts pts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t tmpfs tmp /tmp
+mount -t tmpfs run /run
+hostname -F /etc/hostname
+ip link set lo up
+echo "${INIT_MARKER}"
+if [ -x /etc/xeno-script ]; then
+  setsid cttyhack /etc/xeno-script
+else
+  setsid cttyhack sh -l
+fi
+poweroff -f
+`;
+
+/** Busybox is one program under many names; making them here spares the guest a few hundred system calls at boot. */
+function addBusyboxNames(tree: RootTree): void {
+  const program = tree.read("bin/busybox");
+  if (program === undefined) throw new PackageError("package busybox-static: has no bin/busybox");
+  for (const name of appletNames(program)) {
+    const path = `bin/${name}`;
+    if (!tree.has(path) && !tree.has(`usr/sbin/${name}`) && !tree.has(`usr/bin/${name}`)) tree.symlink(path, "busybox");
+  }
+}
+
+/**
+ * The names that a busybox program answers to, read from its table: NUL-terminated strings in ascending order that
+ * start with "[" and "[[".
+ */
+export function appletNames(program: Uint8Array): string[] {
+  const bytes = Buffer.from(program.buffer, program.byteOffset, program.byteLength);
+  const start = bytes.indexOf("\0[\0[[\0");
+  const names: string[] = [];
+  for (let at = start + 1; start !== -1 && at < bytes.length; ) {
+    const end = bytes.indexOf(0, at);
+    const name = bytes.toString("latin1", at, end);
+    const previous = names.at(-1) ?? "";
+    if (!/^[[a-z0-9._-]+$/.test(name) || name <= previous) break;
+    names.push(name);
+    at = end + 1;
+  }
+  if (!names.includes("sh")) throw new PackageError("package busybox-static: its table of names was not found");
+  return names;
+}
