@@ -1,1 +1,2 @@
-export {};
+export * from "./asm/index.ts";
+export * from "./oracle/index.ts";

@@ -1,0 +1,3 @@
+export * from "./case.ts";
+export * from "./codec.ts";
+export { HostCpu } from "./host.ts";
