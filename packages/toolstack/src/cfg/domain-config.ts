@@ -1,0 +1,161 @@
+/** From the settings of an xl.cfg to the description of a domain. */
+import { randomUUID } from "node:crypto";
+import { z } from "zod";
+import { complaintAbout } from "./keys.ts";
+import { type CfgSetting, type CfgValue, ConfigError } from "./syntax.ts";
+
+/** A domain to be built. */
+export interface DomainConfig {
+  readonly name: string;
+  readonly type: "pvh";
+  /** Path of the kernel image. */
+  readonly kernel: string;
+  /** Path of the ramdisk, handed to the kernel untouched. */
+  readonly ramdisk?: string;
+  /** The kernel's command line. */
+  readonly cmdline: string;
+  readonly memoryMib: number;
+  readonly vcpus: number;
+  /** Lower case with dashes. */
+  readonly uuid: string;
+  readonly onPoweroff: Action;
+  readonly onReboot: Action;
+  readonly onCrash: Action;
+}
+
+/** What follows when a domain shuts down. */
+export type Action = "destroy" | "restart";
+
+export const MEMORY_MIB = { min: 32, max: 3584, default: 256 } as const;
+export const VCPUS = { min: 1, max: 32, default: 1 } as const;
+/** Linux cuts a longer command line off without a word. */
+export const CMDLINE_MAX_BYTES = 2047;
+
+const ACTIONS = ["destroy", "restart"] as const;
+const ACTIONS_NOT_YET = ["rename-restart", "preserve", "coredump-destroy", "coredump-restart", "soft-reset"];
+
+const text = z
+  .custom<CfgValue>((v) => (v as CfgValue | undefined)?.kind === "atom", "is a list, expected a string")
+  .transform((v) => (v as { text: string }).text);
+
+const integer = (unit: string, { min, max }: { readonly min: number; readonly max: number }) =>
+  text.transform((written, context) => {
+    const value = parseInteger(written);
+    if (value !== undefined && value >= min && value <= max) return value;
+    const found = value === undefined ? `is ${JSON.stringify(written)}` : `is ${value}`;
+    context.addIssue(`${found}, expected ${min} to ${max}${unit}`);
+    return z.NEVER;
+  });
+
+const oneOf = <T extends string>(allowed: readonly T[], notYet: readonly string[]) =>
+  text.transform((written, context) => {
+    if ((allowed as readonly string[]).includes(written)) return written as T;
+    const later = notYet.includes(written) ? ", which is not supported yet" : "";
+    context.addIssue(`is ${JSON.stringify(written)}${later}, expected ${allowed.map((a) => `"${a}"`).join(" or ")}`);
+    return z.NEVER;
+  });
+
+const path = text.refine(
+  (written) => written !== "" && !written.includes("\0"),
+  "is empty, expected the path of a file",
+);
+const words = text.refine((written) => !/[\0\n]/.test(written), "contains a line break or NUL, expected one line");
+const action = oneOf(ACTIONS, ACTIONS_NOT_YET);
+
+const schema = z.object({
+  name: text
+    .refine(
+      (n) => /^[A-Za-z0-9][\w.+:-]{0,63}$/.test(n),
+      "is malformed, expected up to 64 letters, digits or any of _.+:-",
+    )
+    .optional(),
+  type: oneOf(["pvh"], ["pv", "hvm"]).optional(),
+  kernel: path,
+  ramdisk: path.optional(),
+  cmdline: words.optional(),
+  root: words.optional(),
+  extra: words.optional(),
+  memory: integer(" (MiB)", MEMORY_MIB).optional(),
+  vcpus: integer("", VCPUS).optional(),
+  uuid: text
+    .refine(
+      (u) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(u),
+      "is malformed, expected 8-4-4-4-12 hex digits",
+    )
+    .optional(),
+  on_poweroff: action.optional(),
+  on_reboot: action.optional(),
+  on_crash: action.optional(),
+});
+
+/**
+ * Checks settings and fills in what they leave open.
+ * @param name  what messages call the whole, for keys that are missing
+ * @returns     the domain, and remarks for the user that do not prevent it
+ * @throws      ConfigError  with one line per mistake
+ */
+export function domainConfig(
+  settings: ReadonlyMap<string, CfgSetting>,
+  name: string,
+): { config: DomainConfig; warnings: string[] } {
+  const mistakes: string[] = [];
+  for (const { key, origin } of settings.values()) {
+    const complaint = complaintAbout(key);
+    if (complaint !== undefined) mistakes.push(`${origin}: ${key} ${complaint}`);
+  }
+  const values = Object.fromEntries([...settings].map(([key, setting]) => [key, setting.value]));
+  const result = schema.safeParse(values);
+  for (const issue of result.error?.issues ?? []) {
+    const key = String(issue.path[0]);
+    const setting = settings.get(key);
+    if (setting === undefined) mistakes.push(`${name}: ${key} is missing, expected ${key} = "PATH"`);
+    else mistakes.push(`${setting.origin}: ${key} ${issue.message}`);
+  }
+  if (mistakes.length > 0 || !result.success) throw new ConfigError(mistakes.join("\n"));
+
+  const given = result.data;
+  const warnings: string[] = [];
+  const cmdline = commandLine(given, warnings);
+  const cmdlineBytes = Buffer.byteLength(cmdline);
+  if (cmdlineBytes > CMDLINE_MAX_BYTES) {
+    throw new ConfigError(
+      `${name}: the kernel's command line is ${cmdlineBytes} bytes, expected ≤ ${CMDLINE_MAX_BYTES}`,
+    );
+  }
+  const config: DomainConfig = {
+    name: given.name ?? "domain",
+    type: "pvh",
+    kernel: given.kernel,
+    ...(given.ramdisk !== undefined && { ramdisk: given.ramdisk }),
+    cmdline,
+    memoryMib: given.memory ?? MEMORY_MIB.default,
+    vcpus: given.vcpus ?? VCPUS.default,
+    uuid: given.uuid?.toLowerCase() ?? randomUUID(),
+    onPoweroff: given.on_poweroff ?? "destroy",
+    onReboot: given.on_reboot ?? "restart",
+    onCrash: given.on_crash ?? "destroy",
+  };
+  return { config, warnings };
+}
+
+/** As xl: `cmdline` stands alone; without it, `root` and `extra` make one. */
+function commandLine(
+  given: { cmdline?: string | undefined; root?: string | undefined; extra?: string | undefined },
+  warnings: string[],
+): string {
+  if (given.cmdline !== undefined) {
+    for (const key of ["root", "extra"] as const) {
+      if (given[key] !== undefined) warnings.push(`${key} is ignored, as cmdline is given`);
+    }
+    return given.cmdline;
+  }
+  const parts = [given.root === undefined ? undefined : `root=${given.root}`, given.extra];
+  return parts.filter((part) => part !== undefined && part !== "").join(" ");
+}
+
+/** Decimal, 0octal or 0xhex, as strtoul reads them; undefined if it is none. */
+function parseInteger(written: string): number | undefined {
+  if (/^0x[0-9a-f]+$/i.test(written)) return Number.parseInt(written, 16);
+  if (/^0[0-7]*$/.test(written)) return Number.parseInt(written, 8);
+  return /^[1-9]\d*$/.test(written) ? Number(written) : undefined;
+}

@@ -1,0 +1,12 @@
+/** xl.cfg files. */
+export { type Action, CMDLINE_MAX_BYTES, type DomainConfig, domainConfig, MEMORY_MIB, VCPUS } from "./domain-config.ts";
+export { SUPPORTED_KEYS } from "./keys.ts";
+export {
+  applyOverrides,
+  type CfgAtom,
+  type CfgList,
+  type CfgSetting,
+  type CfgValue,
+  ConfigError,
+  parseCfg,
+} from "./syntax.ts";
