@@ -1,0 +1,155 @@
+/**
+ * The ACPI tables of a PVH domain: hardware-reduced, no devices; the MADT is how a kernel finds its vcpus.
+ * @see ACPI Specification 5.0, chapter 5
+ */
+import type { Gpa } from "@xenoserver/cpu";
+import { apicIdOf } from "../apic/icr.ts";
+import { APIC_PAGE } from "../apic/registers.ts";
+
+const HEADER_BYTES = 36;
+const FADT_BYTES = 268;
+const FACS_BYTES = 64;
+const RSDP_BYTES = 36;
+const MADT_HEADER_BYTES = 44;
+const LAPIC_ENTRY_BYTES = 8;
+
+const BOOT_ARCH_NO_VGA = 1 << 2;
+const BOOT_ARCH_NO_CMOS_RTC = 1 << 5;
+const FADT_WBINVD = 1 << 0;
+const FADT_PROC_C1 = 1 << 2;
+const FADT_PWR_BUTTON = 1 << 4;
+const FADT_SLP_BUTTON = 1 << 5;
+const FADT_HW_REDUCED = 1 << 20;
+
+/** Scope (\_SB) {} */
+const EMPTY_SCOPE = [0x10, 0x06, 0x5c, 0x5f, 0x53, 0x42, 0x5f];
+
+/** @returns the tables' bytes, to be put at `at`; the RSDP is their first byte */
+export function acpiTables(at: Gpa, nrVcpus: number): Uint8Array {
+  const place = new Placer(at);
+  const rsdpAt = place.take(RSDP_BYTES);
+  const facsAt = place.put(facs());
+  const dsdtAt = place.put(table("DSDT", 2, Uint8Array.from(EMPTY_SCOPE)));
+  const fadtAt = place.put(fadt(facsAt, dsdtAt));
+  const madtAt = place.put(madt(nrVcpus));
+  const xsdtAt = place.put(xsdt([fadtAt, madtAt]));
+  place.write(rsdpAt, rsdp(xsdtAt));
+  return place.bytes();
+}
+
+/** Lays tables one after the other, each on a multiple of 64 bytes. */
+class Placer {
+  readonly #base: number;
+  readonly #buffer = new Uint8Array(0x4000);
+  #next = 0;
+
+  constructor(base: number) {
+    this.#base = base;
+  }
+
+  take(lengthBytes: number): number {
+    const at = this.#base + this.#next;
+    this.#next += (lengthBytes + 63) & ~63;
+    return at;
+  }
+
+  put(bytes: Uint8Array): number {
+    const at = this.take(bytes.length);
+    this.write(at, bytes);
+    return at;
+  }
+
+  write(at: number, bytes: Uint8Array): void {
+    this.#buffer.set(bytes, at - this.#base);
+  }
+
+  bytes(): Uint8Array {
+    return this.#buffer.subarray(0, this.#next);
+  }
+}
+
+function putText(bytes: Uint8Array, at: number, text: string): void {
+  new TextEncoder().encodeInto(text, bytes.subarray(at));
+}
+
+/** Makes the bytes add up to zero by setting the one at `at`. */
+function setChecksum(bytes: Uint8Array, at: number, lengthBytes = bytes.length): void {
+  bytes[at] = 0;
+  const sum = bytes.subarray(0, lengthBytes).reduce((total, byte) => total + byte, 0);
+  bytes[at] = -sum & 0xff;
+}
+
+/** A table with the standard header. */
+function table(signature: string, revision: number, body: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(HEADER_BYTES + body.length);
+  const view = new DataView(bytes.buffer);
+  putText(bytes, 0, signature);
+  view.setUint32(4, bytes.length, true);
+  bytes[8] = revision;
+  putText(bytes, 10, "XENO  ");
+  putText(bytes, 16, "XENOSERV");
+  view.setUint32(24, 1, true);
+  putText(bytes, 28, "XENO");
+  view.setUint32(32, 1, true);
+  bytes.set(body, HEADER_BYTES);
+  setChecksum(bytes, 9);
+  return bytes;
+}
+
+function setAddress(view: DataView, at: number, address: number): void {
+  view.setUint32(at, address, true);
+  view.setUint32(at + 4, 0, true);
+}
+
+function rsdp(xsdtAt: number): Uint8Array {
+  const bytes = new Uint8Array(RSDP_BYTES);
+  const view = new DataView(bytes.buffer);
+  putText(bytes, 0, "RSD PTR ");
+  putText(bytes, 9, "XENO  ");
+  bytes[15] = 2;
+  view.setUint32(20, RSDP_BYTES, true);
+  setAddress(view, 24, xsdtAt);
+  setChecksum(bytes, 8, 20);
+  setChecksum(bytes, 32);
+  return bytes;
+}
+
+function xsdt(tables: readonly number[]): Uint8Array {
+  const body = new Uint8Array(tables.length * 8);
+  const view = new DataView(body.buffer);
+  tables.forEach((address, n) => setAddress(view, n * 8, address));
+  return table("XSDT", 1, body);
+}
+
+function facs(): Uint8Array {
+  const bytes = new Uint8Array(FACS_BYTES);
+  putText(bytes, 0, "FACS");
+  new DataView(bytes.buffer).setUint32(4, FACS_BYTES, true);
+  bytes[32] = 2;
+  return bytes;
+}
+
+function fadt(facsAt: number, dsdtAt: number): Uint8Array {
+  const body = new Uint8Array(FADT_BYTES - HEADER_BYTES);
+  const view = new DataView(body.buffer);
+  const set32 = (at: number, value: number): void => view.setUint32(at - HEADER_BYTES, value, true);
+  set32(36, facsAt);
+  set32(40, dsdtAt);
+  view.setUint16(109 - HEADER_BYTES, BOOT_ARCH_NO_VGA | BOOT_ARCH_NO_CMOS_RTC, true);
+  set32(112, FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_HW_REDUCED);
+  set32(140, dsdtAt);
+  return table("FACP", 5, body);
+}
+
+/** The ACPI processor id is what a Linux guest takes as its Xen vcpu id. */
+function madt(nrVcpus: number): Uint8Array {
+  const body = new Uint8Array(MADT_HEADER_BYTES - HEADER_BYTES + nrVcpus * LAPIC_ENTRY_BYTES);
+  const view = new DataView(body.buffer);
+  view.setUint32(0, APIC_PAGE, true);
+  for (let vcpu = 0; vcpu < nrVcpus; vcpu++) {
+    const at = MADT_HEADER_BYTES - HEADER_BYTES + vcpu * LAPIC_ENTRY_BYTES;
+    body.set([0, LAPIC_ENTRY_BYTES, vcpu, apicIdOf(vcpu)], at);
+    view.setUint32(at + 4, 1, true);
+  }
+  return table("APIC", 3, body);
+}

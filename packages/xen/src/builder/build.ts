@@ -1,0 +1,153 @@
+/** Builds a PVH domain: memory, kernel, ramdisk, start record, ACPI tables, special pages, ports and grants. */
+import { type Gfn, type Gpa, type GuestMemory, gfnOf, PAGE_BYTES, type VcpuStart } from "@xenoserver/cpu";
+import { GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE } from "../abi/grant-table.ts";
+import { HvmParam } from "../abi/hvm.ts";
+import { ShutdownReason } from "../abi/sched.ts";
+import { MemmapType } from "../abi/start-info.ts";
+import { DOMID_BACKEND, DOMID_SELF } from "../abi/xen.ts";
+import { XENSTORE_SERVER_FEATURE_ERROR, XENSTORE_SERVER_FEATURE_RECONNECTION, XsRing } from "../abi/xs-wire.ts";
+import { Domain, type DomainConfig } from "../domain/domain.ts";
+import { E820_WORDS, Field } from "../domain/layout.ts";
+import { allocUnbound } from "../evtchn/bind.ts";
+import { presetGrant } from "../grant/table.ts";
+import { HostClock, startClock } from "../time/clock.ts";
+import { publishVcpuTime } from "../time/pvclock.ts";
+import { publishWallClock } from "../time/wallclock.ts";
+import { resetVcpu } from "../vcpu/reset.ts";
+import { acpiTables } from "./acpi.ts";
+import { BuildError } from "./errors.ts";
+import {
+  ACPI_PAGES,
+  ACPI_START,
+  CONSOLE_GFN,
+  checkMemorySize,
+  MAX_GFN,
+  type MemoryRange,
+  memoryMap,
+  ramPages,
+  XENSTORE_GFN,
+} from "./memory-map.ts";
+import { type PlacedKernel, placeImages } from "./placement.ts";
+import { encodeStartInfo, startInfoBytes } from "./start-info.ts";
+
+/** Linux takes 2047 characters; more would be cut without a word. */
+const MAX_CMDLINE_BYTES = 2047;
+
+export interface BuildConfig extends DomainConfig {
+  readonly memoryMiB: number;
+  readonly kernel: PlacedKernel;
+  readonly ramdisk?: Uint8Array;
+  readonly cmdline?: string;
+}
+
+export interface BuiltDomain {
+  readonly domain: Domain;
+  /** How vcpu 0 starts; the others wait for a startup IPI. */
+  readonly start: VcpuStart;
+  readonly xenstorePort: number;
+  readonly consolePort: number;
+  readonly xenstoreGfn: Gfn;
+  readonly consoleGfn: Gfn;
+}
+
+/**
+ * Builds a domain in fresh guest memory and starts its clock.
+ * @param memory  at least `framesNeeded(memoryMiB)` frames, none in use
+ * @throws BuildError  with a code and one sentence, before anything runs
+ */
+export function buildDomain(config: BuildConfig, memory: GuestMemory): BuiltDomain {
+  const { memoryMiB, kernel, ramdisk } = config;
+  checkMemorySize(memoryMiB);
+  const cmdline = encodeCmdline(config.cmdline ?? "");
+  const map = memoryMap(memoryMiB);
+  const startInfoLength = startInfoBytes({ memoryMap: map, cmdline });
+  const place = placeImages(memoryMiB, kernel, startInfoLength, ramdisk?.length ?? 0);
+
+  const domain = Domain.create(config, memory);
+  for (const record of domain.vcpus) resetVcpu(record);
+  populateRam(domain, map, memoryMiB);
+  for (const { gpa, bytes } of kernel.segments) put(memory, gpa, bytes);
+  if (ramdisk !== undefined) put(memory, place.ramdisk, ramdisk);
+  putAcpi(domain);
+  const startInfo = {
+    cmdline,
+    rsdp: ACPI_START,
+    memoryMap: map,
+    ...(ramdisk === undefined ? {} : { ramdisk: { at: place.ramdisk, sizeBytes: ramdisk.length } }),
+  };
+  put(memory, place.startInfo, encodeStartInfo(place.startInfo, startInfo));
+  const ports = makeSpecialPages(domain);
+
+  startClock(domain);
+  publishWallClock(domain, new HostClock(domain));
+  for (const record of domain.vcpus) publishVcpuTime(domain, record);
+  return {
+    domain,
+    start: { mode: "protected", entry: kernel.entry, rbx: place.startInfo },
+    ...ports,
+    xenstoreGfn: XENSTORE_GFN,
+    consoleGfn: CONSOLE_GFN,
+  };
+}
+
+function encodeCmdline(cmdline: string): Uint8Array {
+  const bytes = new TextEncoder().encode(cmdline);
+  if (bytes.includes(0)) throw new BuildError("cmdline-invalid", "command line: has a zero byte, expected text");
+  if (bytes.length > MAX_CMDLINE_BYTES) {
+    throw new BuildError(
+      "cmdline-too-long",
+      `command line: ${bytes.length} bytes, expected at most ${MAX_CMDLINE_BYTES}`,
+    );
+  }
+  return bytes;
+}
+
+function put(memory: GuestMemory, at: Gpa, bytes: Uint8Array): void {
+  if (!memory.write(at, bytes)) throw new BuildError("kernel-placement", `nothing is mapped at 0x${at.toString(16)}`);
+}
+
+function populateRam(domain: Domain, map: readonly MemoryRange[], memoryMiB: number): void {
+  const { memory } = domain;
+  for (const range of map.filter(({ type }) => type === MemmapType.ram)) {
+    const first = gfnOf(range.start);
+    for (let n = 0; n < range.sizeBytes / PAGE_BYTES; n++) memory.mapFrame((first + n) as Gfn, memory.allocateFrame());
+  }
+  const pages = ramPages(memoryMiB);
+  domain.set(Field.currentPages, pages);
+  domain.set(Field.maxPages, pages);
+  domain.set(Field.maxGfn, MAX_GFN);
+  domain.set(Field.e820Count, map.length);
+  map.forEach(({ start, sizeBytes, type }, n) => {
+    const at = Field.e820 + n * E820_WORDS;
+    domain.set(at, start | 0);
+    domain.set(at + 2, sizeBytes | 0);
+    domain.set(at + 4, type);
+  });
+}
+
+function putAcpi(domain: Domain): void {
+  const { memory } = domain;
+  for (let n = 0; n < ACPI_PAGES; n++) memory.mapFrame((gfnOf(ACPI_START) + n) as Gfn, memory.allocateFrame());
+  put(memory, ACPI_START, acpiTables(ACPI_START, domain.vcpus.length));
+}
+
+function makeSpecialPages(domain: Domain): { xenstorePort: number; consolePort: number } {
+  const { memory } = domain;
+  for (const gfn of [XENSTORE_GFN, CONSOLE_GFN]) {
+    const frame = memory.allocateFrame();
+    memory.mapFrame(gfn, frame);
+    domain.addSpecialFrame(frame);
+  }
+  const store = memory.frameBytes(memory.frameAt(XENSTORE_GFN) as never);
+  store[XsRing.server_features] = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR;
+  const xenstorePort = allocUnbound(domain, DOMID_SELF, DOMID_BACKEND);
+  const consolePort = allocUnbound(domain, DOMID_SELF, DOMID_BACKEND);
+  domain.setHvmParam(HvmParam.STORE_PFN, XENSTORE_GFN, 0);
+  domain.setHvmParam(HvmParam.STORE_EVTCHN, xenstorePort, 0);
+  domain.setHvmParam(HvmParam.CONSOLE_PFN, CONSOLE_GFN, 0);
+  domain.setHvmParam(HvmParam.CONSOLE_EVTCHN, consolePort, 0);
+  domain.setHvmParam(HvmParam.TRIPLE_FAULT_REASON, ShutdownReason.reboot, 0);
+  presetGrant(domain, GNTTAB_RESERVED_CONSOLE, DOMID_BACKEND, CONSOLE_GFN);
+  presetGrant(domain, GNTTAB_RESERVED_XENSTORE, DOMID_BACKEND, XENSTORE_GFN);
+  return { xenstorePort, consolePort };
+}

@@ -1,0 +1,201 @@
+/** The loop of a vcpu's worker thread. */
+import type { Exit, Gpa, Vcpu, VcpuEngine, VcpuStart } from "@xenoserver/cpu";
+import { HvmParam } from "../abi/hvm.ts";
+import { ShutdownReason } from "../abi/sched.ts";
+import { Runstate } from "../abi/vcpu.ts";
+import { LocalApic, resetApic } from "../apic/local-apic.ts";
+import type { Domain } from "../domain/domain.ts";
+import { BlockKind, Field, VcpuField, VcpuLife } from "../domain/layout.ts";
+import type { VcpuRecord } from "../domain/vcpu-record.ts";
+import type { HypercallContext } from "../hypercall/context.ts";
+import { executeHypercall } from "../hypercall/dispatch.ts";
+import { Msrs } from "../msr/msrs.ts";
+import { type Clock, HostClock } from "../time/clock.ts";
+import { changeRunstate, publishRunstate } from "../time/runstate.ts";
+import { fireDueTimers, nextDeadlineNs } from "../time/timers.ts";
+import { ExitHandlers } from "./exits.ts";
+import { park } from "./pause.ts";
+import { needsAttention, sleepBlocked } from "./sleep.ts";
+
+export interface VcpuLoopConfig {
+  readonly engine: VcpuEngine;
+  readonly vcpu: Vcpu;
+  readonly domain: Domain;
+  /** Puts the vcpu's registers into a start state, as a startup IPI asks. */
+  readonly start: (vcpu: Vcpu, start: VcpuStart) => void;
+  readonly log: (message: string) => void;
+  /** Text for the hypervisor's console: CONSOLEIO_write and port 0xE9. */
+  readonly debugConsole?: (text: string) => void;
+  readonly clock?: Clock;
+}
+
+/** Runs a vcpu until its domain shuts down; returns the reason. Never throws for anything a guest does. */
+export function runVcpu(config: VcpuLoopConfig): ShutdownReason {
+  return new VcpuLoop(config).run();
+}
+
+class VcpuLoop {
+  readonly #config: VcpuLoopConfig;
+  readonly #domain: Domain;
+  readonly #record: VcpuRecord;
+  readonly #vcpu: Vcpu;
+  readonly #engine: VcpuEngine;
+  readonly #apic: LocalApic;
+  readonly #clock: Clock;
+  readonly #ctx: HypercallContext;
+  readonly #exits: ExitHandlers;
+  #physmapGeneration: number;
+
+  constructor(config: VcpuLoopConfig) {
+    const { domain, vcpu, engine, log, debugConsole } = config;
+    this.#config = config;
+    this.#domain = domain;
+    this.#vcpu = vcpu;
+    this.#engine = engine;
+    this.#record = domain.vcpus[vcpu.id];
+    this.#clock = config.clock ?? new HostClock(domain);
+    this.#apic = new LocalApic(domain, this.#record);
+    const msrs = new Msrs(domain, this.#record, this.#apic, () => vcpu.is64);
+    this.#exits = new ExitHandlers(vcpu, this.#record, this.#apic, msrs, debugConsole);
+    const ctx = { domain, vcpu, memory: domain.memory, clock: this.#clock, log };
+    this.#ctx = debugConsole === undefined ? ctx : { ...ctx, debugConsole };
+    this.#physmapGeneration = domain.get(Field.physmapGeneration);
+    vcpu.setInterruptSource(this.#apic);
+  }
+
+  run(): ShutdownReason {
+    const { domain } = this.#ctx;
+    if (this.#record.get(VcpuField.life) === VcpuLife.online) this.#setRunstate(Runstate.running);
+    while (domain.shutdownReason === undefined) this.#step();
+    this.#setRunstate(Runstate.offline);
+    park(domain, this.#record, false);
+    return domain.shutdownReason;
+  }
+
+  #step(): void {
+    const record = this.#record;
+    if (needsAttention(this.#domain, record)) {
+      this.#attend();
+      return;
+    }
+    if (record.get(VcpuField.block) !== BlockKind.none) {
+      this.#setRunstate(Runstate.blocked);
+      sleepBlocked(this.#domain, record, this.#apic, this.#clock);
+      if (record.get(VcpuField.block) === BlockKind.none) this.#setRunstate(Runstate.running);
+      return;
+    }
+    const generation = this.#domain.get(Field.physmapGeneration);
+    if (generation !== this.#physmapGeneration) {
+      this.#physmapGeneration = generation;
+      this.#engine.flushPhysmap(this.#vcpu);
+    }
+    this.#handle(this.#engine.run(this.#vcpu));
+  }
+
+  #handle(exit: Exit): void {
+    switch (exit.kind) {
+      case "preempted":
+        this.#fireTimers();
+        return;
+      case "hypercall":
+        executeHypercall(this.#ctx);
+        this.#fireTimers();
+        return;
+      case "msr-read":
+        this.#exits.msrRead(exit);
+        return;
+      case "msr-write":
+        this.#exits.msrWrite(exit);
+        return;
+      case "pio-in":
+        this.#exits.portIn(exit);
+        return;
+      case "pio-out":
+        this.#exits.portOut(exit);
+        return;
+      case "mmio-read":
+        this.#exits.mmioRead(exit);
+        return;
+      case "mmio-write":
+        this.#exits.mmioWrite(exit);
+        return;
+      case "halt":
+        this.#record.set(VcpuField.block, BlockKind.halt);
+        return;
+      case "shutdown":
+        if (exit.reason === "triple-fault") this.#tripleFault();
+        else this.#haltForEver();
+        return;
+      case "fault":
+        this.#log(`engine fault: ${exit.message}\n${this.#vcpu.describe()}`);
+        this.#domain.shutDown(ShutdownReason.crash);
+        return;
+    }
+  }
+
+  #fireTimers(): void {
+    if (nextDeadlineNs(this.#record) === Infinity) return;
+    fireDueTimers(this.#domain, this.#record, this.#clock.nowNs());
+  }
+
+  #tripleFault(): void {
+    this.#log(`triple fault\n${this.#vcpu.describe()}`);
+    this.#domain.shutDown(this.#domain.hvmParam(HvmParam.TRIPLE_FAULT_REASON).lo as ShutdownReason);
+  }
+
+  /** A halt that nothing can end takes the vcpu down; with the last vcpu the domain powers off, as under Xen. */
+  #haltForEver(): void {
+    this.#record.set(VcpuField.life, VcpuLife.down);
+    const anyOnline = this.#domain.vcpus.some((vcpu) => vcpu.get(VcpuField.life) === VcpuLife.online);
+    if (!anyOnline) this.#domain.shutDown(ShutdownReason.poweroff);
+  }
+
+  /** Handles whatever `needsAttention` saw; a shutdown ends the loop by itself. */
+  #attend(): void {
+    const record = this.#record;
+    if (this.#domain.get(Field.pauseCount) !== 0) {
+      this.#setRunstate(Runstate.runnable);
+      park(this.#domain, record, true);
+      const runs = record.get(VcpuField.life) === VcpuLife.online && record.get(VcpuField.block) === BlockKind.none;
+      if (runs) this.#setRunstate(Runstate.running);
+      return;
+    }
+    if (record.exchange(VcpuField.init, 0) !== 0) this.#takeInit();
+    if (record.get(VcpuField.life) !== VcpuLife.online) this.#waitOffline();
+  }
+
+  #takeInit(): void {
+    resetApic(this.#record);
+    this.#record.set(VcpuField.block, BlockKind.none);
+    this.#record.set(VcpuField.life, VcpuLife.uninitialised);
+  }
+
+  #waitOffline(): void {
+    const record = this.#record;
+    this.#setRunstate(Runstate.offline);
+    const seen = record.doorbell;
+    const sipi = record.exchange(VcpuField.sipi, 0);
+    if (sipi !== 0 && record.get(VcpuField.life) === VcpuLife.uninitialised) {
+      this.#config.start(this.#vcpu, { mode: "real", entry: ((sipi & 0xff) * 4096) as Gpa, rbx: 0 });
+      record.set(VcpuField.life, VcpuLife.online);
+    }
+    if (record.get(VcpuField.life) === VcpuLife.online) {
+      this.#setRunstate(Runstate.running);
+      return;
+    }
+    const mustLook = this.#domain.get(Field.shutdown) !== 0 || record.get(VcpuField.init) !== 0;
+    if (!mustLook && this.#domain.get(Field.pauseCount) === 0) record.wait(seen, Infinity);
+  }
+
+  #setRunstate(state: Runstate): void {
+    const record = this.#record;
+    if (record.get(VcpuField.runstate) === state) return;
+    const nowNs = this.#clock.nowNs();
+    changeRunstate(record, state, nowNs);
+    if (state !== Runstate.offline) publishRunstate(this.#domain, record, this.#vcpu, nowNs);
+  }
+
+  #log(message: string): void {
+    this.#config.log(`dom${this.#domain.domid} vcpu${this.#record.id}: ${message}`);
+  }
+}

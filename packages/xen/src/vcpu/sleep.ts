@@ -1,0 +1,56 @@
+/** How a vcpu's thread waits. Each wait ends at the latest when the vcpu's next timer is due. */
+import type { InterruptSource } from "@xenoserver/cpu";
+import type { Domain } from "../domain/domain.ts";
+import { BlockKind, Field, VcpuField, VcpuLife } from "../domain/layout.ts";
+import type { VcpuRecord } from "../domain/vcpu-record.ts";
+import { isUpcallPending } from "../evtchn/upcall.ts";
+import type { Clock } from "../time/clock.ts";
+import { fireDueTimers, nextDeadlineNs } from "../time/timers.ts";
+
+const MAX_WAIT_MS = 0x7fffffff;
+
+/** True if the vcpu must do something other than run or sleep: shutdown, pause, INIT, being taken down. */
+export function needsAttention(domain: Domain, record: VcpuRecord): boolean {
+  return (
+    domain.get(Field.shutdown) !== 0 ||
+    domain.get(Field.pauseCount) !== 0 ||
+    record.get(VcpuField.init) !== 0 ||
+    record.get(VcpuField.life) !== VcpuLife.online
+  );
+}
+
+/** Sleeps while the vcpu is halted, blocked or polling; `VcpuField.block` tells afterwards whether that is over. */
+export function sleepBlocked(domain: Domain, record: VcpuRecord, source: InterruptSource, clock: Clock): void {
+  for (;;) {
+    const seen = record.doorbell;
+    const nowNs = clock.nowNs();
+    fireDueTimers(domain, record, nowNs);
+    if (mayRun(domain, record, source, nowNs)) {
+      record.set(VcpuField.block, BlockKind.none);
+      return;
+    }
+    if (needsAttention(domain, record)) return;
+    record.wait(seen, timeoutMs(record, nowNs));
+  }
+}
+
+function mayRun(domain: Domain, record: VcpuRecord, source: InterruptSource, nowNs: number): boolean {
+  switch (record.get(VcpuField.block)) {
+    case BlockKind.halt:
+      return source.hasPending();
+    case BlockKind.block:
+      return source.hasPending() || isUpcallPending(domain, record);
+    case BlockKind.poll:
+      return source.hasPending() || nowNs >= record.getF64(VcpuField.pollDeadlineNsF64);
+    default:
+      return true;
+  }
+}
+
+function timeoutMs(record: VcpuRecord, nowNs: number): number {
+  let deadlineNs = nextDeadlineNs(record);
+  if (record.get(VcpuField.block) === BlockKind.poll) {
+    deadlineNs = Math.min(deadlineNs, record.getF64(VcpuField.pollDeadlineNsF64));
+  }
+  return Math.min(MAX_WAIT_MS, Math.max(0, (deadlineNs - nowNs) / 1e6));
+}
