@@ -76,6 +76,8 @@ export interface TestCase {
   readonly codeOffset?: number;
   readonly memory?: readonly MemoryPatch[];
   readonly ignore?: Ignore | undefined;
+  /** Where instructions start (bytes into `code`) and what they are, for reports and for shrinking. */
+  readonly instructions?: readonly { readonly at: number; readonly text: string }[] | undefined;
 }
 
 /**

@@ -1,0 +1,116 @@
+import { Flag, type TestCase } from "./case.ts";
+import { CaseBuilder } from "./case-builder.ts";
+import { type EncodingSpec, mnemonicOf, specText } from "./encoding-spec.ts";
+import { emitHelpers } from "./generate-helpers.ts";
+import { emitInstruction } from "./instruction.ts";
+import { Prng } from "./prng.ts";
+import { type Traits, traitsOf } from "./traits.ts";
+import { statusEffect } from "./undefined-flags.ts";
+
+export interface GeneratorOptions {
+  readonly seed: number;
+  readonly specs: readonly EncodingSpec[];
+  /** Longest sequence; default 8. */
+  readonly maxInstructions?: number;
+}
+
+/** One line of the table with what was found out about it once. */
+export interface Drawable {
+  readonly spec: EncodingSpec;
+  readonly name: string;
+  readonly text: string;
+  readonly traits: Traits;
+}
+
+/**
+ * Draws test cases from an encoding table, the same for the same seed and table.
+ *
+ * Memory operands go to scratch memory by registers that the sequence otherwise leaves alone. Where an instruction
+ * needs more to do something sensible (a count, a dividend that fits, a return address), helper instructions precede it.
+ */
+export class Generator {
+  readonly #r: Prng;
+  readonly #drawables: readonly Drawable[];
+  readonly #max: number;
+
+  /** @throws if no line of the table can be drawn */
+  constructor(options: GeneratorOptions) {
+    this.#r = new Prng(options.seed);
+    this.#max = options.maxInstructions ?? 8;
+    this.#drawables = drawables(options.specs);
+    if (this.#drawables.length === 0) throw new Error("generator: the table has no encoding that can be drawn");
+  }
+
+  /** A sequence of 1 to `maxInstructions` instructions. */
+  next(): TestCase {
+    const r = this.#r;
+    const count = r.chance(25) ? 1 : r.between(1, this.#max);
+    const sequence: Drawable[] = [];
+    while (sequence.length < count) {
+      const d = r.pick(this.#drawables);
+      const last = sequence.length === count - 1;
+      // These end every sequence they are in, so they come at its end, and not often.
+      if (d.traits.privileged && (!last || r.chance(60))) continue;
+      sequence.push(d);
+    }
+    return this.#build(sequence);
+  }
+
+  /** `count` cases of the one encoding alone; empty if the encoding is never drawn. */
+  *each(spec: EncodingSpec, count: number): IterableIterator<TestCase> {
+    const [d] = drawables([spec]);
+    for (let i = 0; d !== undefined && i < count; i++) yield this.#build([d]);
+  }
+
+  #build(sequence: readonly Drawable[]): TestCase {
+    const r = this.#r;
+    const b = new CaseBuilder(r, {
+      stringPointers: sequence.some((d) => d.traits.string || d.name.startsWith("MASKMOV")),
+      rbxPointer: sequence.some((d) => d.traits.implicitPointer),
+      frame: sequence.some((d) => d.name === "LEAVE" || d.name === "ENTER"),
+      fp: sequence.some((d) => d.traits.fp),
+    });
+    sequence.forEach((d, i) => {
+      b.begin(d.text);
+      // The condition codes cannot be settled as flags can, so nothing stores them while they are undefined.
+      if (b.undefinedStatus !== 0 && statusEffect(d.spec, d.name).reads) return;
+      const helped = emitHelpers(r, b, d, { index: i, count: sequence.length });
+      emitInstruction(r, b, d, { ...helped, index: i, count: sequence.length });
+    });
+    return b.finish();
+  }
+}
+
+/** Operands that exist in one form of ModRM only say which. */
+function withForm(spec: EncodingSpec): EncodingSpec {
+  if (spec.modOnly !== undefined) return spec;
+  if (spec.operands.some((o) => o[0] === "M")) return { ...spec, modOnly: "mem" };
+  if (spec.rm !== undefined || spec.operands.some((o) => /^[RUN]/.test(o))) return { ...spec, modOnly: "reg" };
+  return spec;
+}
+
+function drawables(specs: readonly EncodingSpec[]): Drawable[] {
+  return specs
+    .map((given) => {
+      const spec = withForm(given);
+      return { spec, name: mnemonicOf(spec), text: specText(spec), traits: traitsOf(spec) };
+    })
+    .filter((d) => d.traits.excluded === undefined);
+}
+
+/** The lines that are never drawn, with the reason: so that a report can say what is not covered. */
+export function excludedSpecs(specs: readonly EncodingSpec[]): { spec: EncodingSpec; reason: string }[] {
+  return specs.flatMap((spec) => {
+    const reason = traitsOf(withForm(spec)).excluded;
+    return reason === undefined ? [] : [{ spec, reason }];
+  });
+}
+
+/** Flags that PUSHF-style helpers may put on the stack for POPF: TF and AC seldom. */
+export function drawFlags(r: Prng): number {
+  let flags = r.u32() & (Flag.CF | Flag.PF | Flag.AF | Flag.ZF | Flag.SF | Flag.OF | Flag.DF);
+  if (r.chance(8)) flags |= Flag.TF;
+  if (r.chance(5)) flags |= Flag.AC;
+  if (r.chance(10)) flags |= Flag.ID | Flag.NT;
+  return flags;
+}
