@@ -104,16 +104,21 @@ function addBusyboxNames(tree: RootTree): void {
  */
 export function appletNames(program: Uint8Array): string[] {
   const bytes = Buffer.from(program.buffer, program.byteOffset, program.byteLength);
-  const start = bytes.indexOf("\0[\0[[\0");
+  for (let start = bytes.indexOf("[\0[[\0"); start !== -1; start = bytes.indexOf("[\0[[\0", start + 1)) {
+    const names = ascendingNames(bytes, start);
+    if (names.includes("sh")) return names;
+  }
+  throw new PackageError("package busybox-static: its table of names was not found");
+}
+
+function ascendingNames(bytes: Buffer, start: number): string[] {
   const names: string[] = [];
-  for (let at = start + 1; start !== -1 && at < bytes.length; ) {
+  for (let at = start; at < bytes.length; ) {
     const end = bytes.indexOf(0, at);
     const name = bytes.toString("latin1", at, end);
-    const previous = names.at(-1) ?? "";
-    if (!/^[[a-z0-9._-]+$/.test(name) || name <= previous) break;
+    if (!/^[[a-z0-9._-]+$/.test(name) || name <= (names.at(-1) ?? "")) break;
     names.push(name);
     at = end + 1;
   }
-  if (!names.includes("sh")) throw new PackageError("package busybox-static: its table of names was not found");
   return names;
 }

@@ -1,0 +1,119 @@
+/** Where a domain's console goes to and comes from. */
+import { createWriteStream } from "node:fs";
+import type { Readable, Writable } from "node:stream";
+
+/** Ctrl-], as xl and telnet use it. */
+const LEAVE_KEY = 0x1d;
+
+/** The user's end of a console. */
+export interface ConsoleEnd {
+  /** Shows bytes from the guest. */
+  write(bytes: Uint8Array): void;
+  /** Shows a line of ours between the guest's. */
+  note(line: string): void;
+  /**
+   * Starts to hand what the user types to `sink`, one piece after the other as each is taken.
+   * @param onLeave  called when the user presses Ctrl-] on a terminal
+   */
+  attach(sink: (bytes: Uint8Array) => Promise<void>, onLeave: () => void): void;
+  /** Stops handing over, puts the terminal back as it was, and waits until all output is written. */
+  close(): Promise<void>;
+}
+
+/** @param target  "stdio", "none", or a file's path, which is written anew */
+export function openConsole(target: string): ConsoleEnd {
+  if (target === "stdio") return new StdioConsole(process.stdin, process.stdout);
+  return new OutputConsole(target === "none" ? undefined : createWriteStream(target));
+}
+
+class OutputConsole implements ConsoleEnd {
+  readonly #stream: Writable | undefined;
+  #failed: Error | undefined;
+
+  constructor(stream: Writable | undefined) {
+    this.#stream = stream;
+    stream?.on("error", (error) => {
+      if (this.#failed === undefined) process.stderr.write(`xeno: console output is lost: ${error.message}\n`);
+      this.#failed = error;
+    });
+  }
+
+  write(bytes: Uint8Array): void {
+    if (this.#failed === undefined) this.#stream?.write(bytes);
+  }
+
+  note(line: string): void {
+    process.stderr.write(`${line}\n`);
+  }
+
+  attach(): void {}
+
+  async close(): Promise<void> {
+    const stream = this.#stream;
+    if (stream !== undefined && this.#failed === undefined) await new Promise<void>((resolve) => stream.end(resolve));
+  }
+}
+
+class StdioConsole implements ConsoleEnd {
+  readonly #input: NodeJS.ReadStream;
+  readonly #output: NodeJS.WriteStream;
+  #listening = false;
+  #outputGone = false;
+  readonly #restore = (): void => {
+    if (this.#input.isTTY && this.#input.isRaw) this.#input.setRawMode(false);
+  };
+
+  constructor(input: NodeJS.ReadStream, output: NodeJS.WriteStream) {
+    this.#input = input;
+    this.#output = output;
+    // A reader such as `head` may go away; the domain runs on without one.
+    output.on("error", () => {
+      this.#outputGone = true;
+    });
+  }
+
+  write(bytes: Uint8Array): void {
+    if (!this.#outputGone) this.#output.write(bytes);
+  }
+
+  note(line: string): void {
+    process.stderr.write(this.#input.isRaw ? `${line}\r\n` : `${line}\n`);
+  }
+
+  attach(sink: (bytes: Uint8Array) => Promise<void>, onLeave: () => void): void {
+    this.#listening = true;
+    if (this.#input.isTTY) {
+      this.#input.setRawMode(true);
+      process.on("exit", this.#restore);
+    }
+    void this.#pump(this.#input, sink, onLeave);
+  }
+
+  async #pump(input: Readable, sink: (bytes: Uint8Array) => Promise<void>, onLeave: () => void): Promise<void> {
+    const interactive = this.#input.isTTY;
+    try {
+      for await (const piece of input) {
+        if (!this.#listening) return;
+        const bytes = piece as Buffer;
+        const leave = interactive ? bytes.indexOf(LEAVE_KEY) : -1;
+        if (leave !== -1) {
+          onLeave();
+          return;
+        }
+        await sink(bytes);
+      }
+    } catch {
+      // The terminal is gone or was closed by us; without input the domain runs on.
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#listening = false;
+    this.#restore();
+    process.off("exit", this.#restore);
+    this.#input.destroy();
+    if (!this.#outputGone && this.#output.writableLength > 0) {
+      await new Promise<void>((resolve) => this.#output.write("", () => resolve()));
+    }
+  }
+}

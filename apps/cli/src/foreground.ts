@@ -1,0 +1,105 @@
+/** Runs a domain in the foreground until it ends for good, restarting it as its configuration says. */
+import { type DomainPlan, type ExitReason, type ExitReport, launchDomain } from "@xenoserver/toolstack/domain/index.ts";
+import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
+import { type ConsoleEnd, openConsole } from "./console-io.ts";
+import { ExitStatus } from "./exit-status.ts";
+import { MarkerWatch } from "./marker.ts";
+import { type ClosingReport, describeReport } from "./report.ts";
+
+export interface ForegroundOptions {
+  /** "stdio", "none", or a file's path. */
+  readonly console: string;
+  /** Ends the domain after this long. */
+  readonly timeoutSeconds?: number;
+  /** Print the closing report as one line of JSON on standard output. */
+  readonly json?: boolean;
+  /** Called when init's marker appears, with the time since the start. */
+  readonly onBooted?: (bootMs: number, note: (line: string) => void) => void;
+}
+
+/** Why the domain is being ended from here. */
+type Stop = { readonly reason: "timeout" | "interrupted" | "left"; readonly status: number };
+
+const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+
+/** @returns the exit status of the command */
+export async function runForeground(plan: DomainPlan, options: ForegroundOptions): Promise<number> {
+  const end = openConsole(options.console);
+  const { promise: stopped, resolve: stop } = Promise.withResolvers<Stop>();
+  const handlers = Object.entries(SIGNALS).map(([signal, status]) => {
+    const handler = (): void => stop({ reason: "interrupted", status });
+    process.on(signal, handler);
+    return [signal, handler] as const;
+  });
+  const { timeoutSeconds } = options;
+  const timer =
+    timeoutSeconds === undefined
+      ? undefined
+      : setTimeout(() => stop({ reason: "timeout", status: ExitStatus.timedOut }), timeoutSeconds * 1000);
+  const onLeave = (): void => stop({ reason: "left", status: ExitStatus.ok });
+  try {
+    return await runUntilEnd(plan, options, end, stopped, onLeave);
+  } finally {
+    clearTimeout(timer);
+    for (const [signal, handler] of handlers) process.off(signal, handler);
+    await end.close();
+  }
+}
+
+async function runUntilEnd(
+  plan: DomainPlan,
+  options: ForegroundOptions,
+  end: ConsoleEnd,
+  stopped: Promise<Stop>,
+  onLeave: () => void,
+): Promise<number> {
+  let type: ((bytes: Uint8Array) => Promise<void>) | undefined;
+  for (let restarts = 0; ; restarts++) {
+    const begin = performance.now();
+    const marker = new MarkerWatch(INIT_MARKER);
+    let bootMs: number | null = null;
+    const domain = await launchDomain(plan, (bytes) => {
+      const booted = marker.feed(bytes);
+      end.write(bytes);
+      if (booted) {
+        bootMs = performance.now() - begin;
+        options.onBooted?.(bootMs, (line) => end.note(line));
+      }
+    });
+    if (type === undefined) end.attach((bytes) => type!(bytes), onLeave);
+    type = (bytes) => domain.writeConsole(bytes);
+
+    const stop = await Promise.race([domain.exited.then(() => undefined), stopped]);
+    if (stop !== undefined) await domain.destroy();
+    const report = await domain.exited;
+    if (stop === undefined && actionFor(plan, report.reason) === "restart") {
+      end.note(`xeno: ${plan.config.name} ${report.reason === "reboot" ? "reboots" : "is restarted"}`);
+      continue;
+    }
+    const closing: ClosingReport = {
+      name: plan.config.name,
+      uuid: plan.config.uuid,
+      reason: stop === undefined ? report.reason : stop.reason === "left" ? "destroyed" : stop.reason,
+      ...(report.detail !== undefined && { detail: report.detail }),
+      bootMs,
+      runMs: report.runMs,
+      instructions: report.instructions ?? null,
+      exits: report.exits,
+      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+      restarts,
+    };
+    await end.close();
+    if (options.json) process.stdout.write(`${JSON.stringify(closing)}\n`);
+    else process.stderr.write(`${describeReport(closing)}\n`);
+    return stop?.status ?? statusOf(report.reason);
+  }
+}
+
+function actionFor(plan: DomainPlan, reason: ExitReason): "destroy" | "restart" {
+  if (reason === "poweroff") return plan.config.onPoweroff;
+  if (reason === "reboot") return plan.config.onReboot;
+  return reason === "crash" || reason === "watchdog" ? plan.config.onCrash : "destroy";
+}
+
+const statusOf = (reason: ExitReport["reason"]): number =>
+  reason === "crash" || reason === "watchdog" ? ExitStatus.guestCrashed : ExitStatus.ok;

@@ -1,0 +1,90 @@
+/** The `xeno` command. */
+import { readFileSync } from "node:fs";
+import { ConfigError } from "@xenoserver/toolstack/cfg/index.ts";
+import { PackageError } from "@xenoserver/toolstack/guest/index.ts";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { ExitError, ExitStatus } from "./exit-status.ts";
+import { type RunOptions, runCommand } from "./run-command.ts";
+import { type TryOptions, tryCommand } from "./try-command.ts";
+
+const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
+  version: string;
+};
+
+function seconds(written: string): number {
+  const value = Number(written);
+  if (!(value > 0)) throw new InvalidArgumentError("Expected a number of seconds above 0.");
+  return value;
+}
+
+const consoleOption = () =>
+  new Option("--console <target>", "where the console goes: a FILE, or none").default("stdio");
+const timeoutOption = () =>
+  new Option("--timeout <seconds>", "end the domain after this long, with status 124").argParser(seconds);
+const jsonOption = () => new Option("--json", "print the closing report as JSON on standard output");
+
+let status: number = ExitStatus.ok;
+const program = new Command("xeno")
+  .description("Runs unmodified Linux kernels as Xen PVH domains, without privileges.")
+  .version(version)
+  .exitOverride()
+  .configureHelp({ showGlobalOptions: true });
+
+program
+  .command("run")
+  .description("run a domain in the foreground; Ctrl-] leaves")
+  .argument("[args...]", "FILE.cfg in xl.cfg syntax, and key=value settings on top of it")
+  .option("-n, --dryrun", "print what would be built, and build nothing")
+  .addOption(consoleOption())
+  .addOption(timeoutOption())
+  .addOption(jsonOption())
+  .addHelpText(
+    "after",
+    "\nStatus: 0 power-off, 2 bad configuration, 3 the guest crashed, 124 time limit, 130 interrupted.",
+  )
+  .action(async (args: string[], options: RunOptions) => {
+    status = await runCommand(args, options);
+  });
+
+program
+  .command("try")
+  .description("fetch a Debian kernel and busybox, boot them, and give a root shell")
+  .argument("[settings...]", "key=value settings of xl.cfg, e.g. memory=512")
+  .option("--suite <name>", "Debian release (default: the machine's, else stable)")
+  .addOption(new Option("--flavour <name>", "which kernel").choices(["cloud", "generic"]).default("cloud"))
+  .addOption(
+    new Option("--mirror <url>", "Debian archive to use instead of the machine's apt").env("XENO_DEBIAN_MIRROR"),
+  )
+  .addOption(new Option("--keyring <file>", "OpenPGP keys that sign the mirror's archive").env("XENO_DEBIAN_KEYRING"))
+  .addOption(consoleOption())
+  .addOption(timeoutOption())
+  .addOption(jsonOption())
+  .action(async (settings: string[], options: TryOptions) => {
+    status = await tryCommand(settings, options);
+  });
+
+/** The error and what caused it, each once. */
+function chain(error: unknown): string {
+  const messages: string[] = [];
+  for (let e = error; e instanceof Error; e = e.cause) if (!messages.includes(e.message)) messages.push(e.message);
+  return messages.length > 0 ? messages.join("\n  because: ") : String(error);
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    status = error.exitCode === 0 ? ExitStatus.ok : ExitStatus.badConfig;
+  } else {
+    status =
+      error instanceof ExitError
+        ? error.status
+        : error instanceof ConfigError
+          ? ExitStatus.badConfig
+          : ExitStatus.failed;
+    const known = error instanceof ExitError || error instanceof ConfigError || error instanceof PackageError;
+    process.stderr.write(`xeno: ${chain(error)}\n`);
+    if (!known || process.env["XENO_DEBUG"]) process.stderr.write(`${(error as Error).stack}\n`);
+  }
+}
+process.exitCode = status;

@@ -1,0 +1,56 @@
+/** `xeno run`: a domain from an xl.cfg file and settings on the command line. */
+import { readFileSync } from "node:fs";
+import {
+  applyOverrides,
+  type CfgSetting,
+  ConfigError,
+  domainConfig,
+  parseCfg,
+} from "@xenoserver/toolstack/cfg/index.ts";
+import { describePlan, planDomain } from "@xenoserver/toolstack/domain/index.ts";
+import { ExitStatus } from "./exit-status.ts";
+import { runForeground } from "./foreground.ts";
+
+export interface RunOptions {
+  readonly dryrun?: boolean;
+  readonly console: string;
+  readonly timeout?: number;
+  readonly json?: boolean;
+}
+
+/**
+ * @param args  a file name (without "=") and settings (with), in any order
+ * @returns     the exit status
+ * @throws      ConfigError
+ */
+export async function runCommand(args: readonly string[], options: RunOptions): Promise<number> {
+  const files = args.filter((arg) => !arg.includes("="));
+  const overrides = args.filter((arg) => arg.includes("="));
+  if (files.length > 1) throw new ConfigError(`command line: files are ${files.join(", ")}, expected one`);
+  if (args.length === 0) throw new ConfigError("command line: nothing to run, expected FILE.cfg or kernel=PATH");
+
+  const name = files[0] ?? "command line";
+  const settings = files[0] === undefined ? new Map<string, CfgSetting>() : parseCfg(readCfg(files[0]), files[0]);
+  applyOverrides(settings, overrides);
+  const { config, warnings } = domainConfig(settings, name);
+  for (const warning of warnings) process.stderr.write(`xeno: ${name}: ${warning}\n`);
+  const plan = planDomain(config);
+  if (options.dryrun) {
+    process.stdout.write(`${describePlan(plan)}\n`);
+    return ExitStatus.ok;
+  }
+  return runForeground(plan, {
+    console: options.console,
+    ...(options.timeout !== undefined && { timeoutSeconds: options.timeout }),
+    ...(options.json && { json: true }),
+  });
+}
+
+function readCfg(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    throw new ConfigError(`${path}: ${code === "ENOENT" ? "no such file" : message}`);
+  }
+}

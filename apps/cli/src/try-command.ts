@@ -1,0 +1,52 @@
+/** `xeno try`: fetches a Debian kernel, builds an initramfs around busybox, and gives the user its shell. */
+import { applyOverrides, type CfgSetting, domainConfig } from "@xenoserver/toolstack/cfg/index.ts";
+import { planDomain } from "@xenoserver/toolstack/domain/index.ts";
+import {
+  buildInitramfs,
+  fetchKernel,
+  type KernelFlavour,
+  openPackageSource,
+} from "@xenoserver/toolstack/guest/index.ts";
+import { runForeground } from "./foreground.ts";
+
+export interface TryOptions {
+  readonly suite?: string;
+  readonly flavour: KernelFlavour;
+  readonly mirror?: string;
+  readonly keyring?: string;
+  readonly console: string;
+  readonly timeout?: number;
+  readonly json?: boolean;
+}
+
+/**
+ * @param overrides  settings of xl.cfg on top of the built guest, e.g. memory=512
+ * @returns          the exit status
+ */
+export async function tryCommand(overrides: readonly string[], options: TryOptions): Promise<number> {
+  const progress = (line: string): void => void process.stderr.write(`xeno: ${line}\n`);
+  const source = await openPackageSource({
+    progress,
+    ...(options.suite !== undefined && { suite: options.suite }),
+    ...(options.mirror !== undefined && { mirror: options.mirror }),
+    ...(options.keyring !== undefined && { keyring: options.keyring }),
+  });
+  const kernel = await fetchKernel(source, options.flavour, progress);
+  const initramfs = await buildInitramfs(source, {}, progress);
+
+  const settings = new Map<string, CfgSetting>();
+  const own = { name: "debian", kernel: kernel.path, ramdisk: initramfs, cmdline: "console=hvc0 quiet" };
+  applyOverrides(settings, [...Object.entries(own).map(([key, value]) => `${key}="${value}"`), ...overrides]);
+  const { config } = domainConfig(settings, "command line");
+  progress(
+    `starting Linux ${kernel.release} with ${config.memoryMib} MiB and ${config.vcpus} vcpu${config.vcpus === 1 ? "" : "s"}`,
+  );
+  return runForeground(planDomain(config), {
+    console: options.console,
+    ...(options.timeout !== undefined && { timeoutSeconds: options.timeout }),
+    ...(options.json && { json: true }),
+    onBooted: (bootMs, note) => {
+      note(`xeno: booted in ${(bootMs / 1000).toFixed(1)} s. poweroff -f powers off, Ctrl-] leaves.`);
+    },
+  });
+}
