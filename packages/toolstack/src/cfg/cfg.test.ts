@@ -150,11 +150,11 @@ describe("domain", () => {
   });
 
   test("values out of range are refused with the range", () => {
-    refused("kernel='k'\nmemory=1", /t\.cfg:2: memory is 1, expected 32 to 3584 \(MiB\)/);
-    refused("kernel='k'\nmemory=99999999999999999999", /memory is 100000000000000000000, expected 32 to 3584/);
-    refused("kernel='k'\nmemory='lots'", /memory is "lots", expected 32 to 3584/);
+    refused("kernel='k'\nmemory=1", /t\.cfg:2: memory is 1, expected 2 to 3584 \(MiB\)/);
+    refused("kernel='k'\nmemory=99999999999999999999", /memory is 100000000000000000000, expected 2 to 3584/);
+    refused("kernel='k'\nmemory='lots'", /memory is "lots", expected 2 to 3584/);
     refused("kernel='k'\nmemory=[1]", /memory is a list, expected a string/);
-    refused("kernel='k'\nvcpus=0", /vcpus is 0, expected 1 to 32/);
+    refused("kernel='k'\nvcpus=0", /vcpus is 0, expected 1 to 8/);
     refused("kernel='k'\nuuid='x'", /uuid is malformed/);
     refused("kernel='k'\nname='a b'", /name is malformed/);
     refused("kernel=''", /kernel is empty/);

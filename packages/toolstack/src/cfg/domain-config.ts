@@ -1,5 +1,7 @@
 /** From the settings of an xl.cfg to the description of a domain. */
 import { randomUUID } from "node:crypto";
+import { MAX_MEMORY_MIB, MIN_MEMORY_MIB } from "@xenoserver/xen/builder/index.ts";
+import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
 import { z } from "zod";
 import { complaintAbout } from "./keys.ts";
 import { type CfgSetting, type CfgValue, ConfigError } from "./syntax.ts";
@@ -26,8 +28,8 @@ export interface DomainConfig {
 /** What follows when a domain shuts down. */
 export type Action = "destroy" | "restart";
 
-export const MEMORY_MIB = { min: 32, max: 3584, default: 256 } as const;
-export const VCPUS = { min: 1, max: 32, default: 1 } as const;
+export const MEMORY_MIB = { min: MIN_MEMORY_MIB, max: MAX_MEMORY_MIB, default: 256 } as const;
+export const VCPUS = { min: 1, max: MAX_VCPUS, default: 1 } as const;
 /** Linux cuts a longer command line off without a word. */
 export const CMDLINE_MAX_BYTES = 2047;
 

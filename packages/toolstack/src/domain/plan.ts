@@ -1,6 +1,8 @@
 /** Everything that a domain is built from, read and checked before anything is started. */
 import { readFileSync, statSync } from "node:fs";
-import { type KernelImage, KernelImageError, loadKernelImage } from "@xenoserver/xen/builder/image/index.ts";
+import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
+import { BuildError, type KernelImage, KernelImageError, loadKernelImage } from "@xenoserver/xen/builder/index.ts";
+import { placeImages } from "@xenoserver/xen/builder/placement.ts";
 import { ConfigError, type DomainConfig } from "../cfg/index.ts";
 
 export interface DomainPlan {
@@ -10,10 +12,15 @@ export interface DomainPlan {
   readonly ramdisk?: Uint8Array;
 }
 
-/** @throws ConfigError  a file cannot be read, or is not what its key says */
+/** @throws ConfigError  a file cannot be read, is not what its key says, or does not fit into memory */
 export function planDomain(config: DomainConfig): DomainPlan {
   const kernel = readKernel(config.kernel);
   const ramdisk = config.ramdisk === undefined ? undefined : readInput("ramdisk", config.ramdisk);
+  try {
+    placeImages(config.memoryMib, kernel, PAGE_BYTES, ramdisk?.length ?? 0);
+  } catch (error) {
+    throw asConfigError(error);
+  }
   return { config, kernel, ...(ramdisk && { ramdisk }) };
 }
 
@@ -22,9 +29,14 @@ function readKernel(path: string): KernelImage {
   try {
     return loadKernelImage(bytes, path);
   } catch (error) {
-    if (error instanceof KernelImageError) throw new ConfigError(error.message, { cause: error.cause });
-    throw error;
+    throw asConfigError(error);
   }
+}
+
+/** What the builder refuses is a mistake in the configuration; anything else is passed through. */
+export function asConfigError(error: unknown): unknown {
+  const refused = error instanceof KernelImageError || error instanceof BuildError;
+  return refused ? new ConfigError(error.message, { cause: error.cause }) : error;
 }
 
 const REASONS: Readonly<Record<string, string>> = {
