@@ -1,0 +1,183 @@
+import type { DomainMemory } from "../memory/domain-memory.ts";
+import {
+  CODE_GRANULE_BYTES,
+  CODE_TABLE_BYTES,
+  CODE_TABLES,
+  CODE_TABLES_OFFSET,
+  CodeMode,
+  FrameFlag,
+  ITLB_ENTRIES,
+  Itlb,
+  RECORD_BYTES,
+  RECORDS,
+  RECORDS_OFFSET,
+  State,
+} from "../state/layout.ts";
+import { Builtin } from "./main-loop.ts";
+import { Field } from "./record.ts";
+import type { TraceWriter } from "./trace.ts";
+
+interface Trace {
+  readonly start: number;
+  readonly end: number;
+  readonly record: number;
+  readonly recordEnd: number;
+  readonly table: number;
+}
+interface CodePage {
+  /** Code table of each mode that the page was decoded in. */
+  readonly tables: Map<number, number>;
+  traces: Trace[];
+}
+
+/** Records kept for one instruction that goes on in the next page; never entered into a code table. */
+const SCRATCH_RECORDS = 8;
+
+/**
+ * What one vcpu has decoded: traces by page, the code tables that the dispatch loop looks them up in, and their records.
+ * When tables or records run out everything is dropped and decoding begins anew.
+ */
+export class CodeCache {
+  private readonly memory: DomainMemory;
+  private readonly vb: number;
+  private readonly words: Int32Array;
+  private readonly halves: Uint16Array;
+  private readonly bytes: Uint8Array;
+  private readonly writer: TraceWriter;
+  private readonly dropWriteEntries: (vb: number, frameAddress: number) => void;
+  private readonly pages = new Map<number, CodePage>();
+  private nextTable = 0;
+  private nextRecord = 0;
+  /** Whole-cache resets so far. */
+  resets = 0;
+  onReset: () => void = () => {};
+
+  constructor(memory: DomainMemory, vb: number, writer: TraceWriter, dropWriteEntries: (vb: number, frameAddress: number) => void) {
+    this.memory = memory;
+    this.vb = vb;
+    this.words = new Int32Array(memory.memory.buffer);
+    this.halves = new Uint16Array(memory.memory.buffer);
+    this.bytes = new Uint8Array(memory.memory.buffer);
+    this.writer = writer;
+    this.dropWriteEntries = dropWriteEntries;
+  }
+
+  private get recordsAt(): number {
+    return this.vb + RECORDS_OFFSET;
+  }
+  private frameAddress(frame: number): number {
+    return this.memory.layout.framesOffset + frame * 4096;
+  }
+
+  /**
+   * Makes sure that a trace starts at an offset of a frame, and that the page can be found through the ITLB.
+   * @param page linear address of the page
+   * @returns false if the instruction there goes on in the next page
+   */
+  provide(page: number, frame: number, offset: number, codeMode: number): boolean {
+    if (this.nextRecord + 2 * 256 + SCRATCH_RECORDS > RECORDS) this.reset();
+    const table = this.tableOf(frame, codeMode);
+    this.fillItlb(page, table, frame);
+    if (this.words[(table + offset * 4) >>> 2] !== 0) return true;
+    const at = this.frameAddress(frame);
+    const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
+    const result = this.writer.write(this.bytes.subarray(at, at + 4096), offset, codeMode, record, 257);
+    if (result.kind === "crossing") return false;
+    this.nextRecord = (result.recordEnd - this.recordsAt) / RECORD_BYTES;
+    this.words[(table + offset * 4) >>> 2] = record;
+    this.pages.get(frame)!.traces.push({ start: offset, end: result.endOffset, record, recordEnd: result.recordEnd, table: table + offset * 4 });
+    this.markCode(frame, offset, result.endOffset);
+    return true;
+  }
+
+  /** Decodes the one instruction that lies across two pages; returns its record. */
+  decodeCrossing(frame: number, offset: number, nextFrame: number, codeMode: number): number {
+    const both = new Uint8Array(4096 + 16);
+    both.set(this.bytes.subarray(this.frameAddress(frame), this.frameAddress(frame) + 4096));
+    both.set(this.bytes.subarray(this.frameAddress(nextFrame), this.frameAddress(nextFrame) + 16), 4096);
+    const record = this.recordsAt + (RECORDS - SCRATCH_RECORDS) * RECORD_BYTES;
+    this.writer.write(both, offset, codeMode | CodeMode.singleStep, record, 4);
+    return record;
+  }
+
+  private tableOf(frame: number, codeMode: number): number {
+    let page = this.pages.get(frame);
+    const known = page?.tables.get(codeMode);
+    if (known !== undefined) return known;
+    if (this.nextTable === CODE_TABLES) {
+      this.reset();
+      page = undefined;
+    }
+    if (!page) {
+      page = { tables: new Map(), traces: [] };
+      this.pages.set(frame, page);
+      this.watch(frame);
+    }
+    const table = this.vb + CODE_TABLES_OFFSET + this.nextTable++ * CODE_TABLE_BYTES;
+    this.words.fill(0, table >>> 2, (table + CODE_TABLE_BYTES) >>> 2);
+    page.tables.set(codeMode, table);
+    return table;
+  }
+
+  /** From now on stores into the frame go through the slow path. */
+  private watch(frame: number): void {
+    const flags = this.memory.layout.frameFlags + frame;
+    if (this.bytes[flags] & FrameFlag.code) return;
+    this.bytes[flags] |= FrameFlag.code;
+    this.dropWriteEntries(this.vb, this.frameAddress(frame));
+  }
+
+  private fillItlb(page: number, table: number, frame: number): void {
+    const index = Math.floor(page / 4096) & (ITLB_ENTRIES - 1);
+    const at = (this.words[(this.vb + State.itlb) >>> 2] + index * 16) >>> 2;
+    this.words[at + Itlb.tag / 4] = page >>> 0;
+    this.words[at + Itlb.tag / 4 + 1] = Math.floor(page / 2 ** 32);
+    this.words[at + Itlb.codeTable / 4] = table;
+    this.words[at + Itlb.frame / 4] = frame;
+  }
+
+  private markCode(frame: number, start: number, end: number): void {
+    const map = this.memory.layout.codeMaps + frame * 16;
+    const last = Math.floor((Math.min(end, 4096) - 1) / CODE_GRANULE_BYTES);
+    for (let granule = Math.floor(start / CODE_GRANULE_BYTES); granule <= last; granule++) {
+      this.bytes[map + (granule >> 3)] |= 1 << (granule & 7);
+    }
+  }
+
+  /** Drops the traces that hold any of these bytes. Records of a running one become look-ups of their own address. */
+  invalidate(frame: number, offset: number, sizeBytes: number): void {
+    const page = this.pages.get(frame);
+    if (!page) return;
+    const kept: Trace[] = [];
+    for (const trace of page.traces) {
+      if (trace.start < offset + sizeBytes && offset < trace.end) this.poison(trace);
+      else kept.push(trace);
+    }
+    if (kept.length === page.traces.length) return;
+    page.traces = kept;
+    const map = this.memory.layout.codeMaps + frame * 16;
+    this.bytes.fill(0, map, map + 16);
+    for (const trace of kept) this.markCode(frame, trace.start, trace.end);
+  }
+
+  private poison(trace: Trace): void {
+    this.words[trace.table >>> 2] = 0;
+    for (let at = trace.record; at < trace.recordEnd; at += RECORD_BYTES) {
+      this.halves[(at + Field.handler) >>> 1] = Builtin.relook;
+    }
+  }
+
+  /** Forgets everything. */
+  reset(): void {
+    for (const frame of this.pages.keys()) {
+      this.bytes[this.memory.layout.frameFlags + frame] &= ~FrameFlag.code;
+      const map = this.memory.layout.codeMaps + frame * 16;
+      this.bytes.fill(0, map, map + 16);
+    }
+    this.pages.clear();
+    this.nextTable = 0;
+    this.nextRecord = 0;
+    this.resets++;
+    this.onReset();
+  }
+}

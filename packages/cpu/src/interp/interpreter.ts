@@ -1,0 +1,157 @@
+import { type Callee, i32, ModuleBuilder } from "@xenoserver/wasm";
+import type { Decoded } from "../decode/decoded.ts";
+import { emitTlbLookup } from "../mmu/tlb.ts";
+import { defineMmu, type Mmu } from "../mmu/walk.ts";
+import type { Helpers } from "../semantics/ops.ts";
+import { CodeMode, type MemoryLayout, State, Tlb, TLB_OFFSET } from "../state/layout.ts";
+import type { MmuExports } from "../system/machine.ts";
+import type { AddressForm } from "./address.ts";
+import { BUILTIN_COUNT, emitHandlerFunction, type HandlerSample, MainLoop } from "./main-loop.ts";
+
+/** What generated code calls in the host program. */
+export interface EngineImports {
+  codeModified(frame: number, offset: number, sizeBytes: number): void;
+  mmioWrite(gpaLo: number, gpaHi: number, sizeBytes: number, lo: number, hi: number): void;
+}
+
+export interface InterpreterExports extends MmuExports {
+  run(vb: number, record: number): number;
+  translateCode(vb: number, lo: number, hi: number): number;
+  dropWriteEntries(vb: number, frameAddress: number): void;
+}
+
+const MAX_HANDLERS = 8192;
+
+/** The identity of a handler: instructions that agree in it run the same code. */
+export function handlerKey(d: Decoded, codeMode: number, indexed: boolean): string {
+  const operands = d.operands.map((o, position) => {
+    const fixed = d.encoding.operands[position].kind === "fixed";
+    return `${o.kind}${o.width}${fixed ? `=${d.encoding.operands[position].text}` : ""}`;
+  });
+  const addressed = d.encoding.options.has("a") ? d.addressSize : 0;
+  const is64 = (codeMode & CodeMode.sizeMask) === CodeMode.code64;
+  const mode = is64 ? "64" : codeMode & CodeMode.stack32 ? "32" : "16";
+  const indexing = indexed ? "x" : "";
+  return `${d.def.name}/${d.operandSize}/${operands.join()}/${indexing}${d.lock ? "L" : ""}${repOf(d)}/${addressed}/${mode}/${variantOf(d)}`;
+}
+/** Repetition matters to string instructions only. */
+const repOf = (d: Decoded): string => (d.encoding.options.has("a") && d.rep ? d.rep.toString(16) : "");
+/** Definitions whose encodings differ in meaning beyond their operands. */
+const variantOf = (d: Decoded): string => (d.encoding.options.has("variant") ? d.encoding.text : "");
+
+/** The interpreter's generated module, and the handlers that are added to it as instructions are first met. */
+export class Interpreter {
+  readonly exports: InterpreterExports;
+  private readonly memory: WebAssembly.Memory;
+  private readonly layout: MemoryLayout;
+  private readonly table: WebAssembly.Table;
+  private readonly instanceExports: Record<string, WebAssembly.ExportValue>;
+  private readonly numbers = new Map<string, number>();
+  private readonly waiting: { sample: HandlerSample; id: number }[] = [];
+  private nextHandler: number;
+  /** Bytes of a sample instruction by handler number; for profiles. */
+  readonly samples = new Map<number, HandlerSample>();
+
+  constructor(memory: WebAssembly.Memory, layout: MemoryLayout, imports: EngineImports, inline: readonly HandlerSample[]) {
+    this.memory = memory;
+    this.layout = layout;
+    this.table = new WebAssembly.Table({ element: "anyfunc", initial: MAX_HANDLERS });
+    const module = new WebAssembly.Module(this.buildBase(inline));
+    const instance = new WebAssembly.Instance(module, { env: { memory, table: this.table, ...imports } as never });
+    this.instanceExports = instance.exports as Record<string, WebAssembly.ExportValue>;
+    this.exports = instance.exports as unknown as InterpreterExports;
+    inline.forEach((sample, index) => {
+      this.numbers.set(sample.key, BUILTIN_COUNT + index);
+      this.samples.set(BUILTIN_COUNT + index, sample);
+    });
+    this.nextHandler = BUILTIN_COUNT + inline.length;
+  }
+
+  private newModule(): ModuleBuilder {
+    const m = new ModuleBuilder();
+    const pages = this.layout.totalBytes / 0x10000;
+    m.importMemory("env", "memory", { minPages: pages, maxPages: pages });
+    m.importTable("env", "table", MAX_HANDLERS);
+    return m;
+  }
+
+  private buildBase(inline: readonly HandlerSample[]): Uint8Array<ArrayBuffer> {
+    const m = this.newModule();
+    const codeModified = m.importFunc("env", "codeModified", { params: ["i32", "i32", "i32"], results: [] });
+    const mmioWrite = m.importFunc("env", "mmioWrite", { params: ["i32", "i32", "i32", "i32", "i32"], results: [] });
+    const mmu = defineMmu(m, this.layout, { codeModified, mmioWrite }, TLB_OFFSET);
+    defineHostAddress(m, mmu);
+    const loop = new MainLoop(m, { ...mmu, named: new Map() });
+    loop.emit(inline);
+    return m.finish();
+  }
+
+  /** Number of the handler for an instruction; a new one exists once `flush` was called. */
+  handlerFor(d: Decoded, codeMode: number, form: AddressForm | undefined): number {
+    const indexed = form?.indexed ?? false;
+    const key = handlerKey(d, codeMode, indexed);
+    const known = this.numbers.get(key);
+    if (known !== undefined) return known;
+    const id = this.nextHandler++;
+    if (id >= MAX_HANDLERS) throw new Error(`more than ${MAX_HANDLERS} instruction handlers`);
+    const sample = { key, decoded: d, codeMode, indexed };
+    this.numbers.set(key, id);
+    this.samples.set(id, sample);
+    this.waiting.push({ sample, id });
+    return id;
+  }
+
+  /** Compiles the handlers asked for since the last call. */
+  flush(): void {
+    if (this.waiting.length === 0) return;
+    const m = this.newModule();
+    const helpers = this.importHelpers(m);
+    for (const { sample, id } of this.waiting) {
+      m.element(id, [emitHandlerFunction(m, helpers, sample)]);
+    }
+    this.waiting.length = 0;
+    const module = new WebAssembly.Module(m.finish());
+    new WebAssembly.Instance(module, { env: { memory: this.memory, table: this.table }, engine: this.instanceExports });
+  }
+
+  private importHelpers(m: ModuleBuilder): Helpers {
+    const helper = (name: string, params: readonly ("i32" | "i64")[], results: readonly "i32"[]): Callee => m.importFunc("engine", name, { params, results });
+    return {
+      slowRead: helper("slowRead", ["i32", "i64", "i32"], ["i32"]),
+      slowWrite: helper("slowWrite", ["i32", "i64", "i32"], ["i32"]),
+      slowStore: helper("slowStore", ["i32", "i64", "i64", "i32"], ["i32"]),
+      commitBounce: helper("commitBounce", ["i32", "i32"], []),
+      named: new Map(),
+    };
+  }
+}
+
+/** Entry points for the host program, which passes addresses as two halves. */
+function defineHostAddress(m: ModuleBuilder, mmu: Mmu): void {
+  const host = m.func(["i32", "i32", "i32", "i32", "i32"], ["i32"], "hostAddress");
+  const f = host.fn;
+  const vb = f.param<"i32">(0);
+  const size = f.param<"i32">(3);
+  const va = f.let(f.param<"i32">(1).extU().or(f.param<"i32">(2).extU().shl(32)));
+  const crossing = va.wrap().and(4095).add(size).gtU(4096);
+  f.if(crossing.eqz(), () => {
+    for (const tag of [Tlb.read, Tlb.write]) {
+      f.if(f.param<"i32">(4).eq(tag === Tlb.write ? 1 : 0), () => {
+        const hit = emitTlbLookup({ f, vb }, va, 1, tag);
+        f.if(hit.matches, () => f.return(hit.host));
+      });
+    }
+  });
+  f.if(f.param<"i32">(4), () => f.return(f.call<"i32">(mmu.slowWrite, vb, va, size)));
+  f.return(f.call<"i32">(mmu.slowRead, vb, va, size));
+  f.unreachable();
+
+  const code = m.func(["i32", "i32", "i32"], ["i32"], "translateCode");
+  const c = code.fn;
+  const at = c.let(c.param<"i32">(1).extU().or(c.param<"i32">(2).extU().shl(32)));
+  const gpa = c.let(c.call<"i64">(mmu.translateCode, c.param(0), at));
+  c.store("i64.store", c.param(0), gpa, State.result);
+  c.return(c.select(gpa.eq(-1), i32(0), i32(1)));
+  c.unreachable();
+}
+

@@ -1,0 +1,308 @@
+import { type Func, type I32, type I64, i32, i64, type Label, type ModuleBuilder, type Var } from "@xenoserver/wasm";
+import type { Decoded } from "../decode/decoded.ts";
+import type { Helpers } from "../semantics/ops.ts";
+import { Itlb, ITLB_ENTRIES, Slot, State } from "../state/layout.ts";
+import { functionExits, type HandlerExits, InterpOps } from "./interp-ops.ts";
+import { Field, HandlerStatus, LoopExit, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
+
+/** Handlers that no instruction defines; their numbers are the first of the table. */
+export const Builtin = {
+  /** Goes on at its own address by look-up: ends a trace, and replaces records whose code was overwritten. */
+  relook: 0,
+  /** Goes on at the record in `imm`. */
+  link: 1,
+  /** The host program executes the instruction. */
+  system: 2,
+  /** scratch = base + index × scale + disp, cut to the address size, plus a segment base. */
+  address: 3,
+  /** scratch = 64-bit displacement plus a segment base. */
+  absolute: 4,
+  /** Raises #UD. */
+  undefined: 5,
+} as const;
+export const BUILTIN_COUNT = 6;
+
+/** Bits of `imm` in an address record: the segment to check against its limit, or `noCheck`. */
+export const AddressRecord = { segmentMask: 7, noCheck: 8, wrap32: 16 } as const;
+
+/** A handler to build: one sample instruction stands for all with the same key. */
+export interface HandlerSample {
+  readonly key: string;
+  readonly decoded: Decoded;
+  readonly codeMode: number;
+  readonly indexed: boolean;
+}
+
+/** Builds the dispatch loop `run(vb, pc)`: executes from record `pc`, or from `Slot.rip` if it is 0. */
+export class MainLoop {
+  private readonly func: Func;
+  private readonly helpers: Helpers;
+  private readonly handlerType: number;
+  private readonly pc: Var<"i32">;
+  /** Such that (progress + pc) / 16 is the number of instructions retired. */
+  private readonly progress: Var<"i32">;
+  private readonly target: Var<"i64">;
+  private readonly linkFrom: Var<"i32">;
+  /** Not 0 until the record that `run` was given has been taken. */
+  private readonly given: Var<"i32">;
+  private nextLabel!: Label;
+  private lookupLabel!: Label;
+  private faultLabel!: Label;
+  private tickLabel!: Label;
+  private systemLabel!: Label;
+
+  constructor(m: ModuleBuilder, helpers: Helpers) {
+    this.func = m.func(["i32", "i32"], ["i32"], "run");
+    this.helpers = helpers;
+    this.handlerType = m.type({ params: ["i32", "i32"], results: ["i32"] });
+    const { fn } = this.func;
+    this.pc = fn.var("i32");
+    this.progress = fn.var("i32");
+    this.target = fn.var("i64");
+    this.linkFrom = fn.var("i32");
+    this.given = fn.var("i32");
+  }
+
+  private get vb(): I32 {
+    return this.func.fn.param(0);
+  }
+
+  emit(inline: readonly HandlerSample[]): void {
+    const f = this.func.fn;
+    const { vb, pc, progress } = this;
+    pc.set(f.param(1));
+    this.given.set(f.param(1));
+    progress.set(i32(0).sub(pc.get()));
+    this.linkFrom.set(i32(0));
+    this.target.set(f.load("i64.load", vb, Slot.rip));
+    f.block((fault) => {
+      this.faultLabel = fault;
+      f.block((system) => {
+        this.systemLabel = system;
+        f.block((tick) => {
+          this.tickLabel = tick;
+          f.loop((lookup) => {
+            this.lookupLabel = lookup;
+            this.lookup();
+            f.loop((next) => {
+              this.nextLabel = next;
+              this.dispatch(inline);
+            });
+          });
+        });
+        this.leaveAt(pc.get(), LoopExit.tick);
+      });
+      f.store("i32.store", vb, pc.get(), State.result);
+      this.leaveAt(pc.get(), LoopExit.system);
+    });
+    this.leaveAt(pc.get(), LoopExit.fault);
+    f.unreachable();
+  }
+
+  /** Returns with RIP at a record's instruction. */
+  private leaveAt(record: I32, exit: number): void {
+    const f = this.func.fn;
+    f.store("i64.store", this.vb, this.addressOf(record), Slot.rip);
+    f.store("i32.store", this.vb, this.progress.get().add(this.pc.get()).shrU(4), State.instructions);
+    f.return(i32(exit));
+  }
+  private leaveTo(target: I64, exit: number): void {
+    const f = this.func.fn;
+    f.store("i64.store", this.vb, target, Slot.rip);
+    f.store("i32.store", this.vb, this.progress.get().add(this.pc.get()).shrU(4), State.instructions);
+    f.return(i32(exit));
+  }
+  private addressOf(record: I32): I64 {
+    const f = this.func.fn;
+    const offset = f.load<"i32">("i32.load16_u", record, Field.place).and(OFFSET_MASK).extU();
+    return f.load<"i64">("i64.load", this.vb, Slot.pageVa).add(offset);
+  }
+
+  /** Finds the trace of `target`, unless `run` was given a record to start with. */
+  private lookup(): void {
+    const f = this.func.fn;
+    const { vb, pc, progress, target, linkFrom } = this;
+    f.if(this.given.get().eqz(), () => {
+      f.if(this.spent(), () => this.leaveTo(target.get(), LoopExit.tick));
+      const page = f.let(target.get().and(i64(-4096)));
+      const index = target.get().shrU(8).wrap().and((ITLB_ENTRIES - 1) << 4);
+      const entry = f.let(index.add(f.load("i32.load", vb, State.itlb)));
+      f.if(f.load<"i64">("i64.load", entry, Itlb.tag).ne(page), () => this.leaveTo(target.get(), LoopExit.miss));
+      const inTable = target.get().wrap().and(4095).shl(2);
+      const found = f.let(f.load<"i32">("i32.load", inTable.add(f.load("i32.load", entry, Itlb.codeTable))));
+      f.if(found.eqz(), () => this.leaveTo(target.get(), LoopExit.miss));
+      f.if(linkFrom.get(), () => {
+        f.store("i32.store", linkFrom.get(), found, Field.imm);
+        linkFrom.set(i32(0));
+      });
+      f.store("i64.store", vb, page, Slot.pageVa);
+      progress.set(progress.get().add(pc.get()).sub(found));
+      pc.set(found);
+    });
+    this.given.set(i32(0));
+  }
+
+  /** True when the instruction limit is reached. */
+  private spent(): I32 {
+    const limit = this.func.fn.load<"i32">("i32.load", this.vb, State.instructionLimit);
+    return this.progress.get().add(this.pc.get()).shrU(4).geU(limit);
+  }
+  /** Counts the instruction at `pc` as retired although control does not reach the next record. */
+  private retire(): void {
+    this.progress.set(this.progress.get().add(16));
+  }
+
+  private arrive(record: I32): void {
+    const f = this.func.fn;
+    this.retire();
+    this.progress.set(this.progress.get().add(this.pc.get()).sub(record));
+    this.pc.set(record);
+    f.brIf(this.tickLabel, this.spent());
+    f.br(this.nextLabel);
+  }
+  private redirect(linear: I64): void {
+    const f = this.func.fn;
+    this.target.set(linear);
+    this.retire();
+    f.br(this.lookupLabel);
+  }
+
+  private inlineExits(): HandlerExits {
+    const f = this.func.fn;
+    return {
+      fault: () => f.br(this.faultLabel),
+      redirect: (linear) => this.redirect(linear),
+      follow: () => this.follow(),
+      toHost: () => f.br(this.systemLabel),
+    };
+  }
+  private follow(): void {
+    const f = this.func.fn;
+    const { pc } = this;
+    const link = f.let(f.load<"i32">("i32.load", pc.get(), Field.imm));
+    f.if(link, () => this.arrive(link));
+    // Only targets in the same page may be linked: they move with it.
+    const leavesPage = f.load<"i32">("i32.load16_u", pc.get(), Field.place).and(1 << 13);
+    this.linkFrom.set(f.select(leavesPage, i32(0), pc.get()));
+    const page = f.load<"i64">("i64.load", this.vb, Slot.pageVa);
+    this.redirect(page.add(f.load<"i32">("i32.load", pc.get(), Field.disp).extS()));
+  }
+
+  private next(): void {
+    const f = this.func.fn;
+    this.pc.set(this.pc.get().add(16));
+    f.br(this.nextLabel);
+  }
+
+  private dispatch(inline: readonly HandlerSample[]): void {
+    const f = this.func.fn;
+    const bodies: (() => void)[] = [
+      () => this.relook(),
+      () => this.arriveWithoutRetiring(f.load("i32.load", this.pc.get(), Field.imm)),
+      () => f.br(this.systemLabel),
+      () => this.address(),
+      () => this.absolute(),
+      () => this.undefinedInstruction(),
+      ...inline.map((sample) => () => {
+        const ops = new InterpOps(f, this.vb, this.helpers, this.pc, this.inlineExits(), sample.decoded, sample.codeMode);
+        sample.decoded.def.semantics!(ops, ops.bind(sample.decoded, sample.codeMode, sample.indexed));
+        this.next();
+      }),
+    ];
+    const labels: Label[] = [];
+    const nest = (k: number): void => {
+      f.block((label) => {
+        labels[k] = label;
+        if (k + 1 < bodies.length) nest(k + 1);
+        else
+          f.block((other) => {
+            f.brTable(f.load("i32.load16_u", this.pc.get(), Field.handler), labels, other);
+          });
+        if (k + 1 === bodies.length) this.callHandler();
+      });
+      f.scope(bodies[k]);
+    };
+    nest(0);
+  }
+
+  private arriveWithoutRetiring(record: I32): void {
+    const f = this.func.fn;
+    const to = f.let(record);
+    this.progress.set(this.progress.get().add(this.pc.get()).sub(to));
+    this.pc.set(to);
+    f.br(this.nextLabel);
+  }
+
+  private relook(): void {
+    const f = this.func.fn;
+    this.target.set(this.addressOf(this.pc.get()));
+    f.br(this.lookupLabel);
+  }
+
+  private address(): void {
+    const f = this.func.fn;
+    const { vb, pc } = this;
+    const field = (name: string, offset: number) => f.load<"i32">(name, pc.get(), offset);
+    const slot = (at: number) => f.load<"i64">("i64.load", vb.add(field("i32.load8_u", at)));
+    const scale = field("i32.load16_u", Field.place).shrU(SCALE_SHIFT).extU();
+    const sum = slot(Field.base).add(slot(Field.index).shl(scale)).add(field("i32.load", Field.disp).extS());
+    const size = f.let(field("i32.load8_u", Field.src));
+    const mask = f.select(size.eq(8), i64(-1), f.select(size.eq(4), i64(0xffffffff), i64(0xffff)));
+    const offset = f.let(sum.and(mask));
+    const flags = f.let(field("i32.load", Field.imm));
+    f.if(flags.and(AddressRecord.noCheck).eqz(), () => {
+      const segment = f.let(flags.and(AddressRecord.segmentMask).shl(2).add(vb));
+      const limit = f.load<"i32">("i32.load", segment, State.segLimit).extU();
+      const present = f.load<"i32">("i32.load", segment, State.segAttr).and(0x80);
+      f.if(offset.gtU(limit).or(present.eqz()), () => {
+        const stack = flags.and(AddressRecord.segmentMask).eq(2);
+        f.store("i32.store", vb, f.select(stack, i32(12), i32(13)), State.faultVector);
+        f.store("i32.store", vb, i32(0), State.faultErrorCode);
+        f.br(this.faultLabel);
+      });
+    });
+    const linear = f.let(offset.add(slot(Field.dst)));
+    const wrapped = f.select(flags.and(AddressRecord.wrap32), linear.and(i64(0xffffffff)), linear);
+    f.store("i64.store", vb, wrapped, Slot.scratch);
+    this.prefixDone();
+  }
+
+  private absolute(): void {
+    const f = this.func.fn;
+    const base = f.load<"i64">("i64.load", this.vb.add(f.load("i32.load8_u", this.pc.get(), Field.dst)));
+    f.store("i64.store", this.vb, f.load<"i64">("i64.load", this.pc.get(), Field.disp).add(base), Slot.scratch);
+    this.prefixDone();
+  }
+  /** Prefix records are no instructions. */
+  private prefixDone(): void {
+    this.progress.set(this.progress.get().sub(16));
+    this.next();
+  }
+
+  private undefinedInstruction(): void {
+    const f = this.func.fn;
+    f.store("i32.store", this.vb, i32(6), State.faultVector);
+    f.br(this.faultLabel);
+  }
+
+  private callHandler(): void {
+    const f = this.func.fn;
+    const id = f.load<"i32">("i32.load16_u", this.pc.get(), Field.handler);
+    const status = f.let(f.callIndirect(this.handlerType, "i32", 0, id, this.vb, this.pc.get()));
+    f.if(status.eqz(), () => this.next());
+    f.brIf(this.faultLabel, status.eq(HandlerStatus.fault));
+    f.brIf(this.systemLabel, status.eq(HandlerStatus.system));
+    this.redirect(f.load("i64.load", this.vb, Slot.rip));
+  }
+}
+
+/** Builds one handler as a function (vb, pc) → status. */
+export function emitHandlerFunction(m: ModuleBuilder, helpers: Helpers, sample: HandlerSample): Func {
+  const func = m.func(["i32", "i32"], ["i32"]);
+  const f = func.fn;
+  const pc = f.param<"i32">(1);
+  const ops = new InterpOps(f, f.param(0), helpers, { get: () => pc }, functionExits(f, f.param(0), pc), sample.decoded, sample.codeMode);
+  sample.decoded.def.semantics!(ops, ops.bind(sample.decoded, sample.codeMode, sample.indexed));
+  f.return(i32(HandlerStatus.next));
+  return func;
+}

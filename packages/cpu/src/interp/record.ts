@@ -1,0 +1,32 @@
+/**
+ * The interpreter's pre-decoded instruction, 16 bytes:
+ *
+ * ```
+ *  0 u16  handler
+ *  2 u8   first register operand  (byte offset of its slot, or 16 × number for XMM and MMX)
+ *  3 u8   second register operand
+ *  4 u8   base slot        5 u8  index slot
+ *  6 u16  bits 0–12 offset of the instruction in its page, bits 14–15 index scale
+ *  8 i32  displacement; for direct branches the target relative to the page; low half of a 64-bit immediate
+ * 12 i32  immediate; for direct branches the target's record once it is known; high half of a 64-bit immediate
+ * ```
+ * Records of a trace lie one behind the other. A trace ends in a record that never goes on to the next.
+ */
+export const Field = { handler: 0, dst: 2, src: 3, base: 4, index: 5, place: 6, disp: 8, imm: 12 } as const;
+export const OFFSET_MASK = 0x1fff;
+export const SCALE_SHIFT = 14;
+
+/** What a handler that is a function of its own returns. */
+export const HandlerStatus = { next: 0, fault: 1, redirect: 2, system: 3 } as const;
+
+/** Why the main loop returns. */
+export const LoopExit = {
+  /** No trace is known for `Slot.rip`. */
+  miss: 0,
+  /** An exception is in the state; `Slot.rip` is the instruction that raised it. */
+  fault: 1,
+  /** The instruction limit was reached. */
+  tick: 2,
+  /** A system instruction at `Slot.rip`; its record is in `State.result`. */
+  system: 3,
+} as const;

@@ -1,0 +1,181 @@
+import { NEED_MORE_BYTES, type Decoder } from "../decode/decoder.ts";
+import { type Decoded, Seg } from "../decode/decoded.ts";
+import { CodeMode, RECORD_BYTES, Slot } from "../state/layout.ts";
+import { type AddressForm, addressForm, ignoresSegment, SCRATCH_FORM, segmentSlot } from "./address.ts";
+import { isWideImmediate } from "./interp-ops.ts";
+import { AddressRecord, Builtin } from "./main-loop.ts";
+import { Field, SCALE_SHIFT } from "./record.ts";
+
+/** Longest trace, in instructions. */
+const MAX_TRACE = 128;
+
+/** Where the record encoder asks for handler numbers and remembers system instructions. */
+export interface HandlerDirectory {
+  /** Number of the handler for an instruction; makes it if need be. */
+  handlerFor(d: Decoded, codeMode: number, form: AddressForm | undefined): number;
+  /** Remembers an instruction that the host program will execute; returns its number. */
+  rememberSystem(d: Decoded): number;
+}
+
+/** What became of an attempt to decode a trace. */
+export type TraceResult =
+  /** Records were written; `endOffset` is behind the last instruction's last byte. */
+  | { readonly kind: "trace"; readonly endOffset: number; readonly recordEnd: number }
+  /** The first instruction goes on in the next page. */
+  | { readonly kind: "crossing" };
+
+/** Writes records of traces. */
+export class TraceWriter {
+  private readonly view: DataView;
+  private readonly decoder: Decoder;
+  private readonly directory: HandlerDirectory;
+  private at = 0;
+
+  constructor(memory: WebAssembly.Memory, decoder: Decoder, directory: HandlerDirectory) {
+    this.view = new DataView(memory.buffer);
+    this.decoder = decoder;
+    this.directory = directory;
+  }
+
+  /**
+   * Decodes from `page[offset]` and writes records from address `recordAt` on.
+   * @param page        the page's bytes; longer than 4096 if the bytes of the following page are there too
+   * @param limit       how many records there is room for; a trace needs up to 2 per instruction and 1 more
+   */
+  write(page: Uint8Array, offset: number, codeMode: number, recordAt: number, limit: number): TraceResult {
+    this.at = recordAt;
+    const most = codeMode & CodeMode.singleStep ? 1 : Math.min(MAX_TRACE, (limit - 1) >> 1);
+    let place = offset;
+    for (let count = 0; count < most && place < 4096; count++) {
+      const d = this.decodeOne(page, place, codeMode);
+      if (d === "crossing") {
+        if (count === 0) return { kind: "crossing" };
+        break;
+      }
+      if (d === undefined) {
+        this.builtin(Builtin.undefined, place, 0);
+        place = Math.min(place + 1, 4096);
+        return { kind: "trace", endOffset: place, recordEnd: this.at };
+      }
+      this.instruction(d, place, codeMode);
+      place += d.lengthBytes;
+      if (d.def.ends || isEnd(d)) return this.finish(place);
+    }
+    return this.finish(place);
+  }
+
+  /** Every trace is closed by a record for the address behind it, from which return addresses are taken too. */
+  private finish(place: number): TraceResult {
+    this.builtin(Builtin.relook, place, 0);
+    return { kind: "trace", endOffset: place, recordEnd: this.at };
+  }
+
+  private decodeOne(page: Uint8Array, place: number, codeMode: number): Decoded | "crossing" | undefined {
+    try {
+      return this.decoder.decode(page, place, page.length, codeMode);
+    } catch (thrown) {
+      if (thrown === NEED_MORE_BYTES) return "crossing";
+      if (thrown instanceof RangeError) return undefined;
+      throw thrown;
+    }
+  }
+
+  private builtin(handler: number, place: number, imm: number): void {
+    this.put({ handler, place, imm });
+  }
+
+  private put(r: { handler: number; place: number; dst?: number; src?: number; base?: number; index?: number; scale?: number; disp?: number; imm?: number; flags?: number }): void {
+    const { view, at } = this;
+    view.setUint16(at + Field.handler, r.handler, true);
+    view.setUint8(at + Field.dst, r.dst ?? 0);
+    view.setUint8(at + Field.src, r.src ?? 0);
+    view.setUint8(at + Field.base, r.base ?? Slot.zero);
+    view.setUint8(at + Field.index, r.index ?? Slot.zero);
+    view.setUint16(at + Field.place, r.place | (r.flags ?? 0) | ((r.scale ?? 0) << SCALE_SHIFT), true);
+    view.setInt32(at + Field.disp, r.disp ?? 0, true);
+    view.setInt32(at + Field.imm, r.imm ?? 0, true);
+    this.at += RECORD_BYTES;
+  }
+
+  private instruction(d: Decoded, place: number, codeMode: number): void {
+    if (!d.def.semantics) return this.builtin(Builtin.system, place, this.directory.rememberSystem(d));
+    const form = addressForm(d, codeMode, place + d.lengthBytes);
+    if (form && form.prefix !== "none") this.prefix(d, form, place, codeMode);
+    const handler = this.directory.handlerFor(d, codeMode, form);
+    const registers = registerFields(d);
+    const fields = { handler, place, dst: registers[0], src: registers[1], ...immediates(d) };
+    if (form) {
+      const inMain = form.prefix === "none" ? form : SCRATCH_FORM;
+      this.put({ ...fields, base: inMain.base, index: inMain.index, scale: inMain.scale, disp: inMain.disp });
+    } else if (d.operands[0]?.kind === "rel") this.branch(fields, d, place);
+    else {
+      if (d.def.system) fields.imm = this.directory.rememberSystem(d);
+      this.put({ ...fields, base: impliedSegment(d, codeMode) });
+    }
+  }
+
+  private branch(fields: { handler: number; place: number }, d: Decoded, place: number): void {
+    const target = place + d.lengthBytes + d.immLo;
+    const inPage = target >= 0 && target < 4096;
+    this.put({ ...fields, disp: target, imm: 0, flags: inPage ? 0 : 1 << 13 });
+  }
+
+  private prefix(d: Decoded, form: AddressForm, place: number, codeMode: number): void {
+    const m = d.memory!;
+    const is64 = (codeMode & CodeMode.sizeMask) === CodeMode.code64;
+    const usesSegment = !ignoresSegment(d) && (!is64 || m.segment >= Seg.fs);
+    const segment = usesSegment ? segmentSlot(m.segment) : Slot.zero;
+    if (form.prefix === "absolute") {
+      this.put({ handler: Builtin.absolute, place, dst: segment, disp: m.disp, imm: m.dispHi });
+      return;
+    }
+    const checks = usesSegment && !is64 && (!(codeMode & CodeMode.flat) || m.segment >= Seg.fs);
+    const imm = (checks ? m.segment : AddressRecord.noCheck) | (!is64 && !ignoresSegment(d) ? AddressRecord.wrap32 : 0);
+    // RIP-relative operands count from the next instruction; the page's address is a slot.
+    const base = m.ripRelative ? Slot.pageVa : m.base < 0 ? Slot.zero : m.base * 8;
+    const relative = m.disp + (m.ripRelative ? place + d.lengthBytes : 0);
+    const disp = relative | 0;
+    // What does not fit 32 bits is carried by a second prefix record through the scratch slot.
+    if (disp !== relative) {
+      this.put({ handler: Builtin.absolute, place, dst: Slot.pageVa, disp: relative >>> 0, imm: Math.floor(relative / 2 ** 32) });
+      this.put({ handler: Builtin.address, place, dst: segment, src: d.addressSize, base: Slot.scratch, imm });
+      return;
+    }
+    const index = m.index < 0 ? Slot.zero : m.index * 8;
+    this.put({ handler: Builtin.address, place, dst: segment, src: d.addressSize, base, index, scale: m.scale, disp, imm });
+  }
+}
+
+/** Instructions after which decoding stops although control usually goes on: they change how what follows is decoded. */
+function isEnd(_d: Decoded): boolean {
+  return false;
+}
+
+function registerFields(d: Decoded): number[] {
+  const fields: number[] = [];
+  d.operands.forEach((operand, position) => {
+    if (operand.kind === "gpr" && d.encoding.operands[position].kind !== "fixed") fields.push(operand.reg * 8 + (operand.high ? 1 : 0));
+    else if (operand.kind === "xmm" || operand.kind === "mmx") fields.push(operand.reg * 16);
+  });
+  return fields;
+}
+
+/** Immediates, sign-extended from their own width. */
+function immediates(d: Decoded): { imm: number; disp: number } {
+  if (isWideImmediate(d)) return { disp: d.immLo, imm: d.immHi };
+  const sreg = d.operands.find((o) => o.kind === "sreg");
+  if (sreg && "reg" in sreg) return { imm: sreg.reg, disp: 0 };
+  const immediate = d.operands.find((o) => o.kind === "imm");
+  const width = immediate?.width ?? 4;
+  const imm = width === 1 ? (d.immLo << 24) >> 24 : width === 2 ? (d.immLo << 16) >> 16 : d.immLo;
+  return { imm, disp: d.imm2 };
+}
+
+/** Slot of the segment base of an implied DS operand. */
+function impliedSegment(d: Decoded, codeMode: number): number {
+  if (!d.encoding.options.has("a")) return Slot.zero;
+  const is64 = (codeMode & CodeMode.sizeMask) === CodeMode.code64;
+  if (is64) return d.segmentOverride >= Seg.fs ? segmentSlot(d.segmentOverride) : Slot.zero;
+  return segmentSlot(d.segmentOverride < 0 ? Seg.ds : d.segmentOverride);
+}
+

@@ -1,0 +1,48 @@
+import { i64 } from "@xenoserver/wasm";
+import { define } from "../define.ts";
+
+const ENDS = { ends: true } as const;
+
+define("JMP", ["eb Jb f64", "e9 Jz f64"], (o) => o.jumpRelative(), ENDS);
+define("JMP indirect", "ff /4 Ev f64", (o, i) => o.jumpTo(i.operands[0].read()), ENDS);
+define(
+  "CALL",
+  "e8 Jz f64",
+  (o, i) => {
+    o.push(i, i.width, o.nextIp());
+    o.jumpRelative();
+  },
+  ENDS,
+);
+define(
+  "CALL indirect",
+  "ff /2 Ev f64",
+  (o, i) => {
+    const target = i.operands[0].read();
+    o.push(i, i.width, o.nextIp());
+    o.jumpTo(target);
+  },
+  ENDS,
+);
+define("RET", "c3 f64", (o, i) => o.jumpTo(o.pop(i, i.width)), ENDS);
+define(
+  "RET imm",
+  "c2 Iw f64",
+  (o, i) => {
+    const target = o.pop(i, i.width);
+    o.writeGpr(4, i.stackSize, o.stackPointer(i).add(i.imm().and(0xffff).extU()));
+    o.jumpTo(target);
+  },
+  ENDS,
+);
+
+/** LOOPNE LOOPE LOOP: count in (E)CX or RCX by address size; flags are not touched. */
+["LOOPNE", "LOOPE", "LOOP"].forEach((name, k) => {
+  define(name, `e${k} Jb f64 a`, (o, i) => {
+    const count = o.f.let(o.readGpr(1, i.addressSize).sub(1));
+    o.writeGpr(1, i.addressSize, count);
+    const left = o.readGpr(1, i.addressSize).eq(i64(0)).eqz();
+    o.jumpRelative(k === 2 ? left : left.and(o.condition(k === 0 ? 5 : 4)));
+  });
+});
+define("JCXZ", "e3 Jb f64 a", (o, i) => o.jumpRelative(o.readGpr(1, i.addressSize).eqz()));

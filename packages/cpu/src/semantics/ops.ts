@@ -1,0 +1,467 @@
+import { type Callee, constant, type Fn, type I32, type I64, i32, i64, i64Halves, type V128, Val } from "@xenoserver/wasm";
+import { emitTlbLookup } from "../mmu/tlb.ts";
+import { Slot, State, Tlb } from "../state/layout.ts";
+import { Flag } from "./flags.ts";
+
+/** Operand widths in bytes. */
+export type Width = 1 | 2 | 4 | 8;
+export const bitsOf = (width: number): 8 | 16 | 32 | 64 => (width * 8) as 8 | 16 | 32 | 64;
+
+/**
+ * One operand. Integers travel as i64: `read` zero-extends, `readS` sign-extends the operand's width, `write` takes the low
+ * bits. Reads happen at the call, so a value read before a write stays what it was.
+ */
+export interface Operand {
+  readonly kind: string;
+  readonly width: number;
+  read(): I64;
+  readS(): I64;
+  write(value: I64): void;
+  /** XMM, or 16 bytes of memory. */
+  readV(): V128;
+  writeV(value: V128): void;
+}
+
+/** The instruction that semantics are asked to emit, with operands already bound to registers, memory and immediates. */
+export interface Instruction {
+  readonly name: string;
+  readonly operands: readonly Operand[];
+  /** Operand size in bytes. */
+  readonly width: Width;
+  /** Address size in bytes: 2, 4 or 8. */
+  readonly addressSize: number;
+  /** Bytes of the stack pointer that count: 8 in 64-bit mode. */
+  readonly stackSize: number;
+  readonly mode64: boolean;
+  readonly lock: boolean;
+  /** 0, 0xf2 or 0xf3. */
+  readonly rep: number;
+  /** Linear address of the memory operand. */
+  address(): I64;
+  /** Base of the segment of an implied DS operand (strings, XLAT). */
+  segmentBase(): I64;
+  /** First and second immediate as i32; constants where they are known. */
+  imm(): I32;
+  imm2(): I32;
+  /** The immediate if the handler is made for one value of it. */
+  readonly opcodeLow: number;
+}
+
+/** How the flags follow from an operation; values are sign-extended to 64 bits from their width. */
+export type FlagRecipe =
+  | { readonly kind: "add" | "sub"; readonly a: I64; readonly b: I64; readonly res: I64 }
+  | { readonly kind: "adc" | "sbb"; readonly a: I64; readonly b: I64; readonly res: I64; readonly carry: I64 }
+  | { readonly kind: "logic"; readonly res: I64 }
+  /** INC and DEC: as add or sub of 1, but CF stays. */
+  | { readonly kind: "inc" | "dec"; readonly a: I64; readonly res: I64 }
+  /** ZF, SF, PF from `res`; CF and OF (i64 0 or 1) as given; AF clear. */
+  | { readonly kind: "explicit"; readonly res: I64; readonly cf: I64; readonly of: I64 };
+
+/** Functions of the engine that generated code calls. */
+export interface Helpers {
+  /** (vb, va, size) → host address for reading, 0 after a fault. */
+  readonly slowRead: Callee;
+  /** (vb, va, size) → host address for reading and writing (perhaps the bounce buffer), 0 after a fault. */
+  readonly slowWrite: Callee;
+  /** (vb, va, value, size) → 1 after a fault. */
+  readonly slowStore: Callee;
+  /** (vb): stores what was put into the bounce buffer. */
+  readonly commitBounce: Callee;
+  /** Any helper a semantics file registers under its own name. */
+  readonly named: ReadonlyMap<string, Callee>;
+}
+
+export const PAGE_MASK = i64(-4096);
+
+/**
+ * What instruction semantics are written against. The interpreter's handlers and the translator's regions are two
+ * implementations of the abstract part: where registers and flags live, and how control leaves.
+ */
+export abstract class Ops {
+  readonly f: Fn;
+  /** Address of the vcpu's area. */
+  readonly vb: I32;
+  readonly helpers: Helpers;
+
+  constructor(f: Fn, vb: I32, helpers: Helpers) {
+    this.f = f;
+    this.vb = vb;
+    this.helpers = helpers;
+  }
+
+  // What an implementation provides
+
+  abstract getGpr(reg: number): I64;
+  abstract setGpr(reg: number, value: I64): void;
+  abstract setFlags(recipe: FlagRecipe): void;
+  /** The flag words of state/layout.ts. */
+  abstract flagWord(which: "res" | "carries"): I64;
+  abstract flagCf(): I32;
+  abstract setFlagWords(res: I64, carries: I64, cf: I32): void;
+  /** Leaves with the fault that is in the state; the instruction counts as not begun. */
+  abstract leaveFaulted(): void;
+  /** Architectural address of the next instruction (relative to CS base outside 64-bit mode). */
+  abstract nextIp(): I64;
+  /** Goes on at an architectural address that is known only now. */
+  abstract jumpTo(ip: I64): void;
+  /** Goes on at the instruction's `rel` operand, if the condition holds. */
+  abstract jumpRelative(condition?: I32): void;
+  /** Leaves to have interrupts looked at soon, and goes on behind this instruction. */
+  abstract requestCheck(): void;
+  /** Begins this instruction again: for string instructions that pause. */
+  abstract restart(): void;
+  /** Asks whether a long instruction should pause for an interrupt. */
+  abstract shouldPause(): I32;
+  /** Has the host program execute this instruction by its system semantics. */
+  abstract leaveToHost(): void;
+
+  // Constants and state
+
+  state32(offset: number): I32 {
+    return this.f.let(this.f.load<"i32">("i32.load", this.vb, offset));
+  }
+  state64(offset: number): I64 {
+    return this.f.let(this.f.load<"i64">("i64.load", this.vb, offset));
+  }
+  setState32(offset: number, value: I32): void {
+    this.f.store("i32.store", this.vb, value, offset);
+  }
+  setState64(offset: number, value: I64): void {
+    this.f.store("i64.store", this.vb, value, offset);
+  }
+  helper(name: string): Callee {
+    const found = this.helpers.named.get(name);
+    if (!found) throw new Error(`helper "${name}" is not registered`);
+    return found;
+  }
+
+  /** Leaves with exception `vector`. */
+  raise(vector: number, errorCode: I32 = i32(0)): void {
+    this.setState32(State.faultVector, i32(vector));
+    this.setState32(State.faultErrorCode, errorCode);
+    this.leaveFaulted();
+  }
+
+  // Registers by number, at a width
+
+  readGpr(reg: number, width: number): I64 {
+    return this.f.let(this.getGpr(reg).zeroExtend(bitsOf(width)));
+  }
+  readGprS(reg: number, width: number): I64 {
+    return this.f.let(this.getGpr(reg).signExtend(bitsOf(width)));
+  }
+  /** Writes the low `width` bytes; 32-bit writes clear the upper half, narrower ones keep the rest. */
+  writeGpr(reg: number, width: number, value: I64): void {
+    if (width === 8) return this.setGpr(reg, value);
+    if (width === 4) return this.setGpr(reg, value.zeroExtend(32));
+    const mask = width === 1 ? 0xff : 0xffff;
+    const low = this.f.let(value.and(mask));
+    this.setGpr(reg, this.getGpr(reg).and(i64(~mask)).or(low));
+  }
+  /** AH, CH, DH, BH. */
+  readHigh(reg: number): I64 {
+    return this.f.let(this.getGpr(reg).shrU(8).and(0xff));
+  }
+  writeHigh(reg: number, value: I64): void {
+    const shifted = this.f.let(value.and(0xff).shl(8));
+    this.setGpr(reg, this.getGpr(reg).and(i64(~0xff00)).or(shifted));
+  }
+
+  // Memory
+
+  /** Host address of `size` readable bytes at a linear address. */
+  hostRead(va: I64, size: number): I32 {
+    const { f } = this;
+    const host = f.var("i32");
+    const at = f.let(va);
+    const hit = emitTlbLookup(this, at, size, Tlb.read);
+    f.if(
+      hit.matches,
+      () => host.set(hit.host),
+      () => {
+        const slow = f.let(f.call<"i32">(this.helpers.slowRead, this.vb, at, i32(size)));
+        f.if(slow.eqz(), () => this.leaveFaulted());
+        host.set(slow);
+      },
+    );
+    return host.get();
+  }
+
+  load(va: I64, width: number): I64 {
+    const suffix = width === 8 ? "" : `${width * 8}_u`;
+    return this.f.let(this.f.load<"i64">(`i64.load${suffix}`, this.hostRead(va, width)));
+  }
+  loadS(va: I64, width: number): I64 {
+    const suffix = width === 8 ? "" : `${width * 8}_s`;
+    return this.f.let(this.f.load<"i64">(`i64.load${suffix}`, this.hostRead(va, width)));
+  }
+  loadV(va: I64): V128 {
+    return this.f.let(this.f.load<"v128">("v128.load", this.hostRead(va, 16)));
+  }
+
+  store(va: I64, width: number, value: I64): void {
+    const { f } = this;
+    const at = f.let(va);
+    const data = f.let(value);
+    const hit = emitTlbLookup(this, at, width, Tlb.write);
+    f.if(
+      hit.matches,
+      () => f.store(width === 8 ? "i64.store" : `i64.store${width * 8}`, hit.host, data),
+      () => f.if(f.call<"i32">(this.helpers.slowStore, this.vb, at, data, i32(width)), () => this.leaveFaulted()),
+    );
+  }
+  storeV(va: I64, value: V128): void {
+    const data = this.f.let(value);
+    this.update(va, 16, (host) => this.f.store("v128.store", host, data));
+  }
+
+  /** Checks a place for writing, then lets `body` read and write it through a host address. */
+  update(va: I64, size: number, body: (host: I32) => void): void {
+    const { f } = this;
+    const at = f.let(va);
+    const host = f.var("i32");
+    const slow = f.var("i32");
+    const hit = emitTlbLookup(this, at, size, Tlb.write);
+    f.if(
+      hit.matches,
+      () => {
+        host.set(hit.host);
+        slow.set(i32(0));
+      },
+      () => {
+        slow.set(f.call<"i32">(this.helpers.slowWrite, this.vb, at, i32(size)));
+        f.if(slow.get().eqz(), () => this.leaveFaulted());
+        host.set(slow.get());
+      },
+    );
+    body(host.get());
+    f.if(slow.get(), () => f.callVoid(this.helpers.commitBounce, this.vb, slow.get()));
+  }
+
+  /** True if 1 ≤ size bytes at `va` lie in one page that can be used directly; never faults. See string instructions. */
+  directHost(va: I64, kind: "read" | "write"): { readonly matches: I32; readonly host: I32 } {
+    return emitTlbLookup(this, this.f.let(va), 1, Tlb[kind]);
+  }
+
+  // Read, change, write
+
+  /**
+   * Replaces an operand by a function of it. `change` gets the old value sign-extended and returns the new one; for a locked
+   * memory operand it is emitted once but may run several times, so it must only compute.
+   */
+  modify(dst: Operand, i: Instruction, change: (old: I64) => I64): void {
+    if (dst.kind !== "mem") {
+      dst.write(change(dst.readS()));
+      return;
+    }
+    this.update(i.address(), dst.width, (host) => {
+      if (i.lock) this.atomicChange(host, dst.width, change);
+      else {
+        const old = this.loadHost(host, dst.width);
+        this.storeHost(host, dst.width, change(old));
+      }
+    });
+  }
+
+  loadHost(host: I32, width: number): I64 {
+    return this.f.let(this.f.load<"i64">(width === 8 ? "i64.load" : `i64.load${width * 8}_s`, host));
+  }
+  storeHost(host: I32, width: number, value: I64): void {
+    this.f.store(width === 8 ? "i64.store" : `i64.store${width * 8}`, host, value);
+  }
+
+  /**
+   * Compare-and-exchange until nobody came between. A misaligned place cannot be atomic in WebAssembly: there it is a plain
+   * read and write, which one vcpu cannot tell apart.
+   */
+  atomicChange(host: I32, width: number, change: (old: I64) => I64): void {
+    const { f } = this;
+    const bits = bitsOf(width);
+    const aligned = f.let(host.and(width - 1).eqz());
+    const name = width === 8 ? "i64.atomic.rmw.cmpxchg" : `i64.atomic.rmw${bits}.cmpxchg_u`;
+    f.loop((again) => {
+      const old = this.loadHost(host, width);
+      const next = f.let(change(old));
+      f.if(
+        aligned,
+        () => {
+          const expected = f.let(old.zeroExtend(bits));
+          const found = f.load<"i64">(name, host, 0, expected, next.zeroExtend(bits));
+          f.brIf(again, found.ne(expected));
+        },
+        () => this.storeHost(host, width, next),
+      );
+    });
+  }
+
+  // Stack
+
+  /** The stack pointer as an address offset, and the linear address of an offset. */
+  stackPointer(i: Instruction): I64 {
+    return i.stackSize === 8 ? this.getGpr(4) : this.readGpr(4, i.stackSize);
+  }
+  stackLinear(i: Instruction, offset: I64): I64 {
+    if (i.stackSize === 8) return offset;
+    const mask = i.stackSize === 4 ? i64Halves(-1, 0) : i64(0xffff);
+    return this.f.let(offset.and(mask).add(this.state64(Slot.segBase + 16)).and(i64Halves(-1, 0)));
+  }
+  push(i: Instruction, width: number, value: I64): void {
+    const data = this.f.let(value);
+    const sp = this.f.let(this.stackPointer(i).sub(width));
+    this.store(this.stackLinear(i, sp), width, data);
+    this.writeGpr(4, i.stackSize, sp);
+  }
+  /** Reads the top of the stack and moves the pointer; the caller writes the value after this. */
+  pop(i: Instruction, width: number): I64 {
+    const sp = this.f.let(this.stackPointer(i));
+    const value = this.load(this.stackLinear(i, sp), width);
+    this.writeGpr(4, i.stackSize, sp.add(width));
+    return value;
+  }
+
+  // Flags
+
+  /** Turns a recipe into the three flag words. */
+  flagWords(recipe: FlagRecipe): { res: I64; carries: I64; cf: I32 } {
+    const { f } = this;
+    switch (recipe.kind) {
+      case "add":
+        return { res: recipe.res, carries: recipe.a.xor(recipe.b).xor(recipe.res), cf: recipe.res.ltU(recipe.a) };
+      case "sub":
+        return { res: recipe.res, carries: recipe.a.xor(recipe.b).xor(recipe.res), cf: recipe.a.ltU(recipe.b) };
+      case "adc": {
+        const tie = recipe.res.eq(recipe.a).and(recipe.carry.wrap());
+        return { res: recipe.res, carries: recipe.a.xor(recipe.b).xor(recipe.res), cf: recipe.res.ltU(recipe.a).or(tie) };
+      }
+      case "sbb": {
+        const tie = recipe.a.eq(recipe.b).and(recipe.carry.wrap());
+        return { res: recipe.res, carries: recipe.a.xor(recipe.b).xor(recipe.res), cf: recipe.a.ltU(recipe.b).or(tie) };
+      }
+      case "logic":
+        return { res: recipe.res, carries: i64(0), cf: i32(0) };
+      case "inc":
+      case "dec": {
+        // Bit 63 of the carries must be OF xor CF, and CF is the old one.
+        const cf = f.let(this.flagCf().and(1));
+        const signs = recipe.kind === "inc" ? recipe.res.and(recipe.a.not()) : recipe.a.and(recipe.res.not());
+        const overflow = signs.and(i64Halves(0, -0x80000000));
+        const low = recipe.a.xor(recipe.res).xor(1).and(0x10);
+        return { res: recipe.res, carries: overflow.xor(cf.extU().shl(63)).or(low), cf };
+      }
+      default:
+        return { res: recipe.res, carries: recipe.cf.xor(recipe.of).shl(63), cf: recipe.cf.wrap() };
+    }
+  }
+
+  /** CF as i64 0 or 1. */
+  carry(): I64 {
+    return this.f.let(this.flagCf().and(1).extU());
+  }
+  /** Sets CF alone; OF is kept. */
+  setCarry(cf: I64): void {
+    const { f } = this;
+    const next = f.let(cf.wrap());
+    const old = f.let(this.flagCf());
+    const changed = f.let(old.xor(next).and(1));
+    const res = f.let(this.flagWord("res"));
+    const carries = f.let(this.flagWord("carries").xor(changed.extU().shl(63)));
+    this.setFlagWords(res, carries, old.and(-2).or(next));
+  }
+
+  /** Sets CF and OF; the rest is kept. */
+  setCarryAndOverflow(cf: I64, of: I64): void {
+    const { f } = this;
+    const carries = this.flagWord("carries").and(this.const64(-1, 0x7fffffff)).or(of.xor(cf).shl(63));
+    const word = this.flagCf().and(-2).or(cf.wrap());
+    this.setFlagWords(f.let(this.flagWord("res")), f.let(carries), f.let(word));
+  }
+
+  private overflow(): I32 {
+    return this.flagWord("carries").shrU(63).wrap().xor(this.flagCf().and(1));
+  }
+  private sign(): I32 {
+    return this.flagWord("res").shrU(63).wrap().xor(this.flagCf().shrU(2).and(1));
+  }
+  private less(): I32 {
+    const cf = this.f.let(this.flagCf());
+    return this.flagWord("res").xor(this.flagWord("carries")).shrU(63).wrap().xor(cf.xor(cf.shrU(2)).and(1));
+  }
+  private parity(): I32 {
+    const low = this.flagWord("res").wrap().and(0xff).popcnt().and(1).xor(1);
+    return low.xor(this.flagCf().shrU(1).and(1));
+  }
+
+  /** Condition code 0–15 as in the encodings of Jcc: 1 if it holds. */
+  condition(cc: number): I32 {
+    const positive = this.positiveCondition(cc >> 1);
+    return cc & 1 ? positive.eqz() : positive;
+  }
+  private positiveCondition(pairOfCodes: number): I32 {
+    switch (pairOfCodes) {
+      case 0:
+        return this.overflow();
+      case 1:
+        return this.flagCf().and(1);
+      case 2:
+        return this.flagWord("res").eqz();
+      case 3:
+        return this.flagCf().and(1).or(this.flagWord("res").eqz());
+      case 4:
+        return this.sign();
+      case 5:
+        return this.parity();
+      case 6:
+        return this.less();
+      default:
+        return this.less().or(this.flagWord("res").eqz());
+    }
+  }
+
+  /** The six arithmetic flags at their places in RFLAGS. */
+  arithmeticFlags(): I64 {
+    const { f } = this;
+    const cf = f.let(this.flagCf().and(1).extU());
+    const af = this.flagWord("carries").and(0x10);
+    const zf = this.flagWord("res").eqz().extU().shl(6);
+    const pf = this.parity().extU().shl(2);
+    const sf = this.sign().extU().shl(7);
+    const of = this.overflow().extU().shl(11);
+    return f.let(cf.or(af).or(zf).or(pf).or(sf).or(of));
+  }
+
+  /** Sets the six arithmetic flags from an RFLAGS value. */
+  setArithmeticFlags(rflags: I64): void {
+    const { f } = this;
+    const v = f.let(rflags);
+    const bit = (flag: number) => v.shrU(Math.log2(flag)).and(1);
+    const zf = f.let(bit(Flag.zf).wrap());
+    const sf = f.let(bit(Flag.sf));
+    const pf = f.let(bit(Flag.pf));
+    // With ZF clear: a number of the right sign whose low byte is 3 (even parity) or 1 (odd).
+    const nonzero = sf.shl(63).or(pf.shl(1)).or(1);
+    const res = f.let(f.select(zf, i64(0), nonzero));
+    const cf = f.let(bit(Flag.cf));
+    // With ZF set the result is 0: SF = 0 and PF = 1, so the inverting bits make up the difference.
+    const invert = f.select(zf, pf.xor(1).shl(1).or(sf.shl(2)).wrap(), i32(0));
+    const carries = bit(Flag.of).xor(cf).shl(63).or(v.and(0x10));
+    this.setFlagWords(res, carries, cf.wrap().or(invert));
+  }
+
+  /** RFLAGS as PUSHF shows them. */
+  rflags(): I64 {
+    const system = this.f.load<"i32">("i32.load", this.vb, State.flagsSystem).extU();
+    return this.f.let(this.arithmeticFlags().or(system).or(2));
+  }
+
+  /** A value that is 1 if DF is set. */
+  directionFlag(): I32 {
+    return this.f.let(this.state32(State.flagsSystem).shrU(10).and(1));
+  }
+
+  const64(lo: number, hi: number): I64 {
+    return i64Halves(lo, hi);
+  }
+  zero<T extends "i32" | "i64">(type: T): Val<T> {
+    return constant(type, 0);
+  }
+}

@@ -1,0 +1,163 @@
+import type { Decoded } from "../decode/decoded.ts";
+import { defineSystem } from "../semantics/define.ts";
+import { State } from "../state/layout.ts";
+import { Cr0, Cr4, GuestFault, gp, type Machine, ud, Vector } from "./machine.ts";
+
+/** Saving and restoring x87, MMX and SSE state: FXSAVE, XSAVE and their inverses. */
+
+const LEGACY_BYTES = 512;
+const HEADER_BYTES = 64;
+const ST_OFFSET = 32;
+const XMM_OFFSET = 160;
+const MXCSR_MASK = 0xffff;
+const MXCSR_DEFAULT = 0x1f80;
+const X87 = 1;
+const SSE = 2;
+
+function needState(m: Machine): void {
+  if (m.cr0 & Cr0.em) throw ud();
+  if (m.cr0 & Cr0.ts) throw new GuestFault(Vector.nm);
+}
+
+/** Lets `body` see `size` bytes at `va` as one array, whatever pages they lie in. */
+function withBytes(m: Machine, va: number, size: number, write: boolean, body: (bytes: Uint8Array) => void): void {
+  const inPage = ((va % 4096) + 4096) % 4096;
+  if (inPage + size <= 4096) {
+    const at = m.host(va, size, write ? 1 : 0);
+    return body(m.bytes.subarray(at, at + size));
+  }
+  const copy = new Uint8Array(size);
+  const pieces: [number, number][] = [];
+  for (let done = 0; done < size; done += 16) pieces.push([done, m.host(va + done, 16, write ? 1 : 0)]);
+  for (const [done, at] of pieces) copy.set(m.bytes.subarray(at, at + 16), done);
+  body(copy);
+  if (write) for (const [done, at] of pieces) m.bytes.set(copy.subarray(done, done + 16), at);
+}
+
+function saveX87(m: Machine, image: DataView, bytes: Uint8Array, wide: boolean): void {
+  const top = m.get32(State.fpuTop);
+  image.setUint16(0, m.get32(State.fpuControl), true);
+  image.setUint16(2, (m.get32(State.fpuStatus) & ~0x3800) | (top << 11), true);
+  image.setUint16(4, ~m.get32(State.fpuEmpty) & 0xff, true);
+  image.setUint16(6, m.get32(State.fpuOpcode), true);
+  image.setInt32(8, m.get32(State.fpuIp), true);
+  image.setInt32(12, wide ? m.get32(State.fpuIp + 4) : 0, true);
+  image.setInt32(16, m.get32(State.fpuDp), true);
+  image.setInt32(20, wide ? m.get32(State.fpuDp + 4) : 0, true);
+  for (let i = 0; i < 8; i++) {
+    const from = m.vb + State.fpr + ((top + i) & 7) * 16;
+    bytes.set(m.bytes.subarray(from, from + 10), ST_OFFSET + i * 16);
+    bytes.fill(0, ST_OFFSET + i * 16 + 10, ST_OFFSET + i * 16 + 16);
+  }
+}
+function restoreX87(m: Machine, image: DataView, bytes: Uint8Array, wide: boolean): void {
+  const status = image.getUint16(2, true);
+  const top = (status >> 11) & 7;
+  m.set32(State.fpuControl, image.getUint16(0, true) & 0x1f7f | 0x40);
+  m.set32(State.fpuStatus, status & ~0x3800);
+  m.set32(State.fpuTop, top);
+  m.set32(State.fpuEmpty, ~bytes[4] & 0xff);
+  m.set32(State.fpuOpcode, image.getUint16(6, true) & 0x7ff);
+  m.setPair(State.fpuIp, image.getInt32(8, true), wide ? image.getInt32(12, true) : 0);
+  m.setPair(State.fpuDp, image.getInt32(16, true), wide ? image.getInt32(20, true) : 0);
+  for (let i = 0; i < 8; i++) {
+    const to = m.vb + State.fpr + ((top + i) & 7) * 16;
+    m.bytes.set(bytes.subarray(ST_OFFSET + i * 16, ST_OFFSET + i * 16 + 10), to);
+  }
+}
+export function initX87(m: Machine): void {
+  m.set32(State.fpuControl, 0x37f);
+  m.set32(State.fpuStatus, 0);
+  m.set32(State.fpuTop, 0);
+  m.set32(State.fpuEmpty, 0xff);
+  m.set32(State.fpuOpcode, 0);
+  m.setPair(State.fpuIp, 0, 0);
+  m.setPair(State.fpuDp, 0, 0);
+}
+const xmmCount = (m: Machine) => (m.is64 ? 16 : 8);
+function saveXmm(m: Machine, bytes: Uint8Array): void {
+  const from = m.vb + State.xmm;
+  bytes.set(m.bytes.subarray(from, from + 16 * xmmCount(m)), XMM_OFFSET);
+}
+function restoreXmm(m: Machine, bytes: Uint8Array): void {
+  m.bytes.set(bytes.subarray(XMM_OFFSET, XMM_OFFSET + 16 * xmmCount(m)), m.vb + State.xmm);
+}
+const viewOf = (b: Uint8Array) => new DataView(b.buffer, b.byteOffset, b.length);
+
+defineSystem("FXSAVE", "np 0f ae /0 M", (m, d) => {
+  needState(m);
+  const va = m.address(d);
+  if (va & 15) throw gp();
+  withBytes(m, va, LEGACY_BYTES, true, (bytes) => {
+    const image = viewOf(bytes);
+    saveX87(m, image, bytes, d.rexW);
+    image.setInt32(24, m.get32(State.mxcsr), true);
+    image.setInt32(28, MXCSR_MASK, true);
+    if (m.cr4 & Cr4.osfxsr) saveXmm(m, bytes);
+  });
+});
+defineSystem("FXRSTOR", "np 0f ae /1 M", (m, d) => {
+  needState(m);
+  const va = m.address(d);
+  if (va & 15) throw gp();
+  withBytes(m, va, LEGACY_BYTES, false, (bytes) => {
+    const image = viewOf(bytes);
+    const mxcsr = image.getInt32(24, true);
+    if (mxcsr & ~MXCSR_MASK) throw gp();
+    restoreX87(m, image, bytes, d.rexW);
+    m.set32(State.mxcsr, mxcsr);
+    if (m.cr4 & Cr4.osfxsr) restoreXmm(m, bytes);
+  });
+});
+
+/** Components asked for and enabled. */
+function requested(m: Machine, d: Decoded): { va: number; mask: number } {
+  if (!(m.cr4 & Cr4.osxsave)) throw ud();
+  if (m.cr0 & Cr0.ts) throw new GuestFault(Vector.nm);
+  const va = m.address(d);
+  if (va & 63) throw gp();
+  return { va, mask: m.gprLo(0) & m.get32(State.xcr0) };
+}
+defineSystem("XSAVE", "np 0f ae /4 M", (m, d) => {
+  const { va, mask } = requested(m, d);
+  withBytes(m, va, LEGACY_BYTES + HEADER_BYTES, true, (bytes) => {
+    const image = viewOf(bytes);
+    if (mask & X87) saveX87(m, image, bytes, d.rexW);
+    if (mask & SSE) {
+      image.setInt32(24, m.get32(State.mxcsr), true);
+      image.setInt32(28, MXCSR_MASK, true);
+      saveXmm(m, bytes);
+    }
+    image.setInt32(512, (image.getInt32(512, true) & ~mask) | mask, true);
+  });
+});
+defineSystem("XRSTOR", "np 0f ae /5 M", (m, d) => {
+  const { va, mask } = requested(m, d);
+  withBytes(m, va, LEGACY_BYTES + HEADER_BYTES, false, (bytes) => {
+    const image = viewOf(bytes);
+    const present = image.getInt32(512, true);
+    if (image.getInt32(516, true) || present & ~m.get32(State.xcr0)) throw gp();
+    for (let at = 520; at < 536; at += 4) if (image.getInt32(at, true)) throw gp();
+    const mxcsr = image.getInt32(24, true);
+    if (mask & SSE && mxcsr & ~MXCSR_MASK) throw gp();
+    if (mask & X87) {
+      if (present & X87) restoreX87(m, image, bytes, d.rexW);
+      else {
+        initX87(m);
+        m.bytes.fill(0, m.vb + State.fpr, m.vb + State.fpr + 128);
+      }
+    }
+    if (mask & SSE) {
+      m.set32(State.mxcsr, mxcsr);
+      if (present & SSE) restoreXmm(m, bytes);
+      else m.bytes.fill(0, m.vb + State.xmm, m.vb + State.xmm + 16 * xmmCount(m));
+    }
+  });
+});
+
+export function resetFpu(m: Machine): void {
+  initX87(m);
+  m.set32(State.fpuControl, 0x40);
+  m.set32(State.mxcsr, MXCSR_DEFAULT);
+  m.set32(State.xcr0, 1);
+}

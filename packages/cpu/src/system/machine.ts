@@ -1,0 +1,344 @@
+import { type CpuidLeaf, type Exit, type Gva } from "../engine.ts";
+import type { Decoded } from "../decode/decoded.ts";
+import { Seg } from "../decode/decoded.ts";
+import { Flag } from "../semantics/flags.ts";
+import { CodeMode, ITLB_BYTES, ITLB_ENTRIES, ITLB_OFFSET, Slot, State, TLB_BYTES, TLB_OFFSET } from "../state/layout.ts";
+
+/** An exception for the guest. */
+export class GuestFault {
+  readonly vector: number;
+  /** Undefined for exceptions that push none. */
+  readonly errorCode: number | undefined;
+  constructor(vector: number, errorCode?: number) {
+    this.vector = vector;
+    this.errorCode = errorCode;
+  }
+}
+export const Vector = { de: 0, db: 1, nmi: 2, bp: 3, of: 4, br: 5, ud: 6, nm: 7, df: 8, ts: 10, np: 11, ss: 12, gp: 13, pf: 14, mf: 16, ac: 17, xm: 19 } as const;
+/** Vectors that push an error code: #DF #TS #NP #SS #GP #PF #AC. */
+const WITH_ERROR_CODE = new Set<number>([8, 10, 11, 12, 13, 14, 17]);
+
+export const gp = (code = 0) => new GuestFault(Vector.gp, code);
+export const ud = () => new GuestFault(Vector.ud);
+
+export const Cr0 = { pe: 1, mp: 2, em: 4, ts: 8, et: 16, ne: 32, wp: 0x10000, am: 0x40000, nw: 0x20000000, cd: 0x40000000, pg: 0x80000000 } as const;
+export const Cr4 = { tsd: 4, de: 8, pse: 16, pae: 32, mce: 64, pge: 128, pce: 256, osfxsr: 512, osxmmexcpt: 1024, umip: 2048, fsgsbase: 1 << 16, pcide: 1 << 17, osxsave: 1 << 18, smep: 1 << 20, smap: 1 << 21 } as const;
+export const Efer = { sce: 1, lme: 0x100, lma: 0x400, nxe: 0x800, svme: 0x1000, ffxsr: 0x4000 } as const;
+
+/** Bits of a cached segment descriptor, as in bytes 5 and 6 of the descriptor. */
+export const Attr = { accessed: 1, rw: 2, conforming: 4, expandDown: 4, code: 8, s: 0x10, dplShift: 5, present: 0x80, l: 0x200, db: 0x400, g: 0x800 } as const;
+export const TR = 6;
+export const LDTR = 7;
+
+/** What the engine's module gives to the host program. Addresses are passed as two halves. */
+export interface MmuExports {
+  /** (vb, lo, hi, size, access) → host address (perhaps the bounce buffer), 0 after a fault. */
+  hostAddress(vb: number, lo: number, hi: number, size: number, access: number): number;
+  commitBounce(vb: number, at: number): void;
+  flushTlb(vb: number, keepGlobal: number): void;
+  flushTlbPage(vb: number, va: bigint): void;
+}
+
+export interface MachineOptions {
+  readonly cpuid: readonly CpuidLeaf[];
+  /** Monotonic nanoseconds; the guest's TSC counts them. */
+  readonly nowNs: () => number;
+}
+
+export const hiOf = (n: number): number => Math.floor(n / 2 ** 32) | 0;
+
+/** One vcpu's architectural state in shared memory, and the operations on it that generated code does not do. */
+export class Machine {
+  readonly vb: number;
+  readonly words: Int32Array;
+  readonly halves: Uint16Array;
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly mmu: MmuExports;
+  readonly options: MachineOptions;
+  /** Set by an instruction that leaves to the hypervisor; `run` returns it. */
+  exit: Exit | undefined;
+  /** Linear address of the instruction being executed, and of the one behind it. */
+  thisRip = 0;
+  nextRip = 0;
+  private itlbModes = [-1, -1];
+
+  constructor(memory: WebAssembly.Memory, vb: number, mmu: MmuExports, options: MachineOptions) {
+    this.vb = vb;
+    this.words = new Int32Array(memory.buffer);
+    this.halves = new Uint16Array(memory.buffer);
+    this.bytes = new Uint8Array(memory.buffer);
+    this.view = new DataView(memory.buffer);
+    this.mmu = mmu;
+    this.options = options;
+  }
+
+  // State words
+
+  get32(offset: number): number {
+    return this.words[(this.vb + offset) >>> 2];
+  }
+  set32(offset: number, value: number): void {
+    this.words[(this.vb + offset) >>> 2] = value;
+  }
+  /** A 64-bit word as a signed number; exact for canonical addresses. */
+  getAddress(offset: number): number {
+    const at = (this.vb + offset) >>> 2;
+    return this.words[at + 1] * 2 ** 32 + (this.words[at] >>> 0);
+  }
+  setAddress(offset: number, value: number): void {
+    const at = (this.vb + offset) >>> 2;
+    this.words[at] = value >>> 0;
+    this.words[at + 1] = hiOf(value);
+  }
+  setPair(offset: number, lo: number, hi: number): void {
+    this.set32(offset, lo);
+    this.set32(offset + 4, hi);
+  }
+  gprLo(reg: number): number {
+    return this.get32(reg * 8);
+  }
+  gprHi(reg: number): number {
+    return this.get32(reg * 8 + 4);
+  }
+  /** Writes the low half and clears the upper one, as a 32-bit instruction does. */
+  setGpr32(reg: number, value: number): void {
+    this.setPair(reg * 8, value, 0);
+  }
+
+  // Modes
+
+  get cpl(): number {
+    return this.get32(State.cpl);
+  }
+  get cr0(): number {
+    return this.get32(State.cr0);
+  }
+  get cr4(): number {
+    return this.get32(State.cr4);
+  }
+  get efer(): number {
+    return this.get32(State.efer);
+  }
+  get isProtected(): boolean {
+    return (this.cr0 & Cr0.pe) !== 0;
+  }
+  get isLong(): boolean {
+    return (this.efer & Efer.lma) !== 0;
+  }
+  get is64(): boolean {
+    return (this.get32(State.codeMode) & CodeMode.sizeMask) === CodeMode.code64;
+  }
+
+  /** Recomputes what generated code assumes of CPL, CS, SS, CR4 and AC. Call after any of them changed. */
+  updateMode(): void {
+    const cs = this.get32(State.segAttr + Seg.cs * 4);
+    const cpl = this.cpl;
+    let mode: number;
+    if (this.isLong && cs & Attr.l) mode = CodeMode.code64 | CodeMode.stack32 | CodeMode.flat;
+    else {
+      mode = cs & Attr.db ? CodeMode.code32 : CodeMode.code16;
+      if (this.get32(State.segAttr + Seg.ss * 4) & Attr.db) mode |= CodeMode.stack32;
+      if ([Seg.es, Seg.cs, Seg.ss, Seg.ds].every((s) => this.isFlat(s))) mode |= CodeMode.flat;
+    }
+    if (this.get32(State.flagsSystem) & Flag.tf || this.breakpointsArmed) mode |= CodeMode.singleStep;
+    this.set32(State.codeMode, mode);
+    const user = cpl === 3;
+    const set = user ? 0 : this.get32(State.flagsSystem) & Flag.ac && this.cr4 & Cr4.smap ? 2 : 1;
+    this.set32(State.tlb, this.vb + TLB_OFFSET + set * TLB_BYTES);
+    const which = user ? 1 : 0;
+    this.set32(State.itlb, this.vb + ITLB_OFFSET + which * ITLB_BYTES);
+    if (this.itlbModes[which] !== mode) {
+      this.flushItlbSet(which);
+      this.itlbModes[which] = mode;
+    }
+  }
+  private isFlat(segment: number): boolean {
+    const slot = Slot.segBase + segment * 8;
+    if (this.get32(slot) | this.get32(slot + 4)) return false;
+    return this.get32(State.segLimit + segment * 4) === -1 && (this.get32(State.segAttr + segment * 4) & Attr.present) !== 0;
+  }
+  /** Any of DR7's enable bits. */
+  get breakpointsArmed(): boolean {
+    return (this.get32(State.dr + 7 * 8) & 0xff) !== 0;
+  }
+
+  private flushItlbSet(which: number): void {
+    const start = (this.vb + ITLB_OFFSET + which * ITLB_BYTES) >>> 2;
+    this.words.fill(-1, start, start + ITLB_BYTES / 4);
+  }
+  flushItlb(): void {
+    this.flushItlbSet(0);
+    this.flushItlbSet(1);
+  }
+  flushItlbPage(va: number): void {
+    for (const which of [0, 1]) {
+      const index = Math.floor(va / 4096) & (ITLB_ENTRIES - 1);
+      const at = (this.vb + ITLB_OFFSET + which * ITLB_BYTES + index * 16) >>> 2;
+      this.words.fill(-1, at, at + 2);
+    }
+  }
+  flushAll(keepGlobal = false): void {
+    this.mmu.flushTlb(this.vb, keepGlobal ? 1 : 0);
+    this.flushItlb();
+  }
+
+  // Guest memory, through the page tables at the current privilege
+
+  /** Host address of `size` bytes at a linear address. @throws GuestFault */
+  host(va: number, size: number, access: number): number {
+    if (!this.is64 && !this.isLong) va = va >>> 0;
+    const at = this.mmu.hostAddress(this.vb, va >>> 0, hiOf(va), size, access);
+    if (at === 0) throw this.takeFault();
+    return at;
+  }
+  /** The fault that generated code left in the state. */
+  takeFault(): GuestFault {
+    const vector = this.get32(State.faultVector);
+    return new GuestFault(vector, WITH_ERROR_CODE.has(vector) ? this.get32(State.faultErrorCode) : undefined);
+  }
+  read8(va: number): number {
+    return this.bytes[this.host(va, 1, 0)];
+  }
+  read16(va: number): number {
+    return this.view.getUint16(this.host(va, 2, 0), true);
+  }
+  read32(va: number): number {
+    return this.view.getInt32(this.host(va, 4, 0), true);
+  }
+  /** A 64-bit value as a signed number. */
+  readAddress(va: number): number {
+    const at = this.host(va, 8, 0);
+    return this.view.getInt32(at + 4, true) * 2 ** 32 + this.view.getUint32(at, true);
+  }
+  write8(va: number, value: number): void {
+    this.bytes[this.host(va, 1, 1)] = value;
+  }
+  write16(va: number, value: number): void {
+    const at = this.host(va, 2, 1);
+    this.view.setUint16(at, value, true);
+    this.mmu.commitBounce(this.vb, at);
+  }
+  write32(va: number, value: number): void {
+    const at = this.host(va, 4, 1);
+    this.view.setInt32(at, value, true);
+    this.mmu.commitBounce(this.vb, at);
+  }
+  write64(va: number, lo: number, hi: number): void {
+    const at = this.host(va, 8, 1);
+    this.view.setInt32(at, lo, true);
+    this.view.setInt32(at + 4, hi, true);
+    this.mmu.commitBounce(this.vb, at);
+  }
+  writeAddress(va: number, value: number): void {
+    this.write64(va, value >>> 0, hiOf(value));
+  }
+
+  /** Runs `body` with supervisor rights: descriptor tables and the like are read as the processor itself reads them. */
+  asSupervisor<T>(body: () => T): T {
+    const cpl = this.get32(State.cpl);
+    const tlb = this.get32(State.tlb);
+    if (cpl === 0) return body();
+    this.set32(State.cpl, 0);
+    this.set32(State.tlb, this.vb + TLB_OFFSET + TLB_BYTES);
+    try {
+      return body();
+    } finally {
+      this.set32(State.cpl, cpl);
+      this.set32(State.tlb, tlb);
+    }
+  }
+
+  // Operands of system instructions
+
+  /** Linear address of the memory operand. */
+  address(d: Decoded): number {
+    const m = d.memory!;
+    let sumLo = 0;
+    const reg = (r: number) => this.gprHi(r) * 2 ** 32 + (this.gprLo(r) >>> 0);
+    if (m.base >= 0) sumLo += reg(m.base);
+    if (m.index >= 0) sumLo += reg(m.index) * 2 ** m.scale;
+    sumLo += m.ripRelative ? this.nextRip + m.disp : m.dispHi * 2 ** 32 + (m.disp >>> 0);
+    if (d.addressSize === 4) sumLo = sumLo >>> 0;
+    else if (d.addressSize === 2) sumLo &= 0xffff;
+    if (this.is64) return m.segment >= Seg.fs ? sumLo + this.segmentBase(m.segment) : sumLo;
+    return (sumLo + this.segmentBase(m.segment)) >>> 0;
+  }
+  segmentBase(segment: number): number {
+    return this.getAddress(Slot.segBase + segment * 8);
+  }
+  /** A 16-bit register or memory operand. */
+  readOperand16(d: Decoded, position = 0): number {
+    const operand = d.operands[position];
+    if (operand.kind === "gpr") return this.gprLo(operand.reg) & 0xffff;
+    return this.read16(this.address(d));
+  }
+  /** Writes a selector-like value: 16 bits to memory, the operand size to a register. */
+  writeOperand16(d: Decoded, value: number): void {
+    const operand = d.operands[0];
+    if (operand.kind !== "gpr") return this.write16(this.address(d), value);
+    if (d.operandSize === 2) this.set32(operand.reg * 8, (this.gprLo(operand.reg) & ~0xffff) | value);
+    else this.setGpr32(operand.reg, value);
+  }
+
+  // Privilege checks
+
+  needCpl0(): void {
+    if (this.cpl !== 0) throw gp();
+  }
+
+  // RFLAGS
+
+  /** The arithmetic flags from their lazy form, with the system flags, as RFLAGS. */
+  get rflags(): number {
+    const resLo = this.get32(State.flagRes);
+    const resHi = this.get32(State.flagRes + 4);
+    const carriesLo = this.get32(State.flagCarries);
+    const carriesHi = this.get32(State.flagCarries + 4);
+    const cfWord = this.get32(State.flagCf);
+    const cf = cfWord & 1;
+    let parity = resLo & 0xff;
+    parity ^= parity >> 4;
+    const pf = ((0x9669 >> (parity & 15)) & 1) ^ ((cfWord >> 1) & 1);
+    const zf = (resLo | resHi) === 0 ? Flag.zf : 0;
+    const sf = ((resHi >>> 31) ^ ((cfWord >> 2) & 1)) << 7;
+    const of = ((carriesHi >>> 31) ^ cf) << 11;
+    return this.get32(State.flagsSystem) | 2 | cf | (pf << 2) | (carriesLo & 0x10) | zf | sf | of;
+  }
+  set rflags(value: number) {
+    const cf = value & 1;
+    const pf = (value >> 2) & 1;
+    const sf = (value >> 7) & 1;
+    const of = (value >> 11) & 1;
+    if (value & Flag.zf) {
+      this.setPair(State.flagRes, 0, 0);
+      this.set32(State.flagCf, cf | ((pf ^ 1) << 1) | (sf << 2));
+    } else {
+      this.setPair(State.flagRes, (pf << 1) | 1, sf << 31);
+      this.set32(State.flagCf, cf);
+    }
+    this.setPair(State.flagCarries, value & 0x10, (of ^ cf) << 31);
+    this.set32(State.flagsSystem, value & SYSTEM_FLAGS);
+  }
+  get interruptsEnabled(): boolean {
+    return (this.get32(State.flagsSystem) & Flag.if) !== 0;
+  }
+
+  /** Architectural instruction pointer: relative to CS outside 64-bit mode. */
+  toIp(linear: number): number {
+    return this.is64 ? linear : (linear - this.segmentBase(Seg.cs)) >>> 0;
+  }
+  /** Goes on at an architectural address. @throws #GP for a non-canonical one */
+  setIp(ip: number): void {
+    if (this.is64) {
+      if (ip < -(2 ** 47) || ip >= 2 ** 47) throw gp();
+      this.nextRip = ip;
+    } else this.nextRip = (ip + this.segmentBase(Seg.cs)) >>> 0;
+  }
+
+  asGva(va: number): Gva {
+    return va as Gva;
+  }
+}
+
+const SYSTEM_FLAGS = Flag.tf | Flag.if | Flag.df | Flag.iopl | Flag.nt | Flag.rf | Flag.vm | Flag.ac | Flag.vif | Flag.vip | Flag.id;

@@ -1,0 +1,57 @@
+import { Seg } from "../decode/decoded.ts";
+import { Slot, State } from "../state/layout.ts";
+import { Attr, type Machine } from "./machine.ts";
+
+/**
+ * A stack during one system instruction: pushes and pops move a copy of the pointer, `commit` makes it the vcpu's. A fault in
+ * between leaves the vcpu's own pointer alone.
+ */
+export class Stack {
+  private readonly m: Machine;
+  private readonly base: number;
+  /** Bits of the pointer that count: 2^16, 2^32, or 0 for all. */
+  private readonly modulus: number;
+  private readonly width: number;
+  pointer: number;
+
+  constructor(m: Machine, pointer: number, width: number, base: number, modulus: number) {
+    this.m = m;
+    this.pointer = pointer;
+    this.width = width;
+    this.base = base;
+    this.modulus = modulus;
+  }
+
+  /** The vcpu's own stack, with elements of `width` bytes. */
+  static current(m: Machine, width: number): Stack {
+    if (m.is64) return new Stack(m, m.getAddress(4 * 8), width, 0, 0);
+    const wide = m.get32(State.segAttr + Seg.ss * 4) & Attr.db;
+    return new Stack(m, m.gprLo(4) >>> 0, width, m.getAddress(Slot.segBase + Seg.ss * 8), wide ? 2 ** 32 : 2 ** 16);
+  }
+
+  private wrap(n: number): number {
+    return this.modulus ? ((n % this.modulus) + this.modulus) % this.modulus : n;
+  }
+  private linear(): number {
+    return this.modulus ? (this.base + this.wrap(this.pointer)) >>> 0 : this.pointer;
+  }
+  push(value: number): void {
+    this.pointer = this.wrap(this.pointer - this.width);
+    const at = this.linear();
+    if (this.width === 8) this.m.writeAddress(at, value);
+    else if (this.width === 4) this.m.write32(at, value);
+    else this.m.write16(at, value);
+  }
+  /** The top element: 64-bit ones as signed numbers, narrower ones unsigned. */
+  pop(): number {
+    const at = this.linear();
+    const value = this.width === 8 ? this.m.readAddress(at) : this.width === 4 ? this.m.read32(at) >>> 0 : this.m.read16(at);
+    this.pointer = this.wrap(this.pointer + this.width);
+    return value;
+  }
+  /** Makes the moved pointer the vcpu's stack pointer. */
+  commit(): void {
+    if (this.modulus === 2 ** 16) this.m.set32(4 * 8, (this.m.gprLo(4) & ~0xffff) | this.pointer);
+    else this.m.setAddress(4 * 8, this.pointer);
+  }
+}

@@ -1,0 +1,358 @@
+import { Decoder } from "./decode/decoder.ts";
+import type { Decoded } from "./decode/decoded.ts";
+import type { CpuidLeaf, Exit, Gpa, Gva, InterruptSource, Vcpu, VcpuEngine, VcpuStart } from "./engine.ts";
+import { Gpr } from "./engine.ts";
+import { CodeCache } from "./interp/code-cache.ts";
+import { Interpreter } from "./interp/interpreter.ts";
+import { Field, LoopExit } from "./interp/record.ts";
+import { TraceWriter } from "./interp/trace.ts";
+import type { DomainMemory } from "./memory/domain-memory.ts";
+import { Flag } from "./semantics/flags.ts";
+import { CodeMode, Pending, Slot, State, vcpuArea } from "./state/layout.ts";
+import { describeMachine } from "./system/describe.ts";
+import { deliver, deliverException, TripleFault } from "./system/interrupts.ts";
+import { GuestFault, hiOf, Machine } from "./system/machine.ts";
+import { startMachine } from "./system/reset.ts";
+
+/** Instructions between two looks at timers and other threads: about 50–100 µs. */
+const TICK_INSTRUCTIONS = 16384;
+
+export interface WasmEngineOptions {
+  readonly cpuid: readonly CpuidLeaf[];
+  /** Monotonic nanoseconds, counted by the guest's TSC. */
+  readonly nowNs: () => number;
+}
+
+/** One vcpu of the WebAssembly engine. Lives on the thread that runs it; its state lies in the domain's shared memory. */
+class WasmVcpu implements Vcpu {
+  readonly id: number;
+  readonly machine: Machine;
+  readonly interpreter: Interpreter;
+  readonly cache: CodeCache;
+  private readonly memory: DomainMemory;
+  private readonly systemInstructions: Decoded[] = [];
+  private source: InterruptSource = { hasPending: () => false, acknowledge: () => -1 };
+  private readonly exits: Exit[] = [];
+  private seenEpoch = 0;
+  /** Instruction that exited last, for `injectGp`. */
+  private exitRip = 0;
+  private portBytes = 0;
+  retired = 0;
+
+  constructor(id: number, memory: DomainMemory, options: WasmEngineOptions) {
+    this.id = id;
+    this.memory = memory;
+    const vb = vcpuArea(id);
+    this.interpreter = new Interpreter(
+      memory.memory,
+      memory.layout,
+      {
+        codeModified: (frame, offset, size) => this.cache.invalidate(frame, offset, size),
+        mmioWrite: (gpaLo, gpaHi, sizeBytes, lo, hi) => {
+          this.exits.push({ kind: "mmio-write", gpa: ((gpaHi >>> 0) * 2 ** 32 + (gpaLo >>> 0)) as Gpa, sizeBytes, lo, hi });
+          this.machine.set32(State.instructionLimit, 0);
+        },
+      },
+      [],
+    );
+    const { exports } = this.interpreter;
+    this.machine = new Machine(memory.memory, vb, exports, options);
+    const writer = new TraceWriter(memory.memory, new Decoder(), {
+      handlerFor: (d, codeMode, form) => this.interpreter.handlerFor(d, codeMode, form),
+      rememberSystem: (d) => this.systemInstructions.push(d) - 1,
+    });
+    this.cache = new CodeCache(memory, vb, writer, (base, frame) => exports.dropWriteEntries(base, frame));
+    this.cache.onReset = () => {
+      this.systemInstructions.length = 0;
+      this.machine.flushAll();
+    };
+    this.machine.flushAll();
+  }
+
+  // Vcpu
+
+  gprLo(r: Gpr): number {
+    return this.machine.gprLo(r) >>> 0;
+  }
+  gprHi(r: Gpr): number {
+    return this.machine.gprHi(r) >>> 0;
+  }
+  setGpr(r: Gpr, lo: number, hi: number): void {
+    this.machine.setPair(r * 8, lo, hi);
+  }
+  gprNumber(r: Gpr): number {
+    return this.gprHi(r) * 2 ** 32 + this.gprLo(r);
+  }
+  gprGva(r: Gpr): Gva | undefined {
+    const value = this.machine.getAddress(r * 8);
+    return value >= -(2 ** 47) && value < 2 ** 47 ? (value as Gva) : undefined;
+  }
+  get cpl(): number {
+    return this.machine.cpl;
+  }
+  get is64(): boolean {
+    return this.machine.is64;
+  }
+  get interruptsEnabled(): boolean {
+    return this.machine.interruptsEnabled;
+  }
+
+  readLinear(at: Gva, into: Uint8Array): boolean {
+    return this.copyLinear(at, into, 0);
+  }
+  writeLinear(at: Gva, from: Uint8Array): boolean {
+    return this.copyLinear(at, from, 1);
+  }
+  private copyLinear(at: number, buffer: Uint8Array, access: 0 | 1): boolean {
+    const m = this.machine;
+    // The kernel hands over its own pointers: SMAP does not stand between it and the hypervisor.
+    const flags = m.get32(State.flagsSystem);
+    m.set32(State.flagsSystem, flags | Flag.ac);
+    m.updateMode();
+    try {
+      return m.asSupervisor(() => this.copyPieces(at, buffer, access));
+    } finally {
+      m.set32(State.flagsSystem, flags);
+      m.updateMode();
+    }
+  }
+  private copyPieces(at: number, buffer: Uint8Array, access: 0 | 1): boolean {
+    const m = this.machine;
+    const pieces: [number, number, number][] = [];
+    for (let done = 0; done < buffer.length; ) {
+      const va = at + done;
+      const count = Math.min(buffer.length - done, 4096 - (((va % 4096) + 4096) % 4096));
+      const host = m.mmu.hostAddress(m.vb, va >>> 0, hiOf(va), count, access);
+      if (host === 0) {
+        m.set32(State.pending, 0);
+        return false;
+      }
+      pieces.push([done, count, host]);
+      done += count;
+    }
+    for (const [done, count, host] of pieces) {
+      if (access) m.bytes.set(buffer.subarray(done, done + count), host);
+      else buffer.set(m.bytes.subarray(host, host + count), done);
+    }
+    return true;
+  }
+
+  completeMsrRead(lo: number, hi: number): void {
+    this.machine.setGpr32(Gpr.rax, lo);
+    this.machine.setGpr32(Gpr.rdx, hi);
+  }
+  completePortIn(value: number): void {
+    const m = this.machine;
+    if (this.portBytes === 4) m.setGpr32(Gpr.rax, value);
+    else {
+      const mask = this.portBytes === 2 ? 0xffff : 0xff;
+      m.set32(0, (m.gprLo(0) & ~mask) | (value & mask));
+    }
+  }
+  completeMmioRead(lo: number, hi: number): void {
+    this.machine.setPair(State.mmioValue, lo, hi);
+    this.machine.set32(State.mmioReady, 1);
+  }
+  injectGp(): void {
+    this.machine.nextRip = this.exitRip;
+    this.fault(new GuestFault(13, 0));
+  }
+  setInterruptSource(source: InterruptSource): void {
+    this.source = source;
+  }
+  describe(): string {
+    this.machine.nextRip = this.machine.getAddress(Slot.rip);
+    return describeMachine(this.machine);
+  }
+
+  /** Starts in the state that `start` describes. */
+  start(start: VcpuStart): void {
+    startMachine(this.machine, start);
+  }
+
+  // Running
+
+  run(): Exit {
+    const queued = this.exits.shift();
+    if (queued) return queued;
+    const m = this.machine;
+    m.set32(State.instructionLimit, TICK_INSTRUCTIONS);
+    this.checkHostWrites();
+    try {
+      m.nextRip = m.getAddress(Slot.rip);
+      this.takeInterrupt();
+      for (;;) {
+        const exit = this.step(this.interpreter.exports.run(m.vb, 0));
+        if (exit) return exit;
+      }
+    } catch (thrown) {
+      if (thrown instanceof TripleFault) return { kind: "shutdown", reason: "triple-fault" };
+      const message = thrown instanceof Error ? thrown.message : String(thrown);
+      return { kind: "fault", message: `vcpu ${this.id} at 0x${m.thisRip.toString(16)}: ${message}${thrown instanceof Error && process_debug() ? thrown.stack : ""}` };
+    }
+  }
+
+  private checkHostWrites(): void {
+    const epoch = this.memory.codeEpoch;
+    if (epoch === this.seenEpoch) return;
+    this.seenEpoch = epoch;
+    this.cache.reset();
+  }
+
+  /** Acts on why generated code came back; returns an exit for the hypervisor or undefined to go on. */
+  private step(reason: number): Exit | undefined {
+    const m = this.machine;
+    this.retired += m.get32(State.instructions);
+    m.nextRip = m.getAddress(Slot.rip);
+    switch (reason) {
+      case LoopExit.miss:
+        return this.miss();
+      case LoopExit.tick:
+        return this.exits.shift() ?? { kind: "preempted" };
+      case LoopExit.fault:
+        return this.faulted();
+      default:
+        return this.system(m.get32(State.result));
+    }
+  }
+
+  private fault(fault: GuestFault): void {
+    const m = this.machine;
+    deliverException(m, fault);
+    m.setAddress(Slot.rip, m.nextRip);
+  }
+
+  private faulted(): Exit | undefined {
+    const m = this.machine;
+    const pending = m.get32(State.pending);
+    if (pending & Pending.mmioRead) {
+      m.set32(State.pending, pending & ~Pending.mmioRead);
+      const gpa = (m.get32(State.mmioGpaHi) >>> 0) * 2 ** 32 + (m.get32(State.mmioGpaLo) >>> 0);
+      return { kind: "mmio-read", gpa: gpa as Gpa, sizeBytes: m.get32(State.mmioSize) };
+    }
+    this.fault(m.takeFault());
+    return undefined;
+  }
+
+  /** Finds or decodes the trace at RIP. */
+  private miss(): Exit | undefined {
+    const m = this.machine;
+    const rip = m.nextRip;
+    m.thisRip = rip;
+    const frame = this.codeFrame(rip);
+    if (frame === undefined) return undefined;
+    const page = Math.floor(rip / 4096) * 4096;
+    const offset = rip - page;
+    const codeMode = m.get32(State.codeMode);
+    const provided = this.cache.provide(page, frame, offset, codeMode);
+    this.interpreter.flush();
+    if (provided) return undefined;
+    const next = this.codeFrame(page + 4096);
+    if (next === undefined) return undefined;
+    const record = this.cache.decodeCrossing(frame, offset, next, codeMode);
+    this.interpreter.flush();
+    m.setAddress(Slot.pageVa, page);
+    return this.step(this.interpreter.exports.run(m.vb, record));
+  }
+
+  /** The frame that instructions at a linear address come from; undefined after raising the fault. */
+  private codeFrame(va: number): number | undefined {
+    const m = this.machine;
+    if (this.interpreter.exports.translateCode(m.vb, va >>> 0, hiOf(va)) === 0) {
+      this.fault(m.takeFault());
+      return undefined;
+    }
+    const gpa = (m.get32(State.result + 4) & 0xfffff) * 2 ** 32 + (m.get32(State.result) >>> 0);
+    const frame = this.memory.frameAt(Math.floor(gpa / 4096) as never);
+    if (frame < 0) throw new Error(`instruction fetch from guest-physical 0x${gpa.toString(16)}, where no memory is`);
+    return frame;
+  }
+
+  private system(record: number): Exit | undefined {
+    const m = this.machine;
+    const d = this.systemInstructions[m.view.getInt32(record + Field.imm, true)];
+    m.thisRip = m.nextRip;
+    m.nextRip = m.thisRip + d.lengthBytes;
+    m.exit = undefined;
+    const singleStep = m.get32(State.codeMode) & CodeMode.singleStep;
+    this.retired++;
+    try {
+      d.def.system!(m, d);
+    } catch (thrown) {
+      if (!(thrown instanceof GuestFault)) throw thrown;
+      if (m.get32(State.pending) & Pending.mmioRead) {
+        m.nextRip = m.thisRip;
+        return this.faulted();
+      }
+      m.nextRip = m.thisRip;
+      this.fault(thrown);
+      return undefined;
+    }
+    m.setAddress(Slot.rip, m.nextRip);
+    void singleStep;
+    const exit: Exit | undefined = m.exit;
+    if (exit) {
+      this.exitRip = m.thisRip;
+      const asExit = exit as Exit;
+      if (asExit.kind === "pio-in") this.portBytes = asExit.sizeBytes;
+      return asExit;
+    }
+    if (m.get32(State.instructionLimit) === 0 && m.interruptsEnabled) return { kind: "preempted" };
+    this.takeInterrupt();
+    return undefined;
+  }
+
+  private takeInterrupt(): void {
+    const m = this.machine;
+    if (!m.interruptsEnabled || !this.source.hasPending()) return;
+    const vector = this.source.acknowledge();
+    if (vector < 0) return;
+    try {
+      deliver(m, vector, "external");
+      m.setAddress(Slot.rip, m.nextRip);
+    } catch (thrown) {
+      if (!(thrown instanceof GuestFault)) throw thrown;
+      this.fault(thrown);
+    }
+  }
+}
+
+/** The portable engine: interprets x86-64 with generated WebAssembly. One instance per vcpu thread. */
+export class WasmEngine implements VcpuEngine {
+  private readonly memory: DomainMemory;
+  private readonly options: WasmEngineOptions;
+
+  constructor(memory: DomainMemory, options: WasmEngineOptions) {
+    this.memory = memory;
+    this.options = options;
+  }
+
+  /** Makes a vcpu of the domain run on this thread. */
+  createVcpu(id: number): Vcpu {
+    return new WasmVcpu(id, this.memory, this.options);
+  }
+  start(vcpu: Vcpu, start: VcpuStart): void {
+    (vcpu as WasmVcpu).start(start);
+  }
+  run(vcpu: Vcpu): Exit {
+    return (vcpu as WasmVcpu).run();
+  }
+  kick(vcpu: Vcpu): void {
+    kickVcpu(this.memory, vcpu.id);
+  }
+  flushPhysmap(vcpu: Vcpu): void {
+    const target = vcpu as WasmVcpu;
+    target.machine.flushAll();
+  }
+  /** Instructions that a vcpu has executed. */
+  instructionsOf(vcpu: Vcpu): number {
+    return (vcpu as WasmVcpu).retired;
+  }
+}
+
+/** Ends the vcpu's current run at its next branch; from any thread that shares the memory. */
+export function kickVcpu(memory: DomainMemory, id: number): void {
+  Atomics.store(new Int32Array(memory.memory.buffer), (vcpuArea(id) + State.instructionLimit) >>> 2, 0);
+}
+
+const process_debug = (): boolean => (globalThis as { XENO_DEBUG?: boolean }).XENO_DEBUG === true;
