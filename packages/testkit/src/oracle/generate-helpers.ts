@@ -1,7 +1,7 @@
 import { Flag } from "./case.ts";
 import type { CaseBuilder } from "./case-builder.ts";
-import { type Drawable, drawFlags } from "./generate.ts";
 import type { Prng } from "./prng.ts";
+import type { Drawable } from "./traits.ts";
 
 export interface Position {
   readonly index: number;
@@ -93,4 +93,13 @@ function pushTarget(r: Prng, b: CaseBuilder, at: Position): void {
   b.emit(0x68);
   b.deferred(4, (code, starts) => code + starts[target]);
   b.branchTo(target);
+}
+
+/** Flags for POPF: TF and AC seldom. */
+function drawFlags(r: Prng): number {
+  let flags = r.u32() & (Flag.CF | Flag.PF | Flag.AF | Flag.ZF | Flag.SF | Flag.OF | Flag.DF);
+  if (r.chance(8)) flags |= Flag.TF;
+  if (r.chance(5)) flags |= Flag.AC;
+  if (r.chance(10)) flags |= Flag.ID | Flag.NT;
+  return flags;
 }

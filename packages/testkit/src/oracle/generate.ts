@@ -1,10 +1,10 @@
-import { Flag, type TestCase } from "./case.ts";
+import type { TestCase } from "./case.ts";
 import { CaseBuilder } from "./case-builder.ts";
 import { type EncodingSpec, mnemonicOf, specText } from "./encoding-spec.ts";
 import { emitHelpers } from "./generate-helpers.ts";
 import { emitInstruction } from "./instruction.ts";
 import { Prng } from "./prng.ts";
-import { type Traits, traitsOf } from "./traits.ts";
+import { type Drawable, traitsOf } from "./traits.ts";
 import { statusEffect } from "./undefined-flags.ts";
 
 export interface GeneratorOptions {
@@ -12,14 +12,6 @@ export interface GeneratorOptions {
   readonly specs: readonly EncodingSpec[];
   /** Longest sequence; default 8. */
   readonly maxInstructions?: number;
-}
-
-/** One line of the table with what was found out about it once. */
-export interface Drawable {
-  readonly spec: EncodingSpec;
-  readonly name: string;
-  readonly text: string;
-  readonly traits: Traits;
 }
 
 /**
@@ -104,13 +96,4 @@ export function excludedSpecs(specs: readonly EncodingSpec[]): { spec: EncodingS
     const reason = traitsOf(withForm(spec)).excluded;
     return reason === undefined ? [] : [{ spec, reason }];
   });
-}
-
-/** Flags that PUSHF-style helpers may put on the stack for POPF: TF and AC seldom. */
-export function drawFlags(r: Prng): number {
-  let flags = r.u32() & (Flag.CF | Flag.PF | Flag.AF | Flag.ZF | Flag.SF | Flag.OF | Flag.DF);
-  if (r.chance(8)) flags |= Flag.TF;
-  if (r.chance(5)) flags |= Flag.AC;
-  if (r.chance(10)) flags |= Flag.ID | Flag.NT;
-  return flags;
 }

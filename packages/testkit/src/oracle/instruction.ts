@@ -1,12 +1,11 @@
 import { SCRATCH_BASE } from "./case.ts";
 import type { CaseBuilder } from "./case-builder.ts";
 import type { EncodingSpec } from "./encoding-spec.ts";
-import type { Drawable } from "./generate.ts";
 import type { Helped, Position } from "./generate-helpers.ts";
 import { addressTarget, drawTarget, type MemoryOperand } from "./memory-operand.ts";
 import { fillOperand, implementationDefined } from "./operand-contents.ts";
 import type { Prng } from "./prng.ts";
-import { memoryBytes, requiredAlignment } from "./traits.ts";
+import { type Drawable, memoryBytes, requiredAlignment } from "./traits.ts";
 import { flagEffect, statusEffect } from "./undefined-flags.ts";
 import { immediateBytes } from "./values.ts";
 

@@ -1,6 +1,6 @@
 import type { CaseBuilder } from "./case-builder.ts";
-import type { Drawable } from "./generate.ts";
 import type { Prng } from "./prng.ts";
+import type { Drawable } from "./traits.ts";
 import {
   controlWord,
   float32,

@@ -51,7 +51,7 @@ function closedUp(c: TestCase): TestCase[] {
     ...(c.ignore.rflags && { rflags: everywhere(c.ignore.rflags) }),
     ...(c.ignore.fsw && { fsw: everywhere(c.ignore.fsw) }),
   };
-  return [{ ...c, code: new Uint8Array(bytes), instructions, ignore }];
+  return [{ ...c, code: new Uint8Array(bytes), instructions, ...(ignore && { ignore }) }];
 }
 
 function everywhere(entries: readonly { at: number; mask: number }[]): { at: number; mask: number }[] {
@@ -76,7 +76,8 @@ function simplerState(c: TestCase): TestCase[] {
   const out: TestCase[] = [];
   if (c.codeOffset) out.push({ ...c, codeOffset: 0 });
   if (c.fx === undefined) return out;
-  out.push({ ...c, fx: undefined });
+  const { fx: _, ...withoutState } = c;
+  out.push(withoutState);
   const plain = defaultFx();
   for (let at = 0; at < FX_BYTES; at += at < 32 ? 4 : 16) {
     const end = at + (at < 32 ? 4 : 16);

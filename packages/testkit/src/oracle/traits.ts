@@ -23,6 +23,14 @@ export interface Traits {
   readonly bitString: boolean;
 }
 
+/** One line of the table with what was found out about it once. */
+export interface Drawable {
+  readonly spec: EncodingSpec;
+  readonly name: string;
+  readonly text: string;
+  readonly traits: Traits;
+}
+
 const STRING_OPCODES = new Set([0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf]);
 const STACK_OPCODES = new Set([0x8f, 0x9c, 0x9d, 0xc8, 0xc9, 0x68, 0x6a]);
 const LOCKABLE = new Set(
