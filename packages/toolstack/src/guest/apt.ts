@@ -112,7 +112,7 @@ export class AptSource implements PackageSource {
     mkdirSync(this.#debs, { recursive: true });
     const folder = mkdtempSync(join(this.#debs, "partial-"));
     try {
-      await this.#apt("apt-get", ["download", "-qq", `${record.name}=${record.version}`], folder);
+      await this.#fetch(`${record.name}=${record.version}`, folder);
       const [file] = readdirSync(folder).filter((name) => name.endsWith(".deb"));
       if (file === undefined)
         throw new PackageError(`package ${record.name} ${record.version}: apt-get download left no file`);
@@ -122,6 +122,17 @@ export class AptSource implements PackageSource {
       rmSync(folder, { recursive: true, force: true });
     }
     return path;
+  }
+
+  /** A package that is gone from the archive means that the lists are older than it; they are then read again. */
+  async #fetch(package_: string, folder: string): Promise<void> {
+    const attempt = () => this.#apt("apt-get", ["download", "-qq", package_], folder);
+    try {
+      await attempt();
+    } catch {
+      await this.#update(true);
+      await attempt();
+    }
   }
 
   async #show(names: readonly string[]): Promise<PackageRecord[]> {
@@ -147,41 +158,32 @@ export class AptSource implements PackageSource {
     return this.#ready;
   }
 
-  async #update(): Promise<void> {
+  async #update(force = false): Promise<void> {
     const list = join(this.#root, "sources.list");
     const stamp = join(this.#root, "updated");
-    const fresh =
-      existsSync(stamp) &&
-      Math.abs(Date.now() - statSync(stamp).mtimeMs) < LISTS_MAX_AGE_MS &&
-      readFileSync(list, "utf8") === this.#sourceList;
-    if (fresh) return;
+    const conf = join(this.#root, "apt.conf");
+    const usable = existsSync(stamp) && existsSync(conf) && readFileSync(list, "utf8") === this.#sourceList;
+    if (usable && !force && Math.abs(Date.now() - statSync(stamp).mtimeMs) < LISTS_MAX_AGE_MS) return;
     this.#progress(`reading Debian ${this.suite}'s package lists`);
     for (const folder of ["state/lists/partial", "cache/archives/partial", "log"]) {
       mkdirSync(join(this.#root, folder), { recursive: true });
     }
     writeFileSync(list, this.#sourceList);
     writeFileSync(join(this.#root, "state", "status"), "");
-    await this.#apt("apt-get", ["update", "-qq", "--error-on=any"]);
-    writeFileSync(stamp, "");
+    writeFileSync(conf, aptConf(this.#root));
+    try {
+      await this.#apt("apt-get", ["update", "-qq", "--error-on=any"]);
+      writeFileSync(stamp, "");
+    } catch (error) {
+      if (!usable) throw error;
+      this.#progress(
+        `the archive cannot be reached, going on with the lists of ${statSync(stamp).mtime.toDateString()}`,
+      );
+    }
   }
 
   async #apt(program: "apt-get" | "apt-cache", args: readonly string[], cwd?: string): Promise<string> {
-    const settings: Record<string, string> = {
-      "Dir::Etc::SourceList": join(this.#root, "sources.list"),
-      "Dir::Etc::SourceParts": "/dev/null",
-      "Dir::Etc::Preferences": "/dev/null",
-      "Dir::Etc::PreferencesParts": "/dev/null",
-      "Dir::State": join(this.#root, "state"),
-      "Dir::State::status": join(this.#root, "state", "status"),
-      "Dir::Cache": join(this.#root, "cache"),
-      "Dir::Log": join(this.#root, "log"),
-      "APT::Architecture": "amd64",
-      "APT::Architectures": "amd64",
-      "Acquire::Languages": "none",
-      // Apt would otherwise download as a user who cannot write into this user's cache.
-      "APT::Sandbox::User": "",
-    };
-    const options = Object.entries(settings).flatMap(([key, value]) => ["-o", `${key}=${value}`]);
+    const options = ["-c", join(this.#root, "apt.conf")];
     try {
       const env = { ...process.env, LC_ALL: "C" };
       const result = await run(program, [...options, ...args], {
@@ -203,4 +205,38 @@ export class AptSource implements PackageSource {
       });
     }
   }
+}
+
+/** What differs from the machine's configuration; apt reads it last. */
+function aptConf(root: string): string {
+  const settings: Record<string, string> = {
+    "Dir::Etc::SourceList": join(root, "sources.list"),
+    "Dir::Etc::SourceParts": "/dev/null",
+    "Dir::Etc::Preferences": "/dev/null",
+    "Dir::Etc::PreferencesParts": "/dev/null",
+    "Dir::State": join(root, "state"),
+    "Dir::State::status": join(root, "state", "status"),
+    "Dir::Cache": join(root, "cache"),
+    // Images for containers save disk space at these four; every call would then unpack and read all lists again.
+    "Dir::Cache::pkgcache": "pkgcache.bin",
+    "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
+    "Dir::Log": join(root, "log"),
+    "APT::Architecture": "amd64",
+    "APT::Architectures": "amd64",
+    "Acquire::Languages": "none",
+    "Acquire::GzipIndexes": "false",
+    // Apt would otherwise download as a user who cannot write into this user's cache.
+    "APT::Sandbox::User": "",
+  };
+  const clear = [
+    "APT::Architectures",
+    "APT::Update::Pre-Invoke",
+    "APT::Update::Post-Invoke",
+    "APT::Update::Post-Invoke-Success",
+  ];
+  return [
+    ...clear.map((key) => `#clear ${key};`),
+    ...Object.entries(settings).map(([key, value]) => `${key} ${JSON.stringify(value)};`),
+    "",
+  ].join("\n");
 }

@@ -15,70 +15,80 @@ export class Lz4Error extends Error {
 
 export const isLz4Legacy = (bytes: Uint8Array): boolean => MAGIC.every((byte, i) => bytes[i] === byte);
 
+/** From this length on, calling copyWithin or set is faster than a loop. */
+const COPY_CALL_BYTES = 48;
+
 /**
  * Unpacks a legacy frame that fills `bytes`.
  * @throws Lz4Error  truncated or damaged, or unpacks to more than `maxBytes`
  */
 export function decodeLz4Legacy(bytes: Uint8Array, maxBytes = 2 ** 30): Uint8Array {
   if (!isLz4Legacy(bytes)) throw new Lz4Error("data has no LZ4 legacy signature");
+  const blocks = splitBlocks(bytes);
+  const room = blocks.length * BLOCK_BYTES;
+  if (room - BLOCK_BYTES >= maxBytes) throw new Lz4Error(`LZ4 data unpacks to more than ${maxBytes} bytes`);
+  const output = new Uint8Array(room);
+  let produced = 0;
+  for (const block of blocks) produced = decodeBlock(block, output, produced);
+  return output.subarray(0, produced);
+}
+
+function splitBlocks(bytes: Uint8Array): Uint8Array[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const blocks: Uint8Array[] = [];
-  let total = 0;
-  let at = MAGIC.length;
-  while (at < bytes.length) {
+  for (let at = MAGIC.length; at < bytes.length; ) {
     if (at + 4 > bytes.length) throw new Lz4Error(`LZ4 data ends within a block size at byte ${at}`);
     const packedBytes = view.getUint32(at, true);
     at += 4;
-    if (at + packedBytes > bytes.length) {
-      throw new Lz4Error(`LZ4 block at byte ${at} is ${packedBytes} bytes long, but ${bytes.length - at} are left`);
+    if (packedBytes === 0 || at + packedBytes > bytes.length) {
+      throw new Lz4Error(`LZ4 block at byte ${at} is ${packedBytes} bytes long, expected 1 to ${bytes.length - at}`);
     }
-    const block = decodeBlock(bytes.subarray(at, at + packedBytes));
-    total += block.length;
-    if (total > maxBytes) throw new Lz4Error(`LZ4 data unpacks to more than ${maxBytes} bytes`);
-    blocks.push(block);
+    blocks.push(bytes.subarray(at, at + packedBytes));
     at += packedBytes;
   }
-  const output = new Uint8Array(total);
-  let offset = 0;
-  for (const block of blocks) {
-    output.set(block, offset);
-    offset += block.length;
-  }
-  return output;
+  return blocks;
 }
 
-function decodeBlock(input: Uint8Array): Uint8Array {
-  const output = new Uint8Array(BLOCK_BYTES);
+/** @returns where the block's output ends; matches never reach back before `start` */
+function decodeBlock(input: Uint8Array, output: Uint8Array, start: number): number {
+  const limit = start + BLOCK_BYTES;
   let from = 0;
-  let to = 0;
+  let to = start;
 
-  const extended = (nibble: number): number => {
-    let length = nibble;
-    if (nibble === 15) {
-      let byte: number;
-      do {
-        if (from >= input.length) throw new Lz4Error("LZ4 length runs past its block");
-        byte = input[from++]!;
-        length += byte;
-      } while (byte === 255);
+  const extend = (): number => {
+    let length = 15;
+    for (;;) {
+      if (from >= input.length) throw new Lz4Error("LZ4 length runs past its block");
+      const byte = input[from++]!;
+      length += byte;
+      if (byte !== 255) return length;
     }
-    return length;
   };
 
   while (from < input.length) {
     const token = input[from++]!;
-    const literals = extended(token >> 4);
-    if (from + literals > input.length || to + literals > BLOCK_BYTES)
-      throw new Lz4Error("LZ4 literals run past their block");
-    for (let i = 0; i < literals; i++) output[to++] = input[from++]!;
+    const literals = token >> 4 === 15 ? extend() : token >> 4;
+    const literalsEnd = from + literals;
+    if (literalsEnd > input.length || to + literals > limit) throw new Lz4Error("LZ4 literals run past their block");
+    if (literals >= COPY_CALL_BYTES) {
+      output.set(input.subarray(from, literalsEnd), to);
+      from = literalsEnd;
+      to += literals;
+    } else while (from < literalsEnd) output[to++] = input[from++]!;
     if (from === input.length) break; // the last sequence has no match
     if (from + 2 > input.length) throw new Lz4Error("LZ4 block ends within an offset");
     const offset = input[from]! | (input[from + 1]! << 8);
     from += 2;
-    const length = extended(token & 15) + 4;
-    if (offset === 0 || offset > to) throw new Lz4Error(`LZ4 match reaches back ${offset} bytes, expected 1 to ${to}`);
-    if (to + length > BLOCK_BYTES) throw new Lz4Error("LZ4 match runs past 8 MiB");
-    for (let i = 0; i < length; i++, to++) output[to] = output[to - offset]!;
+    const length = ((token & 15) === 15 ? extend() : token & 15) + 4;
+    if (offset === 0 || offset > to - start) {
+      throw new Lz4Error(`LZ4 match reaches back ${offset} bytes, expected 1 to ${to - start}`);
+    }
+    const end = to + length;
+    if (end > limit) throw new Lz4Error("LZ4 match runs past 8 MiB");
+    if (length >= COPY_CALL_BYTES && offset >= length) {
+      output.copyWithin(to, to - offset, to - offset + length);
+      to = end;
+    } else for (; to < end; to++) output[to] = output[to - offset]!;
   }
-  return output.subarray(0, to);
+  return to;
 }
