@@ -1,0 +1,1 @@
+export { ConsoleBackend, type ConsoleConfig, type ConsoleState } from "./backend.ts";

@@ -1,0 +1,86 @@
+/** The nodes that the toolstack writes for a new PVH domain, as `xl create` does. */
+import { domainPath } from "../store/path.ts";
+import type { LocalClient, StoreAccess } from "./local-client.ts";
+
+export interface DomainNodes {
+  readonly domid: number;
+  /** 8-4-4-4-12 hexadecimal digits. */
+  readonly uuid: string;
+  readonly name: string;
+  readonly memoryKiB: number;
+  readonly nrVcpus: number;
+  readonly xenstorePort: number;
+  readonly xenstoreGfn: number;
+  readonly consolePort: number;
+  readonly consoleGfn: number;
+  /** Seconds since the Unix epoch. */
+  readonly startTime: number;
+}
+
+/** Directories that the guest may only read. */
+const READ_ONLY = ["cpu", "memory", "device", "control", "console", "store"];
+/** Nodes that the guest may write. */
+const WRITABLE = [
+  "control/shutdown",
+  "control/feature-poweroff",
+  "control/feature-reboot",
+  "control/feature-suspend",
+  "control/sysrq",
+  "device/suspend/event-channel",
+  "data",
+  "drivers",
+  "feature",
+  "attr",
+  "error",
+];
+
+/** Writes the nodes in one transaction; what was under the domain's path before is removed. */
+export function populateDomain(client: LocalClient, nodes: DomainNodes): void {
+  client.transaction((access) => populate(access, nodes));
+}
+
+function populate(access: StoreAccess, nodes: DomainNodes): void {
+  const { domid } = nodes;
+  const home = domainPath(domid);
+  const vm = `/vm/${nodes.uuid}`;
+  const readOnly = ["n0", `r${domid}`];
+  const writable = [`n${domid}`];
+  const put = (path: string, value: string, permissions = readOnly): void => {
+    access.write(path, value);
+    access.setPermissions(path, permissions);
+  };
+
+  access.rm(home);
+  access.rm(vm);
+  put(home, "");
+  put(vm, "");
+  put(`${vm}/name`, nodes.name);
+  put(`${vm}/uuid`, nodes.uuid);
+  put(`${vm}/start_time`, String(nodes.startTime));
+  put(`${home}/vm`, vm);
+  put(`${home}/name`, nodes.name);
+  put(`${home}/domid`, String(domid));
+  for (const name of READ_ONLY) put(`${home}/${name}`, "");
+  for (let cpu = 0; cpu < nodes.nrVcpus; cpu++) put(`${home}/cpu/${cpu}/availability`, "online");
+  put(`${home}/memory/static-max`, String(nodes.memoryKiB));
+  put(`${home}/memory/target`, String(nodes.memoryKiB));
+  put(`${home}/memory/videoram`, "0");
+  for (const name of WRITABLE) put(`${home}/${name}`, "", writable);
+  put(`${home}/control/platform-feature-multiprocessor-suspend`, "1");
+  put(`${home}/control/platform-feature-xs_reset_watches`, "1");
+  put(`${home}/store/port`, String(nodes.xenstorePort));
+  put(`${home}/store/ring-ref`, String(nodes.xenstoreGfn));
+  put(`${home}/console/type`, "xenconsoled");
+  put(`${home}/console/limit`, "1048576");
+  put(`${home}/console/output`, "pty");
+  put(`${home}/console/port`, String(nodes.consolePort));
+  put(`${home}/console/ring-ref`, String(nodes.consoleGfn));
+}
+
+/** Removes a domain's nodes, as when it is destroyed. */
+export function depopulateDomain(client: LocalClient, domid: number, uuid: string): void {
+  client.transaction((access) => {
+    access.rm(domainPath(domid));
+    access.rm(`/vm/${uuid}`);
+  });
+}
