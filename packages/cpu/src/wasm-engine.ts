@@ -350,6 +350,9 @@ export class WasmEngine implements VcpuEngine {
   }
 }
 
+/** The architectural state behind a vcpu of this engine; for tests and for saving. */
+export const machineOf = (vcpu: Vcpu): Machine => (vcpu as WasmVcpu).machine;
+
 /** Ends the vcpu's current run at its next branch; from any thread that shares the memory. */
 export function kickVcpu(memory: DomainMemory, id: number): void {
   Atomics.store(new Int32Array(memory.memory.buffer), (vcpuArea(id) + State.instructionLimit) >>> 2, 0);

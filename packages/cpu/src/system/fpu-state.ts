@@ -155,6 +155,22 @@ defineSystem("XRSTOR", "np 0f ae /5 M", (m, d) => {
   });
 });
 
+/** The whole state as a 512-byte image in the 64-bit format. */
+export function saveFxImage(m: Machine): Uint8Array {
+  const bytes = new Uint8Array(LEGACY_BYTES);
+  const image = viewOf(bytes);
+  saveX87(m, image, bytes, true);
+  image.setInt32(24, m.get32(State.mxcsr), true);
+  bytes.set(m.bytes.subarray(m.vb + State.xmm, m.vb + State.xmm + 256), XMM_OFFSET);
+  return bytes;
+}
+export function loadFxImage(m: Machine, bytes: Uint8Array): void {
+  const image = viewOf(bytes);
+  restoreX87(m, image, bytes, true);
+  m.set32(State.mxcsr, image.getInt32(24, true));
+  m.bytes.set(bytes.subarray(XMM_OFFSET, XMM_OFFSET + 256), m.vb + State.xmm);
+}
+
 export function resetFpu(m: Machine): void {
   initX87(m);
   m.set32(State.fpuControl, 0x40);
