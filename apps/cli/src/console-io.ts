@@ -7,8 +7,8 @@ const LEAVE_KEY = 0x1d;
 
 /** The user's end of a console. */
 export interface ConsoleEnd {
-  /** Shows bytes from the guest. */
-  write(bytes: Uint8Array): void;
+  /** Shows bytes from the guest; a promise is settled when there is room for more. */
+  write(bytes: Uint8Array): Promise<void> | undefined;
   /** Shows a line of ours between the guest's. */
   note(line: string): void;
   /**
@@ -38,8 +38,8 @@ class OutputConsole implements ConsoleEnd {
     });
   }
 
-  write(bytes: Uint8Array): void {
-    if (this.#failed === undefined) this.#stream?.write(bytes);
+  write(bytes: Uint8Array): Promise<void> | undefined {
+    return this.#failed === undefined && this.#stream !== undefined ? writeTo(this.#stream, bytes) : undefined;
   }
 
   note(line: string): void {
@@ -72,8 +72,8 @@ class StdioConsole implements ConsoleEnd {
     });
   }
 
-  write(bytes: Uint8Array): void {
-    if (!this.#outputGone) this.#output.write(bytes);
+  write(bytes: Uint8Array): Promise<void> | undefined {
+    return this.#outputGone ? undefined : writeTo(this.#output, bytes);
   }
 
   note(line: string): void {
@@ -116,4 +116,18 @@ class StdioConsole implements ConsoleEnd {
       await new Promise<void>((resolve) => this.#output.write("", () => resolve()));
     }
   }
+}
+
+/** @returns a promise if the stream is full, settled when it is not or has failed */
+function writeTo(stream: Writable, bytes: Uint8Array): Promise<void> | undefined {
+  if (stream.write(bytes)) return undefined;
+  return new Promise((resolve) => {
+    const done = (): void => {
+      stream.off("drain", done);
+      stream.off("error", done);
+      stream.off("close", done);
+      resolve();
+    };
+    stream.on("drain", done).on("error", done).on("close", done);
+  });
 }

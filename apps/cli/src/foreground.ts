@@ -1,5 +1,6 @@
 /** Runs a domain in the foreground until it ends for good, restarting it as its configuration says. */
-import { type DomainPlan, type ExitReason, type ExitReport, launchDomain } from "@xenoserver/toolstack/domain/index.ts";
+import type { DomainConfig } from "@xenoserver/toolstack/cfg/index.ts";
+import { type ExitReason, type ExitReport, launchDomain, planDomain } from "@xenoserver/toolstack/domain/index.ts";
 import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
 import { type ConsoleEnd, openConsole } from "./console-io.ts";
 import { ExitStatus } from "./exit-status.ts";
@@ -13,6 +14,8 @@ export interface ForegroundOptions {
   readonly timeoutSeconds?: number;
   /** Print the closing report as one line of JSON on standard output. */
   readonly json?: boolean;
+  /** Show the hypervisor's messages on standard error. */
+  readonly verbose?: boolean;
   /** Called when init's marker appears, with the time since the start. */
   readonly onBooted?: (bootMs: number, note: (line: string) => void) => void;
 }
@@ -23,7 +26,7 @@ type Stop = { readonly reason: "timeout" | "interrupted" | "left"; readonly stat
 const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 /** @returns the exit status of the command */
-export async function runForeground(plan: DomainPlan, options: ForegroundOptions): Promise<number> {
+export async function runForeground(config: DomainConfig, options: ForegroundOptions): Promise<number> {
   const end = openConsole(options.console);
   const { promise: stopped, resolve: stop } = Promise.withResolvers<Stop>();
   const handlers = Object.entries(SIGNALS).map(([signal, status]) => {
@@ -38,7 +41,7 @@ export async function runForeground(plan: DomainPlan, options: ForegroundOptions
       : setTimeout(() => stop({ reason: "timeout", status: ExitStatus.timedOut }), timeoutSeconds * 1000);
   const onLeave = (): void => stop({ reason: "left", status: ExitStatus.ok });
   try {
-    return await runUntilEnd(plan, options, end, stopped, onLeave);
+    return await runUntilEnd(config, options, end, stopped, onLeave);
   } finally {
     clearTimeout(timer);
     for (const [signal, handler] of handlers) process.off(signal, handler);
@@ -47,7 +50,7 @@ export async function runForeground(plan: DomainPlan, options: ForegroundOptions
 }
 
 async function runUntilEnd(
-  plan: DomainPlan,
+  config: DomainConfig,
   options: ForegroundOptions,
   end: ConsoleEnd,
   stopped: Promise<Stop>,
@@ -58,13 +61,18 @@ async function runUntilEnd(
     const begin = performance.now();
     const marker = new MarkerWatch(INIT_MARKER);
     let bootMs: number | null = null;
-    const domain = await launchDomain(plan, (bytes) => {
-      const booted = marker.feed(bytes);
-      end.write(bytes);
-      if (booted) {
-        bootMs = performance.now() - begin;
-        options.onBooted?.(bootMs, (line) => end.note(line));
-      }
+    // The files are read again at each start, so that they need not be kept in memory while the guest runs.
+    const domain = launchDomain(planDomain(config), {
+      onConsole: (bytes) => {
+        const booted = marker.feed(bytes);
+        const written = end.write(bytes);
+        if (booted) {
+          bootMs = performance.now() - begin;
+          options.onBooted?.(bootMs, (line) => end.note(line));
+        }
+        return written;
+      },
+      ...(options.verbose && { onLog: (message: string) => end.note(message) }),
     });
     if (type === undefined) end.attach((bytes) => type!(bytes), onLeave);
     type = (bytes) => domain.writeConsole(bytes);
@@ -72,18 +80,18 @@ async function runUntilEnd(
     const stop = await Promise.race([domain.exited.then(() => undefined), stopped]);
     if (stop !== undefined) await domain.destroy();
     const report = await domain.exited;
-    if (stop === undefined && actionFor(plan, report.reason) === "restart") {
-      end.note(`xeno: ${plan.config.name} ${report.reason === "reboot" ? "reboots" : "is restarted"}`);
+    if (stop === undefined && actionFor(config, report.reason) === "restart") {
+      end.note(`xeno: ${config.name} ${report.reason === "reboot" ? "reboots" : "is restarted"}`);
       continue;
     }
     const closing: ClosingReport = {
-      name: plan.config.name,
-      uuid: plan.config.uuid,
+      name: config.name,
+      uuid: config.uuid,
       reason: stop === undefined ? report.reason : stop.reason === "left" ? "destroyed" : stop.reason,
       ...(report.detail !== undefined && { detail: report.detail }),
       bootMs,
       runMs: report.runMs,
-      instructions: report.instructions ?? null,
+      instructions: report.instructions,
       exits: report.exits,
       peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
       restarts,
@@ -95,10 +103,10 @@ async function runUntilEnd(
   }
 }
 
-function actionFor(plan: DomainPlan, reason: ExitReason): "destroy" | "restart" {
-  if (reason === "poweroff") return plan.config.onPoweroff;
-  if (reason === "reboot") return plan.config.onReboot;
-  return reason === "crash" || reason === "watchdog" ? plan.config.onCrash : "destroy";
+function actionFor(config: DomainConfig, reason: ExitReason): "destroy" | "restart" {
+  if (reason === "poweroff") return config.onPoweroff;
+  if (reason === "reboot") return config.onReboot;
+  return reason === "crash" || reason === "watchdog" ? config.onCrash : "destroy";
 }
 
 const statusOf = (reason: ExitReport["reason"]): number =>

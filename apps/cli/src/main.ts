@@ -22,6 +22,7 @@ const consoleOption = () =>
 const timeoutOption = () =>
   new Option("--timeout <seconds>", "end the domain after this long, with status 124").argParser(seconds);
 const jsonOption = () => new Option("--json", "print the closing report as JSON on standard output");
+const verboseOption = () => new Option("-v, --verbose", "show the hypervisor's messages on standard error");
 
 let status: number = ExitStatus.ok;
 const program = new Command("xeno")
@@ -38,6 +39,7 @@ program
   .addOption(consoleOption())
   .addOption(timeoutOption())
   .addOption(jsonOption())
+  .addOption(verboseOption())
   .addHelpText(
     "after",
     "\nStatus: 0 power-off, 2 bad configuration, 3 the guest crashed, 124 time limit, 130 interrupted.",
@@ -59,6 +61,7 @@ program
   .addOption(consoleOption())
   .addOption(timeoutOption())
   .addOption(jsonOption())
+  .addOption(verboseOption())
   .action(async (settings: string[], options: TryOptions) => {
     status = await tryCommand(settings, options);
   });

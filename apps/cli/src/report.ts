@@ -10,7 +10,7 @@ export interface ClosingReport {
   /** From the start to init's marker on the console; null if it did not appear. */
   readonly bootMs: number | null;
   readonly runMs: number;
-  readonly instructions: number | null;
+  readonly instructions: number;
   readonly exits: Readonly<Record<string, number>>;
   /** Largest resident set of the whole process. */
   readonly peakMemoryBytes: number;
@@ -22,6 +22,7 @@ const ENDINGS: Readonly<Record<ClosingReport["reason"], string>> = {
   reboot: "asked for a reboot",
   suspend: "suspended itself, which is not supported yet",
   crash: "crashed",
+  "soft-reset": "asked for a soft reset, which is not supported yet",
   watchdog: "was ended by its watchdog",
   destroyed: "was destroyed",
   timeout: "was still running at the time limit",

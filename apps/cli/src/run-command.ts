@@ -16,6 +16,7 @@ export interface RunOptions {
   readonly console: string;
   readonly timeout?: number;
   readonly json?: boolean;
+  readonly verbose?: boolean;
 }
 
 /**
@@ -34,15 +35,15 @@ export async function runCommand(args: readonly string[], options: RunOptions): 
   applyOverrides(settings, overrides);
   const { config, warnings } = domainConfig(settings, name);
   for (const warning of warnings) process.stderr.write(`xeno: ${name}: ${warning}\n`);
-  const plan = planDomain(config);
   if (options.dryrun) {
-    process.stdout.write(`${describePlan(plan)}\n`);
+    process.stdout.write(`${describePlan(planDomain(config))}\n`);
     return ExitStatus.ok;
   }
-  return runForeground(plan, {
+  return runForeground(config, {
     console: options.console,
     ...(options.timeout !== undefined && { timeoutSeconds: options.timeout }),
     ...(options.json && { json: true }),
+    ...(options.verbose && { verbose: true }),
   });
 }
 

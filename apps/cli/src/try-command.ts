@@ -1,6 +1,5 @@
 /** `xeno try`: fetches a Debian kernel, builds an initramfs around busybox, and gives the user its shell. */
 import { applyOverrides, type CfgSetting, domainConfig } from "@xenoserver/toolstack/cfg/index.ts";
-import { planDomain } from "@xenoserver/toolstack/domain/index.ts";
 import {
   buildInitramfs,
   fetchKernel,
@@ -17,6 +16,7 @@ export interface TryOptions {
   readonly console: string;
   readonly timeout?: number;
   readonly json?: boolean;
+  readonly verbose?: boolean;
 }
 
 /**
@@ -41,10 +41,11 @@ export async function tryCommand(overrides: readonly string[], options: TryOptio
   progress(
     `starting Linux ${kernel.release} with ${config.memoryMib} MiB and ${config.vcpus} vcpu${config.vcpus === 1 ? "" : "s"}`,
   );
-  return runForeground(planDomain(config), {
+  return runForeground(config, {
     console: options.console,
     ...(options.timeout !== undefined && { timeoutSeconds: options.timeout }),
     ...(options.json && { json: true }),
+    ...(options.verbose && { verbose: true }),
     onBooted: (bootMs, note) => {
       note(`xeno: booted in ${(bootMs / 1000).toFixed(1)} s. poweroff -f powers off, Ctrl-] leaves.`);
     },

@@ -1,13 +1,244 @@
 /** Starting a domain in this process: backends on this thread, one worker thread per vcpu. */
-import type { DomainPlan } from "./plan.ts";
-import type { ConsoleListener, RunningDomain } from "./running-domain.ts";
+import { Worker } from "node:worker_threads";
+import { DomainMemory, type Gfn, kickVcpu } from "@xenoserver/cpu";
+import { ConsoleBackend } from "@xenoserver/devices";
+import { type BuiltDomain, buildDomain, framesNeeded, HostEventChannels, ShutdownReason } from "@xenoserver/xen";
+import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
+import { populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
+import type { DomainConfig } from "../cfg/index.ts";
+import { asConfigError, type DomainPlan } from "./plan.ts";
+import type { DomainListener, ExitReason, ExitReport, RunningDomain } from "./running-domain.ts";
+import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
+
+/** A process holds one domain, and it is the first beside the host's. */
+const DOMID = 1;
+/** How long threads may take to notice that their domain has ended before they are stopped by force. */
+const STOP_MS = 2000;
+const CONSOLE_CHUNK_BYTES = 16384;
 
 /**
  * Builds a domain and starts it.
- * @param onConsole  receives what the guest writes to its console
- * @throws ConfigError  the plan cannot be built, e.g. the ramdisk does not fit into memory
+ * @throws ConfigError  the plan cannot be built, e.g. the host has not enough memory for it
  */
-export async function launchDomain(plan: DomainPlan, onConsole: ConsoleListener): Promise<RunningDomain> {
-  void onConsole;
-  throw new Error(`domain ${plan.config.name}: there is no engine yet`);
+export function launchDomain(plan: DomainPlan, listener: DomainListener): RunningDomain {
+  const { config, kernel, ramdisk } = plan;
+  let memory: DomainMemory;
+  let built: BuiltDomain;
+  try {
+    memory = DomainMemory.create(config.vcpus, framesNeeded(config.memoryMib));
+    const description = {
+      domid: DOMID,
+      nrVcpus: config.vcpus,
+      uuid: Buffer.from(config.uuid.replaceAll("-", ""), "hex"),
+      memoryMiB: config.memoryMib,
+      cmdline: config.cmdline,
+      kernel,
+    };
+    built = buildDomain(ramdisk === undefined ? description : { ...description, ramdisk }, memory);
+  } catch (error) {
+    throw asConfigError(error);
+  }
+  // Xen reboots a domain after a triple fault; unless the kernel asks for that, it hides a broken guest in a loop.
+  built.domain.setHvmParam(HvmParam.TRIPLE_FAULT_REASON, ShutdownReason.crash, 0);
+  return new LocalDomain(config, memory, built, listener);
+}
+
+class LocalDomain implements RunningDomain {
+  readonly exited: Promise<ExitReport>;
+  readonly #config: DomainConfig;
+  readonly #memory: DomainMemory;
+  readonly #built: BuiltDomain;
+  readonly #listener: DomainListener;
+  readonly #channels: HostEventChannels;
+  readonly #console: ConsoleBackend;
+  readonly #threads: VcpuThread[];
+  #drained = Promise.withResolvers<void>();
+  #ended = false;
+  #destroyed = false;
+
+  constructor(config: DomainConfig, memory: DomainMemory, built: BuiltDomain, listener: DomainListener) {
+    this.#config = config;
+    this.#memory = memory;
+    this.#built = built;
+    this.#listener = listener;
+    this.#channels = new HostEventChannels(built.domain, () => {
+      if (built.domain.shutdownReason !== undefined) this.#channels.stop();
+    });
+    this.#console = this.#connectConsole();
+    this.#connectXenstore();
+    const begin = performance.now();
+    this.#threads = built.domain.vcpus.map(({ id }) => this.#startVcpu(id));
+    this.exited = this.#serve(begin);
+  }
+
+  async writeConsole(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length && !this.#ended; at += CONSOLE_CHUNK_BYTES) {
+      const chunk = bytes.subarray(at, at + CONSOLE_CHUNK_BYTES);
+      while (!this.#ended && !this.#console.write(chunk)) await this.#drained.promise;
+    }
+  }
+
+  async destroy(): Promise<void> {
+    if (this.#built.domain.shutdownReason === undefined) {
+      this.#destroyed = true;
+      this.#built.domain.shutDown(ShutdownReason.poweroff);
+    }
+    await this.exited;
+  }
+
+  #connectConsole(): ConsoleBackend {
+    const backend: ConsoleBackend = new ConsoleBackend({
+      name: `dom${DOMID} console`,
+      ...this.#ringOf(this.#built.consoleGfn, this.#built.consolePort, () => backend.onEvent()),
+      onOutput: (bytes) => {
+        const taken = this.#listener.onConsole(bytes);
+        if (taken === undefined) return;
+        backend.holdOutput();
+        void taken.finally(() => backend.releaseOutput());
+      },
+      onInputDrained: () => {
+        this.#drained.resolve();
+        this.#drained = Promise.withResolvers();
+      },
+      log: (message) => this.#log(message),
+    });
+    return backend;
+  }
+
+  #connectXenstore(): void {
+    const { config, built } = { config: this.#config, built: this.#built };
+    const daemon = new XenstoreDaemon({ log: (message) => this.#log(message) });
+    populateDomain(daemon.openLocal(), {
+      domid: DOMID,
+      uuid: config.uuid,
+      name: config.name,
+      memoryKiB: config.memoryMib * 1024,
+      nrVcpus: config.vcpus,
+      xenstorePort: built.xenstorePort,
+      xenstoreGfn: built.xenstoreGfn,
+      consolePort: built.consolePort,
+      consoleGfn: built.consoleGfn,
+      startTime: Math.floor(Date.now() / 1000),
+    });
+    const connection = daemon.introduce(
+      DOMID,
+      this.#ringOf(built.xenstoreGfn, built.xenstorePort, () => connection.onEvent()),
+    );
+  }
+
+  /** A page that the builder shared with the backends, and the event channel beside it. */
+  #ringOf(gfn: Gfn, port: number, onEvent: () => void) {
+    const frame = this.#memory.frameAt(gfn);
+    const channel = this.#channels.bindInterdomain(port, onEvent);
+    if (frame === -1 || channel === undefined)
+      throw new Error(`domain ${this.#config.name}: port ${port} was built without a page`);
+    return {
+      page: this.#memory.frameBytes(frame),
+      notify: () => channel.notify(),
+      markWritten: () => this.#memory.markWritten(frame),
+    };
+  }
+
+  #startVcpu(vcpuId: number): VcpuThread {
+    const data: VcpuThreadData = {
+      vcpuId,
+      memory: this.#memory.handle,
+      control: this.#built.domain.buffer,
+      ...(vcpuId === 0 && { start: this.#built.start }),
+    };
+    return new VcpuThread(
+      data,
+      (message) => this.#log(message),
+      () => this.#built.domain.shutDown(ShutdownReason.crash),
+    );
+  }
+
+  async #serve(begin: number): Promise<ExitReport> {
+    await this.#channels.run();
+    const domain = this.#built.domain;
+    for (const { id } of domain.vcpus) kickVcpu(this.#memory, id);
+    await Promise.all(this.#threads.map((thread) => thread.stopped(STOP_MS)));
+    // The guest's last words may have arrived after its last notification was seen.
+    this.#console.releaseOutput();
+    this.#ended = true;
+    this.#drained.resolve();
+
+    const reason = this.#destroyed ? "destroyed" : EXIT_REASONS[domain.shutdownReason ?? ShutdownReason.crash];
+    const crashed = reason === "crash" || reason === "watchdog";
+    const detail = this.#threads.flatMap((thread) => thread.postMortem(reason)).join("\n");
+    const exits: Record<string, number> = {};
+    for (const thread of this.#threads) {
+      for (const [kind, count] of Object.entries(thread.exits)) exits[kind] = (exits[kind] ?? 0) + count;
+    }
+    return {
+      reason,
+      ...(crashed && detail !== "" && { detail }),
+      runMs: performance.now() - begin,
+      instructions: this.#threads.reduce((sum, thread) => sum + thread.instructions, 0),
+      exits,
+    };
+  }
+
+  #log(message: string): void {
+    this.#listener.onLog?.(message);
+  }
+}
+
+const EXIT_REASONS: Readonly<Record<ShutdownReason, ExitReason>> = {
+  [ShutdownReason.poweroff]: "poweroff",
+  [ShutdownReason.reboot]: "reboot",
+  [ShutdownReason.suspend]: "suspend",
+  [ShutdownReason.crash]: "crash",
+  [ShutdownReason.watchdog]: "watchdog",
+  [ShutdownReason.soft_reset]: "soft-reset",
+};
+
+/** A vcpu's worker thread as the main thread sees it. */
+class VcpuThread {
+  instructions = 0;
+  exits: Readonly<Record<string, number>> = {};
+  readonly #id: number;
+  readonly #worker: Worker;
+  readonly #exit: Promise<void>;
+  /** What the vcpu died of, if the guest did not ask for its end itself. */
+  #fault: string | undefined;
+  #registers: string | undefined;
+
+  constructor(data: VcpuThreadData, onLog: (message: string) => void, onFailure: () => void) {
+    this.#id = data.vcpuId;
+    this.#worker = new Worker(new URL("./vcpu-thread.ts", import.meta.url), {
+      workerData: data,
+      name: `vcpu${data.vcpuId}`,
+    });
+    this.#worker.on("message", (message: VcpuMessage) => {
+      if (message.kind === "end") {
+        this.instructions = message.instructions;
+        this.exits = message.exits;
+        this.#registers = message.registers;
+        return;
+      }
+      if (/: (triple fault|engine fault)/.test(message.message)) this.#fault = message.message;
+      onLog(message.message);
+    });
+    this.#worker.on("error", (error) => {
+      this.#fault = `vcpu${this.#id}: its thread failed: ${error instanceof Error ? error.stack : String(error)}`;
+      onFailure();
+    });
+    this.#exit = new Promise((resolve) => this.#worker.on("exit", () => resolve()));
+  }
+
+  /** Waits for the thread's end, and brings it about after `graceMs`. */
+  async stopped(graceMs: number): Promise<void> {
+    const timer = setTimeout(() => void this.#worker.terminate(), graceMs);
+    await this.#exit;
+    clearTimeout(timer);
+  }
+
+  /** What there is to say after a crash. */
+  postMortem(reason: ExitReason): string[] {
+    if (this.#fault !== undefined) return [this.#fault];
+    if (this.#registers === undefined) return [];
+    const what = reason === "watchdog" ? "the guest's watchdog expired" : "the guest reported a crash";
+    return [`vcpu${this.#id}: ${what}\n${this.#registers}`];
+  }
 }

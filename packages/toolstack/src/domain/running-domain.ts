@@ -1,12 +1,19 @@
 /** What a running domain looks like to whoever started it. */
 
-/** Called with console bytes that the guest wrote; the array is the callee's to keep. */
-export type ConsoleListener = (bytes: Uint8Array) => void;
+export interface DomainListener {
+  /**
+   * Takes what the guest wrote to its console; the array is the listener's to keep. While a returned promise is
+   * pending, further output stays with the guest, which waits as it would for a slow serial line.
+   */
+  onConsole(bytes: Uint8Array): void | Promise<void>;
+  /** Takes a message of the hypervisor, one line or more; for a person who looks for a fault. */
+  onLog?(message: string): void;
+}
 
 export interface RunningDomain {
   /**
    * Types bytes at the guest's console.
-   * @returns settled when the guest's ring has taken them all, so that a writer can keep its pace; never rejects
+   * @returns settled when there is room for more, so that a writer can keep its pace; never rejects
    */
   writeConsole(bytes: Uint8Array): Promise<void>;
   /** Settles once every vcpu has stopped and nothing of the domain is left. Never rejects. */
@@ -16,16 +23,16 @@ export interface RunningDomain {
 }
 
 /** Why a domain ended. */
-export type ExitReason = "poweroff" | "reboot" | "suspend" | "crash" | "watchdog" | "destroyed";
+export type ExitReason = "poweroff" | "reboot" | "suspend" | "crash" | "watchdog" | "soft-reset" | "destroyed";
 
 export interface ExitReport {
   readonly reason: ExitReason;
-  /** After a crash: what happened and the registers, as lines for a person. */
+  /** After a crash: what happened and the registers of each vcpu, as lines for a person. */
   readonly detail?: string;
   /** From the start of the vcpus to their end, in milliseconds. */
   readonly runMs: number;
-  /** Guest instructions over all vcpus; undefined if the engine does not count. */
-  readonly instructions?: number;
+  /** Guest instructions over all vcpus. */
+  readonly instructions: number;
   /** How often each kind of exit brought a vcpu back to the hypervisor. */
   readonly exits: Readonly<Record<string, number>>;
 }

@@ -1,0 +1,21 @@
+/** What a vcpu's thread is given, and what it tells the main thread. */
+import type { DomainMemoryHandle, VcpuStart } from "@xenoserver/cpu";
+
+export interface VcpuThreadData {
+  readonly vcpuId: number;
+  readonly memory: DomainMemoryHandle;
+  /** The domain's control block. */
+  readonly control: SharedArrayBuffer;
+  /** Only for the vcpu that runs from the start; the others wait for a startup IPI. */
+  readonly start?: VcpuStart;
+}
+
+export type VcpuMessage =
+  | { readonly kind: "log"; readonly message: string }
+  /** The last message of a thread. `registers` only after a crash. */
+  | {
+      readonly kind: "end";
+      readonly instructions: number;
+      readonly exits: Record<string, number>;
+      readonly registers?: string;
+    };

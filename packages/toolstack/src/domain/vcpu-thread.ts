@@ -1,0 +1,47 @@
+/** Entry of a vcpu's worker thread: runs the vcpu until its domain shuts down. */
+import { parentPort, workerData } from "node:worker_threads";
+import { DomainMemory, type Vcpu, type VcpuEngine, WasmEngine } from "@xenoserver/cpu";
+import { cpuidLeaves, Domain, HostClock, runVcpu, ShutdownReason } from "@xenoserver/xen";
+import { VcpuField } from "@xenoserver/xen/domain/index.ts";
+import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
+
+const { vcpuId, memory: handle, control, start } = workerData as VcpuThreadData;
+const tell = (message: VcpuMessage): void => parentPort!.postMessage(message);
+const log = (message: string): void => tell({ kind: "log", message });
+
+const memory = DomainMemory.attach(handle);
+const domain = Domain.attach(control, memory);
+const clock = new HostClock(domain);
+const cpuid = cpuidLeaves({ domid: domain.domid, vcpuId, nrVcpus: domain.vcpus.length });
+const engine = new WasmEngine(memory, { cpuid, nowNs: () => clock.nowNs() });
+const vcpu = engine.createVcpu(vcpuId);
+if (start !== undefined) engine.start(vcpu, start);
+
+const exits: Record<string, number> = {};
+const counting: VcpuEngine = {
+  run(target: Vcpu) {
+    const exit = engine.run(target);
+    exits[exit.kind] = (exits[exit.kind] ?? 0) + 1;
+    return exit;
+  },
+  kick: (target) => engine.kick(target),
+  flushPhysmap: (target) => engine.flushPhysmap(target),
+};
+
+const reason = runVcpu({
+  engine: counting,
+  vcpu,
+  domain,
+  clock,
+  log,
+  debugConsole: (text) => log(`guest: ${text.trimEnd()}`),
+  start: (target, at) => engine.start(target, at),
+});
+const crashed = reason === ShutdownReason.crash || reason === ShutdownReason.watchdog;
+const wasStarted = start !== undefined || domain.vcpus[vcpuId]!.get(VcpuField.runstateRegistered) !== 0;
+tell({
+  kind: "end",
+  instructions: engine.instructionsOf(vcpu),
+  exits,
+  ...(crashed && wasStarted && { registers: vcpu.describe() }),
+});
