@@ -37,6 +37,8 @@ class WasmVcpu implements Vcpu {
   /** Instruction that exited last, for `injectGp`. */
   private exitRip = 0;
   private portBytes = 0;
+  /** Record to start the next round with, or 0 for the trace at RIP. */
+  private startRecord = 0;
   retired = 0;
 
   constructor(id: number, memory: DomainMemory, options: WasmEngineOptions) {
@@ -177,12 +179,15 @@ class WasmVcpu implements Vcpu {
     if (queued) return queued;
     const m = this.machine;
     m.set32(State.instructionLimit, TICK_INSTRUCTIONS);
+    this.startRecord = 0;
     this.checkHostWrites();
     try {
       m.nextRip = m.getAddress(Slot.rip);
       this.takeInterrupt();
       for (;;) {
-        const exit = this.step(this.interpreter.exports.run(m.vb, 0));
+        const record = this.startRecord;
+        this.startRecord = 0;
+        const exit = this.step(this.interpreter.exports.run(m.vb, record));
         if (exit) return exit;
       }
     } catch (thrown) {
@@ -252,7 +257,8 @@ class WasmVcpu implements Vcpu {
     const record = this.cache.decodeCrossing(frame, offset, next, codeMode);
     this.interpreter.flush();
     m.setAddress(Slot.pageVa, page);
-    return this.step(this.interpreter.exports.run(m.vb, record));
+    this.startRecord = record;
+    return undefined;
   }
 
   /** The frame that instructions at a linear address come from; undefined after raising the fault. */

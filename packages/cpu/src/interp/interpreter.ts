@@ -6,6 +6,7 @@ import type { Helpers } from "../semantics/ops.ts";
 import { CodeMode, type MemoryLayout, State, Tlb, TLB_OFFSET } from "../state/layout.ts";
 import type { MmuExports } from "../system/machine.ts";
 import type { AddressForm } from "./address.ts";
+import { isWideImmediate } from "./interp-ops.ts";
 import { BUILTIN_COUNT, emitHandlerFunction, type HandlerSample, MainLoop } from "./main-loop.ts";
 
 /** What generated code calls in the host program. */
@@ -26,7 +27,8 @@ const MAX_HANDLERS = 8192;
 export function handlerKey(d: Decoded, codeMode: number, indexed: boolean): string {
   const operands = d.operands.map((o, position) => {
     const fixed = d.encoding.operands[position].kind === "fixed";
-    return `${o.kind}${o.width}${fixed ? `=${d.encoding.operands[position].text}` : ""}`;
+    const wide = o.kind === "imm" && isWideImmediate(d) ? "wide" : "";
+    return `${o.kind}${o.width}${wide}${fixed ? `=${d.encoding.operands[position].text}` : ""}`;
   });
   const addressed = d.encoding.options.has("a") ? d.addressSize : 0;
   const is64 = (codeMode & CodeMode.sizeMask) === CodeMode.code64;

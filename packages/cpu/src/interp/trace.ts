@@ -133,7 +133,9 @@ export class TraceWriter {
     const imm = (checks ? m.segment : AddressRecord.noCheck) | (!is64 && !ignoresSegment(d) ? AddressRecord.wrap32 : 0);
     // RIP-relative operands count from the next instruction; the page's address is a slot.
     const base = m.ripRelative ? Slot.pageVa : m.base < 0 ? Slot.zero : m.base * 8;
-    const relative = m.disp + (m.ripRelative ? place + d.lengthBytes : 0);
+    // POP forms its address with the stack pointer already moved.
+    const popped = d.def.name === "POP" && m.base === 4 ? d.operandSize : 0;
+    const relative = m.disp + popped + (m.ripRelative ? place + d.lengthBytes : 0);
     const disp = relative | 0;
     // What does not fit 32 bits is carried by a second prefix record through the scratch slot.
     if (disp !== relative) {

@@ -114,15 +114,15 @@ function deliverLong(m: Machine, vector: number, kind: EventKind, errorCode: num
   const flags = m.rflags;
   const oldSs = m.get32(State.selector + Seg.ss * 4);
   const oldCs = m.get32(State.selector + Seg.cs * 4);
-  const oldSp = m.getAddress(4 * 8);
-  let sp = oldSp;
+  const [spLo, spHi] = [m.gprLo(4), m.gprHi(4)];
+  let sp = m.getAddress(4 * 8);
   if (gate.ist) sp = m.asSupervisor(() => m.readAddress(m.getAddress(State.trBase) + 28 + gate.ist * 8));
   else if (changes) sp = m.asSupervisor(() => m.readAddress(m.getAddress(State.trBase) + 4 + cpl * 8));
   sp = Math.floor(sp / 16) * 16;
   const push = () => {
     const stack = new Stack(m, sp, 8, 0, 0);
     stack.push(oldSs);
-    stack.push(oldSp);
+    stack.pushPair(spLo, spHi);
     stack.push(flags);
     stack.push(oldCs);
     stack.push(returnIp);
@@ -189,7 +189,7 @@ export function interruptReturn(m: Machine, width: number): void {
   const oldCpl = m.cpl;
   const long = m.isLong;
   if (outward || m.is64) {
-    const sp = stack.pop();
+    const [spLo, spHi] = width === 8 ? stack.popPair() : [stack.pop(), 0];
     const ss = stack.pop() & 0xffff;
     const target = long && code.attr & Attr.l;
     if (target && (ip < -(2 ** 47) || ip >= 2 ** 47)) throw gp();
@@ -199,9 +199,8 @@ export function interruptReturn(m: Machine, width: number): void {
     setCode(m, code, rpl);
     if (ssDescriptor) setDescriptor(m, Seg.ss, ssDescriptor);
     else setSegment(m, Seg.ss, ss, 0, 0, 0);
-    if (target || width === 8) m.setAddress(4 * 8, sp);
-    else if (width === 4) m.setAddress(4 * 8, sp >>> 0);
-    else m.set32(4 * 8, (m.gprLo(4) & ~0xffff) | sp);
+    if (width === 2 && !target) m.set32(4 * 8, (m.gprLo(4) & ~0xffff) | spLo);
+    else m.setPair(4 * 8, spLo, spHi);
     if (outward) dropInnerSegments(m, rpl);
   } else {
     setCode(m, code, rpl);

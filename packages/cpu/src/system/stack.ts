@@ -42,6 +42,18 @@ export class Stack {
     else if (this.width === 4) this.m.write32(at, value);
     else this.m.write16(at, value);
   }
+  /** Pushes a 64-bit value that need not be an address. */
+  pushPair(lo: number, hi: number): void {
+    this.pointer -= 8;
+    this.m.write64(this.linear(), lo, hi);
+  }
+  /** The top 64-bit element as two halves. */
+  popPair(): [lo: number, hi: number] {
+    const at = this.linear();
+    const host = this.m.host(at, 8, 0);
+    this.pointer += 8;
+    return [this.m.view.getInt32(host, true), this.m.view.getInt32(host + 4, true)];
+  }
   /** The top element: 64-bit ones as signed numbers, narrower ones unsigned. */
   pop(): number {
     const at = this.linear();

@@ -149,10 +149,16 @@ define(
     const accumulator = o.readGprS(0, width);
     const replacement = src.readS();
     let before: I64 = accumulator;
-    o.modify(dst, i, (a) => {
-      before = a;
-      return o.f.let(o.f.select(a.eq(accumulator), replacement, a));
-    });
+    if (dst.kind === "mem") {
+      o.modify(dst, i, (a) => {
+        before = a;
+        return o.f.let(o.f.select(a.eq(accumulator), replacement, a));
+      });
+    } else {
+      // A register that does not compare equal is not written at all: its upper half stays.
+      before = dst.readS();
+      o.f.if(before.eq(accumulator), () => dst.write(replacement));
+    }
     const differs = o.f.let(accumulator.ne(before));
     o.f.if(differs, () => o.writeGpr(0, width, before));
     o.setFlags({ kind: "sub", a: accumulator, b: before, res: narrow(o, i, accumulator.sub(before)) });

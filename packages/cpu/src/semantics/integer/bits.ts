@@ -25,7 +25,8 @@ function bitTest(name: string, opcode: string, digit: number, change: Change): v
         else before = dst.read();
       } else {
         const step = offset.kind === "imm" ? i64(0) : raw.shrS(Math.log2(bits)).shl(Math.log2(dst.width));
-        const at = f.let(i.address().add(step));
+        const reached = i.address().add(step);
+        const at = f.let(i.addressSize === 8 ? reached : reached.and(o.const64(-1, 0)));
         if (!change) before = o.load(at, dst.width);
         else changeMemory(o, i, at, dst.width, replace);
       }

@@ -60,7 +60,7 @@ define("XLAT", "d7 a", (o, i) => {
   o.writeGpr(0, 1, o.load(i.mode64 ? at : o.f.let(at.and(o.const64(-1, 0))), 1));
 });
 
-define("NOP", ["90 norexb", "0f 0d Ev", "0f 18 Ev", "0f 19 Ev", "0f 1a Ev", "0f 1b Ev", "0f 1c Ev", "0f 1d Ev", "0f 1e Ev", "0f 1f Ev"], () => {});
+define("NOP", ["90 norexb", "0f 0d M", "0f 18 Ev", "0f 19 Ev", "0f 1a Ev", "0f 1b Ev", "0f 1c Ev", "0f 1d Ev", "0f 1e Ev", "0f 1f Ev"], () => {});
 define("LFENCE", ["np 0f ae /5 reg", "np 0f ae /6 reg", "np 0f ae /7 reg"], (o) => o.f.fence());
 define("CLFLUSH", ["np 0f ae /7 Mb"], (o, i) => o.f.drop(o.load(i.address(), 1)));
 
