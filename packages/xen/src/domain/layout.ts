@@ -78,7 +78,11 @@ export const Field = {
   grantFrames: words(MAX_GRANT_FRAMES),
   grantGfns: words(MAX_GRANT_FRAMES),
   specialFrames: words(MAX_SPECIAL_FRAMES),
+  /** Held while an event is linked into a FIFO queue. */
+  fifoLock: words(1),
   fifoFrames: words(MAX_FIFO_PAGES),
+  /** Word index of each page of the event array inside guest memory's buffer. */
+  fifoWords: words(MAX_FIFO_PAGES),
   /** Seconds on the monotonic host clock that system time counts from. */
   clockBaseSecondsF64: f64s(1),
   /** Added to the host clock: the system time at which a restored domain goes on. */
@@ -98,6 +102,8 @@ export const PortField = {
   priority: 4,
   /** Where a FIFO event was last queued: vcpu × 16 + priority. */
   lastQueue: 5,
+  /** 1 if the port became pending before the guest gave the page with its event word. */
+  pendingEarly: 6,
   words: 8,
 } as const;
 export const PORTS_AT = words(MAX_PORTS * PortField.words);
@@ -162,7 +168,8 @@ export const VcpuField = {
   mtrrVariable: words(32),
   fifoFrame: words(1),
   fifoOffset: words(1),
-  fifoLock: words(1),
+  /** Word index of the control block inside guest memory's buffer. */
+  fifoWord: words(1),
   fifoTails: words(FIFO_QUEUES),
   singleshotDeadlineNsF64: f64s(1),
   periodicPeriodNsF64: f64s(1),

@@ -13,15 +13,14 @@ import type { VcpuRecord } from "../domain/vcpu-record.ts";
 export function markUpcallPending(domain: Domain, record: VcpuRecord): void {
   const before = Atomics.or(domain.guest.words, record.get(VcpuField.vcpuInfoWord), 1);
   domain.memory.markWritten(domain.vcpuInfoFrame(record));
-  if ((before & 0xff) === 0) assertUpcall(domain, record);
+  if ((before & 0xff) === 0) assertUpcall(record);
 }
 
 /** Delivers the upcall that `evtchn_upcall_pending` asks for; also when a vector is set while events wait already. */
-export function assertUpcall(domain: Domain, record: VcpuRecord): void {
+export function assertUpcall(record: VcpuRecord): void {
   const vector = record.get(VcpuField.upcallVector);
   if (vector !== 0) postVector(record, vector);
   else record.ring();
-  void domain;
 }
 
 /** True while `evtchn_upcall_pending` is set. */

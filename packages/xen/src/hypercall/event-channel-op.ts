@@ -1,6 +1,6 @@
 /** HYPERVISOR_event_channel_op */
 import { Errno, type HypercallResult } from "../abi/errno.ts";
-import { EvtchnOp, EvtchnStatus } from "../abi/event-channel.ts";
+import { EvtchnOp, EvtchnStatus, FIFO_LINK_BITS } from "../abi/event-channel.ts";
 import {
   allocUnbound,
   bindInterdomain,
@@ -12,6 +12,7 @@ import {
   resetPorts,
   setPriority,
 } from "../evtchn/bind.ts";
+import { expandArray, initControl } from "../evtchn/fifo-setup.ts";
 import { isOpenPort } from "../evtchn/ports.ts";
 import { sendFromGuest, unmask } from "../evtchn/send.ts";
 import { GuestStruct, type HypercallArgs, type HypercallContext, isSelf, logOnce } from "./context.ts";
@@ -51,6 +52,13 @@ function unmaskPort(ctx: HypercallContext, op: GuestStruct): HypercallResult {
   return 0;
 }
 
+function initControlBlock(ctx: HypercallContext, op: GuestStruct): HypercallResult {
+  const result = initControl(ctx.domain, op.u64(0), op.u32(8), op.u32(12));
+  if (result !== 0) return result;
+  op.view.setUint8(16, FIFO_LINK_BITS);
+  return op.store() ? 0 : -Errno.EFAULT;
+}
+
 /** Length of each operation's structure in bytes (the same in both ABIs), and what it does. */
 const operations = new Map<number, readonly [lengthBytes: number, run: Operation]>([
   [EvtchnOp.alloc_unbound, [8, (ctx, op) => givePort(ctx, op, 4, allocUnbound(ctx.domain, op.u16(0), op.u16(2)))]],
@@ -66,6 +74,8 @@ const operations = new Map<number, readonly [lengthBytes: number, run: Operation
   [EvtchnOp.bind_vcpu, [8, (ctx, op) => bindVcpu(ctx.domain, op.u32(0), op.u32(4))]],
   [EvtchnOp.unmask, [4, unmaskPort]],
   [EvtchnOp.reset, [2, (ctx, op) => (isSelf(ctx, op.u16(0)) ? resetPorts(ctx.domain) : -Errno.EPERM)]],
+  [EvtchnOp.init_control, [24, initControlBlock]],
+  [EvtchnOp.expand_array, [8, (ctx, op) => expandArray(ctx.domain, op.u64(0))]],
   [EvtchnOp.set_priority, [8, (ctx, op) => setPriority(ctx.domain, op.u32(0), op.u32(4))]],
 ]);
 

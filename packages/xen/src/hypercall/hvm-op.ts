@@ -96,7 +96,7 @@ function setUpcallVector(ctx: HypercallContext, args: HypercallArgs): HypercallR
   if (vector < 16) return -Errno.EINVAL;
   if (record === undefined) return -Errno.ENOENT;
   record.set(VcpuField.upcallVector, vector);
-  if (isUpcallPending(ctx.domain, record)) assertUpcall(ctx.domain, record);
+  if (isUpcallPending(ctx.domain, record)) assertUpcall(record);
   return 0;
 }
 
