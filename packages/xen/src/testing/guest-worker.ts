@@ -4,7 +4,8 @@ import { DomainMemory } from "@xenoserver/cpu";
 import { Domain } from "../domain/domain.ts";
 import { FifoEvents, TwoLevelEvents } from "./guest-events.ts";
 
-const { control, memory, abi, vcpuId, stop } = workerData;
+const { control, memory, abi, vcpuId } = workerData;
+const stop: Int32Array = workerData.stop;
 const domain = Domain.attach(control, DomainMemory.attach(memory));
 const events = abi === "fifo" ? new FifoEvents(domain) : new TwoLevelEvents(domain);
 const record = domain.vcpus[vcpuId];
