@@ -3,12 +3,14 @@ import type { Decoded } from "./decode/decoded.ts";
 import type { CpuidLeaf, Exit, Gpa, Gva, InterruptSource, Vcpu, VcpuEngine, VcpuStart } from "./engine.ts";
 import { Gpr } from "./engine.ts";
 import { CodeCache } from "./interp/code-cache.ts";
+import { hotHandlers } from "./interp/hot-handlers.ts";
 import { Interpreter } from "./interp/interpreter.ts";
-import { Field, LoopExit } from "./interp/record.ts";
+import type { HandlerSample } from "./interp/main-loop.ts";
+import { Field, INTERRUPTS_OPENED, LoopExit } from "./interp/record.ts";
 import { TraceWriter } from "./interp/trace.ts";
 import type { DomainMemory } from "./memory/domain-memory.ts";
 import { Flag } from "./semantics/flags.ts";
-import { CodeMode, Pending, Slot, State, vcpuArea } from "./state/layout.ts";
+import { CodeMode, Pending, PROFILE_OFFSET, Slot, State, vcpuArea } from "./state/layout.ts";
 import { describeMachine } from "./system/describe.ts";
 import { deliver, deliverException, TripleFault } from "./system/interrupts.ts";
 import { GuestFault, hiOf, Machine } from "./system/machine.ts";
@@ -21,6 +23,8 @@ export interface WasmEngineOptions {
   readonly cpuid: readonly CpuidLeaf[];
   /** Monotonic nanoseconds, counted by the guest's TSC. */
   readonly nowNs: () => number;
+  /** Count executions by handler; see `profileOf`. */
+  readonly profile?: boolean;
 }
 
 /** One vcpu of the WebAssembly engine. Lives on the thread that runs it; its state lies in the domain's shared memory. */
@@ -37,6 +41,7 @@ class WasmVcpu implements Vcpu {
   /** Instruction that exited last, for `injectGp`. */
   private exitRip = 0;
   private portBytes = 0;
+  private sinceTick = 0;
   /** Record to start the next round with, or 0 for the trace at RIP. */
   private startRecord = 0;
   retired = 0;
@@ -55,7 +60,8 @@ class WasmVcpu implements Vcpu {
           this.machine.set32(State.instructionLimit, 0);
         },
       },
-      [],
+      hotHandlers(),
+      options.profile ?? false,
     );
     const { exports } = this.interpreter;
     this.machine = new Machine(memory.memory, vb, exports, options);
@@ -179,6 +185,7 @@ class WasmVcpu implements Vcpu {
     if (queued) return queued;
     const m = this.machine;
     m.set32(State.instructionLimit, TICK_INSTRUCTIONS);
+    this.sinceTick = 0;
     this.startRecord = 0;
     this.checkHostWrites();
     try {
@@ -213,12 +220,25 @@ class WasmVcpu implements Vcpu {
       case LoopExit.miss:
         return this.miss();
       case LoopExit.tick:
-        return this.exits.shift() ?? { kind: "preempted" };
+        return this.ticked();
       case LoopExit.fault:
         return this.faulted();
       default:
         return this.system(m.get32(State.result));
     }
+  }
+
+  private ticked(): Exit | undefined {
+    const m = this.machine;
+    const queued = this.exits.shift();
+    if (queued) return queued;
+    const interruptsOpened = m.get32(State.instructionLimit) === INTERRUPTS_OPENED;
+    const spent = this.sinceTick + m.get32(State.instructions);
+    if (!interruptsOpened || spent >= TICK_INSTRUCTIONS) return { kind: "preempted" };
+    this.sinceTick = spent;
+    m.set32(State.instructionLimit, TICK_INSTRUCTIONS - spent);
+    this.takeInterrupt();
+    return undefined;
   }
 
   private fault(fault: GuestFault): void {
@@ -303,7 +323,7 @@ class WasmVcpu implements Vcpu {
       if (asExit.kind === "pio-in") this.portBytes = asExit.sizeBytes;
       return asExit;
     }
-    if (m.get32(State.instructionLimit) === 0 && m.interruptsEnabled) return { kind: "preempted" };
+    if (m.get32(State.instructionLimit) === 0) return this.exits.shift() ?? { kind: "preempted" };
     this.takeInterrupt();
     return undefined;
   }
@@ -358,6 +378,14 @@ export class WasmEngine implements VcpuEngine {
 
 /** The architectural state behind a vcpu of this engine; for tests and for saving. */
 export const machineOf = (vcpu: Vcpu): Machine => (vcpu as WasmVcpu).machine;
+
+/** How often each handler ran, most frequent first; only with `WasmEngineOptions.profile`. */
+export function profileOf(vcpu: Vcpu): { sample: HandlerSample; count: number }[] {
+  const { interpreter, machine } = vcpu as WasmVcpu;
+  return [...interpreter.samples]
+    .map(([id, sample]) => ({ sample, count: machine.get32(PROFILE_OFFSET + id * 4) >>> 0 }))
+    .sort((a, b) => b.count - a.count);
+}
 
 /** Ends the vcpu's current run at its next branch; from any thread that shares the memory. */
 export function kickVcpu(memory: DomainMemory, id: number): void {

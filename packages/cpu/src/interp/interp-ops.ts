@@ -2,7 +2,7 @@ import { type Fn, type I32, type I64, i32, i64, type V128, type Var } from "@xen
 import type { Decoded, DecodedOperand } from "../decode/decoded.ts";
 import { bitsOf, type FlagRecipe, type Helpers, type Instruction, type Operand, Ops, type Width } from "../semantics/ops.ts";
 import { CodeMode, Slot, State } from "../state/layout.ts";
-import { Field, HandlerStatus, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
+import { Field, HandlerStatus, INTERRUPTS_OPENED, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
 
 /** How a handler leaves; the main loop's inline handlers and separate functions differ only in this. */
 export interface HandlerExits {
@@ -116,13 +116,13 @@ export class InterpOps extends Ops {
     this.exits.redirect(this.toLinear(this.f.let(this.toIp(target))));
   }
   override requestCheck(): void {
-    this.setState32(State.instructionLimit, i32(0));
+    this.setState32(State.instructionLimit, i32(INTERRUPTS_OPENED));
   }
   override restart(): void {
     this.exits.redirect(this.f.let(this.ownAddress(this.pc.get())));
   }
   override shouldPause(): I32 {
-    return this.f.load<"i32">("i32.load", this.vb, State.instructionLimit).eqz();
+    return this.f.load<"i32">("i32.load", this.vb, State.instructionLimit).leU(INTERRUPTS_OPENED);
   }
 
   override leaveToHost(): void {

@@ -54,11 +54,11 @@ export class Interpreter {
   /** Bytes of a sample instruction by handler number; for profiles. */
   readonly samples = new Map<number, HandlerSample>();
 
-  constructor(memory: WebAssembly.Memory, layout: MemoryLayout, imports: EngineImports, inline: readonly HandlerSample[]) {
+  constructor(memory: WebAssembly.Memory, layout: MemoryLayout, imports: EngineImports, inline: readonly HandlerSample[], counting = false) {
     this.memory = memory;
     this.layout = layout;
     this.table = new WebAssembly.Table({ element: "anyfunc", initial: MAX_HANDLERS });
-    const module = new WebAssembly.Module(this.buildBase(inline));
+    const module = new WebAssembly.Module(this.buildBase(inline, counting));
     const instance = new WebAssembly.Instance(module, { env: { memory, table: this.table, ...imports } as never });
     this.instanceExports = instance.exports as Record<string, WebAssembly.ExportValue>;
     this.exports = instance.exports as unknown as InterpreterExports;
@@ -77,13 +77,13 @@ export class Interpreter {
     return m;
   }
 
-  private buildBase(inline: readonly HandlerSample[]): Uint8Array<ArrayBuffer> {
+  private buildBase(inline: readonly HandlerSample[], counting: boolean): Uint8Array<ArrayBuffer> {
     const m = this.newModule();
     const codeModified = m.importFunc("env", "codeModified", { params: ["i32", "i32", "i32"], results: [] });
     const mmioWrite = m.importFunc("env", "mmioWrite", { params: ["i32", "i32", "i32", "i32", "i32"], results: [] });
     const mmu = defineMmu(m, this.layout, { codeModified, mmioWrite }, TLB_OFFSET);
     defineHostAddress(m, mmu);
-    const loop = new MainLoop(m, { ...mmu, named: new Map() });
+    const loop = new MainLoop(m, { ...mmu, named: new Map() }, counting);
     loop.emit(inline);
     return m.finish();
   }

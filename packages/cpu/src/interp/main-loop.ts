@@ -1,7 +1,7 @@
 import { type Func, type I32, type I64, i32, i64, type Label, type ModuleBuilder, type Var } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import type { Helpers } from "../semantics/ops.ts";
-import { Itlb, ITLB_ENTRIES, Slot, State } from "../state/layout.ts";
+import { Itlb, ITLB_ENTRIES, PROFILE_OFFSET, Slot, State } from "../state/layout.ts";
 import { functionExits, type HandlerExits, InterpOps } from "./interp-ops.ts";
 import { Field, HandlerStatus, LoopExit, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
 
@@ -51,7 +51,11 @@ export class MainLoop {
   private tickLabel!: Label;
   private systemLabel!: Label;
 
-  constructor(m: ModuleBuilder, helpers: Helpers) {
+  private readonly counting: boolean;
+
+  /** @param counting counts executions by handler, for a profile: 32-bit words from `PROFILE_OFFSET` of the vcpu's area */
+  constructor(m: ModuleBuilder, helpers: Helpers, counting = false) {
+    this.counting = counting;
     this.func = m.func(["i32", "i32"], ["i32"], "run");
     this.helpers = helpers;
     this.handlerType = m.type({ params: ["i32", "i32"], results: ["i32"] });
@@ -216,6 +220,7 @@ export class MainLoop {
         if (k + 1 < bodies.length) nest(k + 1);
         else
           f.block((other) => {
+            if (this.counting) this.count();
             f.brTable(f.load("i32.load16_u", this.pc.get(), Field.handler), labels, other);
           });
         if (k + 1 === bodies.length) this.callHandler();
@@ -223,6 +228,12 @@ export class MainLoop {
       f.scope(bodies[k]);
     };
     nest(0);
+  }
+
+  private count(): void {
+    const f = this.func.fn;
+    const at = f.let(f.load<"i32">("i32.load16_u", this.pc.get(), Field.handler).shl(2).add(this.vb));
+    f.store("i32.store", at, f.load<"i32">("i32.load", at, PROFILE_OFFSET).add(1), PROFILE_OFFSET);
   }
 
   private arriveWithoutRetiring(record: I32): void {

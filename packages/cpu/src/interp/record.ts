@@ -30,3 +30,6 @@ export const LoopExit = {
   /** A system instruction at `Slot.rip`; its record is in `State.result`. */
   system: 3,
 } as const;
+
+/** Instruction limit that an instruction sets after it let interrupts in: leave at the next branch, but not to the hypervisor. */
+export const INTERRUPTS_OPENED = 1;

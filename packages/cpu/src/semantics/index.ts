@@ -8,6 +8,7 @@ import "./integer/branch.ts";
 import "./integer/bits.ts";
 import "./integer/string.ts";
 import "./x87/control.ts";
+import "./sse/control.ts";
 import "../system/transfer.ts";
 import "../system/control.ts";
 import "../system/msr.ts";

@@ -125,6 +125,8 @@ export const CodeMode = {
 export const Pending = { mmioRead: 1, codeChanged: 2 } as const;
 
 // One vcpu's area
+/** Execution counts by handler, when a profile is taken. */
+export const PROFILE_OFFSET = 0x2000;
 export const TLB_ENTRIES = 1024;
 export const TLB_ENTRY_BYTES = 32;
 /** TLB entry: tags are linear page addresses, or −1 (which no page address is). */
