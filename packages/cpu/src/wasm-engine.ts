@@ -66,7 +66,7 @@ class WasmVcpu implements Vcpu {
     const { exports } = this.interpreter;
     this.machine = new Machine(memory.memory, vb, exports, options);
     const writer = new TraceWriter(memory.memory, new Decoder(), {
-      handlerFor: (d, codeMode, form) => this.interpreter.handlerFor(d, codeMode, form),
+      handlerFor: (d, codeMode, form, bytes) => this.interpreter.handlerFor(d, codeMode, form, bytes),
       rememberSystem: (d) => this.systemInstructions.push(d) - 1,
     });
     this.cache = new CodeCache(memory, vb, writer, (base, frame) => exports.dropWriteEntries(base, frame));
@@ -274,7 +274,7 @@ class WasmVcpu implements Vcpu {
     if (provided) return undefined;
     const next = this.codeFrame(page + 4096);
     if (next === undefined) return undefined;
-    const record = this.cache.decodeCrossing(frame, offset, next, codeMode);
+    const record = this.cache.crossing(frame, offset, next, codeMode);
     this.interpreter.flush();
     m.setAddress(Slot.pageVa, page);
     this.startRecord = record;

@@ -54,7 +54,6 @@ export interface Decoded {
   /** Second immediate (ENTER, EXTRQ), otherwise 0. */
   imm2: number;
   modrm: number;
-  bytes: Uint8Array;
   /** Selector of an immediate far pointer. */
   farSelector: number;
 }

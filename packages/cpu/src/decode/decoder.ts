@@ -32,7 +32,6 @@ function build(): void {
   for (const map of tables) for (const list of map) list.sort((a, b) => rank(b) - rank(a));
 }
 
-const EMPTY = new Uint8Array(0);
 const LEGACY_PREFIX: Readonly<Record<number, number>> = { 0x26: Seg.es, 0x2e: Seg.cs, 0x36: Seg.ss, 0x3e: Seg.ds, 0x64: Seg.fs, 0x65: Seg.gs };
 
 /**
@@ -194,13 +193,11 @@ export class Decoder {
       imm2: 0,
       modrm,
       farSelector: 0,
-      bytes: EMPTY,
     };
     let immediates = 0;
     for (const spec of encoding.operands) decoded.operands.push(this.operand(decoded, spec, opcode, modrm, immediates++));
     if (this.lock && !(def.lockable && decoded.operands[0]?.kind === "mem")) return undefined;
     decoded.lengthBytes = this.at - this.start;
-    decoded.bytes = this.bytes.slice(this.start, this.at);
     return decoded;
   }
 

@@ -15,6 +15,8 @@
  * by default there; `f64` forced; `w0`/`w1` by REX.W; `norep` F2/F3 do not matter; `a` the address size is part of the meaning.
  */
 export interface Encoding {
+  /** Number of the encoding, in order of definition. */
+  readonly id: number;
   readonly text: string;
   /** Mandatory prefix: 0 none demanded, 1 none allowed ("np"), 0x66, 0xf2, 0xf3. */
   readonly prefix: number;
@@ -61,6 +63,7 @@ function parseOperand(text: string): OperandSpec {
   return { text, kind, size: text.slice(1), fixed: 0 };
 }
 
+let encodings = 0;
 const MAPS: Readonly<Record<string, number>> = { "0f": 1, "0f38": 2, "0f3a": 3 };
 
 /** @throws Error naming the text if it does not follow the notation. */
@@ -91,5 +94,5 @@ export function parseEncoding(text: string): Encoding {
     options.add(operands.some((o) => o.kind === "M") ? "mem" : "reg");
   }
   if (rm >= 0) options.add("reg");
-  return { text, prefix, map, opcode: Number.parseInt(opcodeText[1], 16), plusR: !!opcodeText[2], digit, rm, modrm, operands, options };
+  return { id: encodings++, text, prefix, map, opcode: Number.parseInt(opcodeText[1], 16), plusR: !!opcodeText[2], digit, rm, modrm, operands, options };
 }

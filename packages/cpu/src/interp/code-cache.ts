@@ -30,8 +30,15 @@ interface CodePage {
   traces: Trace[];
 }
 
-/** Records kept for one instruction that goes on in the next page; never entered into a code table. */
-const SCRATCH_RECORDS = 8;
+/** An instruction that goes on in the next page: up to two prefix records, itself, and the end of its trace. */
+const CROSSING_RECORDS = 4;
+
+interface Crossing {
+  readonly frame: number;
+  readonly nextFrame: number;
+  readonly codeMode: number;
+  readonly record: number;
+}
 
 /**
  * What one vcpu has decoded: traces by page, the code tables that the dispatch loop looks them up in, and their records.
@@ -46,6 +53,7 @@ export class CodeCache {
   private readonly writer: TraceWriter;
   private readonly dropWriteEntries: (vb: number, frameAddress: number) => void;
   private readonly pages = new Map<number, CodePage>();
+  private readonly crossings = new Map<number, Crossing>();
   private nextTable = 0;
   private nextRecord = 0;
   /** Whole-cache resets so far. */
@@ -75,7 +83,7 @@ export class CodeCache {
    * @returns false if the instruction there goes on in the next page
    */
   provide(page: number, frame: number, offset: number, codeMode: number): boolean {
-    if (this.nextRecord + 2 * 256 + SCRATCH_RECORDS > RECORDS) this.reset();
+    if (this.nextRecord + 2 * 256 + CROSSING_RECORDS > RECORDS) this.reset();
     const table = this.tableOf(frame, codeMode);
     this.fillItlb(page, table, frame);
     if (this.words[(table + offset * 4) >>> 2] !== 0) return true;
@@ -90,13 +98,27 @@ export class CodeCache {
     return true;
   }
 
-  /** Decodes the one instruction that lies across two pages; returns its record. */
-  decodeCrossing(frame: number, offset: number, nextFrame: number, codeMode: number): number {
+  /** The record of the one instruction that lies across two pages. It is not in any code table, since its end may move. */
+  crossing(frame: number, offset: number, nextFrame: number, codeMode: number): number {
+    const key = frame * 4096 + offset;
+    const known = this.crossings.get(key);
+    if (known?.nextFrame === nextFrame && known.codeMode === codeMode) return known.record;
+    this.tableOf(frame, codeMode);
+    this.tableOf(nextFrame, codeMode);
+    const record = this.decodeCrossing(frame, offset, nextFrame, codeMode);
+    this.crossings.set(key, { frame, nextFrame, codeMode, record });
+    this.markCode(frame, offset, 4096);
+    this.markCode(nextFrame, 0, 16);
+    return record;
+  }
+
+  private decodeCrossing(frame: number, offset: number, nextFrame: number, codeMode: number): number {
     const both = new Uint8Array(4096 + 16);
     both.set(this.bytes.subarray(this.frameAddress(frame), this.frameAddress(frame) + 4096));
     both.set(this.bytes.subarray(this.frameAddress(nextFrame), this.frameAddress(nextFrame) + 16), 4096);
-    const record = this.recordsAt + (RECORDS - SCRATCH_RECORDS) * RECORD_BYTES;
-    this.writer.write(both, offset, codeMode | CodeMode.singleStep, record, 4);
+    const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
+    this.writer.write(both, offset, codeMode | CodeMode.singleStep, record, CROSSING_RECORDS);
+    this.nextRecord += CROSSING_RECORDS;
     return record;
   }
 
@@ -148,16 +170,27 @@ export class CodeCache {
   invalidate(frame: number, offset: number, sizeBytes: number): void {
     const page = this.pages.get(frame);
     if (!page) return;
+    const crossings = this.dropCrossings(frame);
     const kept: Trace[] = [];
     for (const trace of page.traces) {
       if (trace.start < offset + sizeBytes && offset < trace.end) this.poison(trace);
       else kept.push(trace);
     }
-    if (kept.length === page.traces.length) return;
+    if (kept.length === page.traces.length && !crossings) return;
     page.traces = kept;
     const map = this.memory.layout.codeMaps + frame * 16;
     this.bytes.fill(0, map, map + 16);
     for (const trace of kept) this.markCode(frame, trace.start, trace.end);
+  }
+
+  private dropCrossings(frame: number): boolean {
+    let dropped = false;
+    for (const [key, crossing] of this.crossings) {
+      if (crossing.frame !== frame && crossing.nextFrame !== frame) continue;
+      this.crossings.delete(key);
+      dropped = true;
+    }
+    return dropped;
   }
 
   private poison(trace: Trace): void {
@@ -175,6 +208,7 @@ export class CodeCache {
       this.bytes.fill(0, map, map + 16);
     }
     this.pages.clear();
+    this.crossings.clear();
     this.nextTable = 0;
     this.nextRecord = 0;
     this.resets++;

@@ -16,7 +16,7 @@ export function hotHandlers(): HandlerSample[] {
     if (!decoded?.def.semantics) throw new Error(`hot instruction ${hex} has no handler`);
     const indexed = addressForm(decoded, codeMode, 0)?.indexed ?? false;
     const key = handlerKey(decoded, codeMode, indexed);
-    samples.set(key, { key, decoded, codeMode, indexed });
+    samples.set(key, { key, decoded, codeMode, indexed, bytes });
   }
   return [...samples.values()];
 }

@@ -36,6 +36,14 @@ export function handlerKey(d: Decoded, codeMode: number, indexed: boolean): stri
   const indexing = indexed ? "x" : "";
   return `${d.def.name}/${d.operandSize}/${operands.join()}/${indexing}${d.lock ? "L" : ""}${repOf(d)}/${addressed}/${mode}/${variantOf(d)}`;
 }
+/** A number that is different whenever the key is; the same key may have several. */
+function variantNumber(d: Decoded, codeMode: number, indexed: boolean): number {
+  const rep = d.rep === 0 ? 0 : d.rep & 3;
+  const bits = (d.operandSize >> 1) | ((d.addressSize >> 2) << 3) | ((codeMode & 7) << 5) | (rep << 8);
+  const flags = (d.memory ? 1 : 0) | (indexed ? 2 : 0) | (d.lock ? 4 : 0);
+  return (d.encoding.id << 13) | (flags << 10) | bits;
+}
+
 /** Repetition matters to string instructions only. */
 const repOf = (d: Decoded): string => (d.encoding.options.has("a") && d.rep ? d.rep.toString(16) : "");
 /** Definitions whose encodings differ in meaning beyond their operands. */
@@ -49,6 +57,8 @@ export class Interpreter {
   private readonly table: WebAssembly.Table;
   private readonly instanceExports: Record<string, WebAssembly.ExportValue>;
   private readonly numbers = new Map<string, number>();
+  /** Handler by `variantNumber`, so that keys are seldom built. */
+  private readonly variants = new Map<number, number>();
   private readonly waiting: { sample: HandlerSample; id: number }[] = [];
   private nextHandler: number;
   /** Bytes of a sample instruction by handler number; for profiles. */
@@ -89,14 +99,23 @@ export class Interpreter {
   }
 
   /** Number of the handler for an instruction; a new one exists once `flush` was called. */
-  handlerFor(d: Decoded, codeMode: number, form: AddressForm | undefined): number {
+  handlerFor(d: Decoded, codeMode: number, form: AddressForm | undefined, bytes: () => Uint8Array): number {
     const indexed = form?.indexed ?? false;
+    const variant = variantNumber(d, codeMode, indexed);
+    const cached = this.variants.get(variant);
+    if (cached !== undefined) return cached;
+    const id = this.handlerByKey(d, codeMode, indexed, bytes);
+    this.variants.set(variant, id);
+    return id;
+  }
+
+  private handlerByKey(d: Decoded, codeMode: number, indexed: boolean, bytes: () => Uint8Array): number {
     const key = handlerKey(d, codeMode, indexed);
     const known = this.numbers.get(key);
     if (known !== undefined) return known;
     const id = this.nextHandler++;
     if (id >= MAX_HANDLERS) throw new Error(`more than ${MAX_HANDLERS} instruction handlers`);
-    const sample = { key, decoded: d, codeMode, indexed };
+    const sample = { key, decoded: d, codeMode, indexed, bytes: bytes().slice() };
     this.numbers.set(key, id);
     this.samples.set(id, sample);
     this.waiting.push({ sample, id });

@@ -31,6 +31,8 @@ export interface HandlerSample {
   readonly decoded: Decoded;
   readonly codeMode: number;
   readonly indexed: boolean;
+  /** An encoding of the sample, for profiles. */
+  readonly bytes: Uint8Array;
 }
 
 /** Builds the dispatch loop `run(vb, pc)`: executes from record `pc`, or from `Slot.rip` if it is 0. */

@@ -12,7 +12,7 @@ const MAX_TRACE = 128;
 /** Where the record encoder asks for handler numbers and remembers system instructions. */
 export interface HandlerDirectory {
   /** Number of the handler for an instruction; makes it if need be. */
-  handlerFor(d: Decoded, codeMode: number, form: AddressForm | undefined): number;
+  handlerFor(d: Decoded, codeMode: number, form: AddressForm | undefined, bytes: () => Uint8Array): number;
   /** Remembers an instruction that the host program will execute; returns its number. */
   rememberSystem(d: Decoded): number;
 }
@@ -30,6 +30,7 @@ export class TraceWriter {
   private readonly decoder: Decoder;
   private readonly directory: HandlerDirectory;
   private at = 0;
+  private page: Uint8Array = new Uint8Array(0);
 
   constructor(memory: WebAssembly.Memory, decoder: Decoder, directory: HandlerDirectory) {
     this.view = new DataView(memory.buffer);
@@ -44,6 +45,7 @@ export class TraceWriter {
    */
   write(page: Uint8Array, offset: number, codeMode: number, recordAt: number, limit: number): TraceResult {
     this.at = recordAt;
+    this.page = page;
     const most = codeMode & CodeMode.singleStep ? 1 : Math.min(MAX_TRACE, (limit - 1) >> 1);
     let place = offset;
     for (let count = 0; count < most && place < 4096; count++) {
@@ -101,7 +103,7 @@ export class TraceWriter {
     if (!d.def.semantics) return this.builtin(Builtin.system, place, this.directory.rememberSystem(d));
     const form = addressForm(d, codeMode, place + d.lengthBytes);
     if (form && form.prefix !== "none") this.prefix(d, form, place, codeMode);
-    const handler = this.directory.handlerFor(d, codeMode, form);
+    const handler = this.directory.handlerFor(d, codeMode, form, () => this.page.subarray(place, place + d.lengthBytes));
     const registers = registerFields(d);
     const fields = { handler, place, dst: registers[0], src: registers[1], ...immediates(d) };
     if (form) {
