@@ -47,7 +47,7 @@ export class TestDomain {
   hypercall(number: number, args: readonly number[], vcpuId = 0): number {
     const vcpu = this.vcpus[vcpuId];
     const registers = vcpu.is64 ? REGISTERS_64 : REGISTERS_32;
-    vcpu.setGpr(Gpr.rax, number, 0);
+    vcpu.setGpr(Gpr.rax, number, Math.floor(number / 2 ** 32));
     args.forEach((value, n) => vcpu.setGpr(registers[n], value, Math.floor(value / 2 ** 32)));
     executeHypercall(this.context(vcpuId));
     return vcpu.result;
