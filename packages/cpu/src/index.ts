@@ -1,5 +1,5 @@
 export * from "./engine.ts";
 export * from "./memory/domain-memory.ts";
 export * from "./memory/guest-memory.ts";
-export * from "./wasm-engine.ts";
 export { PHYSICAL_BITS } from "./state/layout.ts";
+export * from "./wasm-engine.ts";

@@ -1,5 +1,5 @@
-import { Decoder } from "./decode/decoder.ts";
 import type { Decoded } from "./decode/decoded.ts";
+import { Decoder } from "./decode/decoder.ts";
 import type { CpuidLeaf, Exit, Gpa, Gva, InterruptSource, Vcpu, VcpuEngine, VcpuStart } from "./engine.ts";
 import { Gpr } from "./engine.ts";
 import { CodeCache } from "./interp/code-cache.ts";
@@ -56,7 +56,13 @@ class WasmVcpu implements Vcpu {
       {
         codeModified: (frame, offset, size) => this.cache.invalidate(frame, offset, size),
         mmioWrite: (gpaLo, gpaHi, sizeBytes, lo, hi) => {
-          this.exits.push({ kind: "mmio-write", gpa: ((gpaHi >>> 0) * 2 ** 32 + (gpaLo >>> 0)) as Gpa, sizeBytes, lo, hi });
+          this.exits.push({
+            kind: "mmio-write",
+            gpa: ((gpaHi >>> 0) * 2 ** 32 + (gpaLo >>> 0)) as Gpa,
+            sizeBytes,
+            lo,
+            hi,
+          });
           this.machine.set32(State.instructionLimit, 0);
         },
       },
@@ -200,7 +206,10 @@ class WasmVcpu implements Vcpu {
     } catch (thrown) {
       if (thrown instanceof TripleFault) return { kind: "shutdown", reason: "triple-fault" };
       const message = thrown instanceof Error ? thrown.message : String(thrown);
-      return { kind: "fault", message: `vcpu ${this.id} at 0x${m.thisRip.toString(16)}: ${message}${thrown instanceof Error && process_debug() ? thrown.stack : ""}` };
+      return {
+        kind: "fault",
+        message: `vcpu ${this.id} at 0x${m.thisRip.toString(16)}: ${message}${thrown instanceof Error && process_debug() ? thrown.stack : ""}`,
+      };
     }
   }
 

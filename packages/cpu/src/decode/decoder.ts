@@ -28,11 +28,22 @@ function build(): void {
     }
   }
   // The most specific first: an exact rm before a digit before none; a mandatory prefix before none.
-  const rank = (c: Candidate) => (c.encoding.options.has("norexb") ? 8 : 0) + (c.encoding.rm >= 0 ? 4 : 0) + (c.encoding.digit >= 0 ? 2 : 0) + (c.encoding.prefix > 1 ? 1 : 0);
+  const rank = (c: Candidate) =>
+    (c.encoding.options.has("norexb") ? 8 : 0) +
+    (c.encoding.rm >= 0 ? 4 : 0) +
+    (c.encoding.digit >= 0 ? 2 : 0) +
+    (c.encoding.prefix > 1 ? 1 : 0);
   for (const map of tables) for (const list of map) list.sort((a, b) => rank(b) - rank(a));
 }
 
-const LEGACY_PREFIX: Readonly<Record<number, number>> = { 0x26: Seg.es, 0x2e: Seg.cs, 0x36: Seg.ss, 0x3e: Seg.ds, 0x64: Seg.fs, 0x65: Seg.gs };
+const LEGACY_PREFIX: Readonly<Record<number, number>> = {
+  38: Seg.es,
+  46: Seg.cs,
+  54: Seg.ss,
+  62: Seg.ds,
+  100: Seg.fs,
+  101: Seg.gs,
+};
 
 /**
  * Decodes one instruction at a time from a window of bytes.
@@ -195,7 +206,8 @@ export class Decoder {
       farSelector: 0,
     };
     let immediates = 0;
-    for (const spec of encoding.operands) decoded.operands.push(this.operand(decoded, spec, opcode, modrm, immediates++));
+    for (const spec of encoding.operands)
+      decoded.operands.push(this.operand(decoded, spec, opcode, modrm, immediates++));
     if (this.lock && !(def.lockable && decoded.operands[0]?.kind === "mem")) return undefined;
     decoded.lengthBytes = this.at - this.start;
     return decoded;
@@ -330,7 +342,15 @@ export class Decoder {
     if (mod === 1) disp = (this.u8() << 24) >> 24;
     else if (mod === 2) disp = this.s32();
     const natural = base === 4 || base === 5 ? Seg.ss : Seg.ds;
-    return { base, index, scale, disp, dispHi: disp >> 31, segment: this.segment < 0 ? natural : this.segment, ripRelative };
+    return {
+      base,
+      index,
+      scale,
+      disp,
+      dispHi: disp >> 31,
+      segment: this.segment < 0 ? natural : this.segment,
+      ripRelative,
+    };
   }
 
   private memory16(modrm: number): MemoryOperand {
@@ -346,6 +366,14 @@ export class Decoder {
     } else if (mod === 1) disp = (this.u8() << 24) >> 24;
     else if (mod === 2) disp = (this.u16() << 16) >> 16;
     const natural = base === 5 ? Seg.ss : Seg.ds;
-    return { base, index, scale: 0, disp, dispHi: disp >> 31, segment: this.segment < 0 ? natural : this.segment, ripRelative: false };
+    return {
+      base,
+      index,
+      scale: 0,
+      disp,
+      dispHi: disp >> 31,
+      segment: this.segment < 0 ? natural : this.segment,
+      ripRelative: false,
+    };
   }
 }

@@ -89,10 +89,23 @@ export function parseEncoding(text: string): Encoding {
   let operands: readonly OperandSpec[] = [];
   if (/^([A-Z1]|eAX)/.test(words[at] ?? "")) operands = words[at++].split(",").map(parseOperand);
   const options = new Set(words.slice(at));
-  const modrm = digit >= 0 || operands.some((o) => MODRM_KINDS.includes(o.kind)) || options.has("mem") || options.has("reg");
+  const modrm =
+    digit >= 0 || operands.some((o) => MODRM_KINDS.includes(o.kind)) || options.has("mem") || options.has("reg");
   if (operands.some((o) => "MR".includes(o.kind) || "UN".includes(o.kind))) {
     options.add(operands.some((o) => o.kind === "M") ? "mem" : "reg");
   }
   if (rm >= 0) options.add("reg");
-  return { id: encodings++, text, prefix, map, opcode: Number.parseInt(opcodeText[1], 16), plusR: !!opcodeText[2], digit, rm, modrm, operands, options };
+  return {
+    id: encodings++,
+    text,
+    prefix,
+    map,
+    opcode: Number.parseInt(opcodeText[1], 16),
+    plusR: !!opcodeText[2],
+    digit,
+    rm,
+    modrm,
+    operands,
+    options,
+  };
 }

@@ -16,7 +16,14 @@ export const segmentSlot = (segment: number): number => Slot.segBase + segment *
 const gprSlot = (reg: number): number => (reg < 0 ? Slot.zero : reg * 8);
 const fitsI32 = (n: number): boolean => n === (n | 0);
 
-export const SCRATCH_FORM: AddressForm = { prefix: "general", base: Slot.scratch, index: Slot.zero, scale: 0, disp: 0, indexed: false };
+export const SCRATCH_FORM: AddressForm = {
+  prefix: "general",
+  base: Slot.scratch,
+  index: Slot.zero,
+  scale: 0,
+  disp: 0,
+  indexed: false,
+};
 
 /** Instructions whose memory operand is an address and no access: no segment, no limit. */
 export const ignoresSegment = (d: Decoded): boolean => d.def.name === "LEA";

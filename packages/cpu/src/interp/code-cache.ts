@@ -60,7 +60,12 @@ export class CodeCache {
   resets = 0;
   onReset: () => void = () => {};
 
-  constructor(memory: DomainMemory, vb: number, writer: TraceWriter, dropWriteEntries: (vb: number, frameAddress: number) => void) {
+  constructor(
+    memory: DomainMemory,
+    vb: number,
+    writer: TraceWriter,
+    dropWriteEntries: (vb: number, frameAddress: number) => void,
+  ) {
     this.memory = memory;
     this.vb = vb;
     this.words = new Int32Array(memory.memory.buffer);
@@ -93,7 +98,15 @@ export class CodeCache {
     if (result.kind === "crossing") return false;
     this.nextRecord = (result.recordEnd - this.recordsAt) / RECORD_BYTES;
     this.words[(table + offset * 4) >>> 2] = record;
-    this.pages.get(frame)!.traces.push({ start: offset, end: result.endOffset, record, recordEnd: result.recordEnd, table: table + offset * 4 });
+    this.pages
+      .get(frame)!
+      .traces.push({
+        start: offset,
+        end: result.endOffset,
+        record,
+        recordEnd: result.recordEnd,
+        table: table + offset * 4,
+      });
     this.markCode(frame, offset, result.endOffset);
     return true;
   }

@@ -17,7 +17,7 @@ export const HOT_INSTRUCTIONS: readonly string[] = [
   "4156", // PUSH gpr8
   "4863c9", // MOVSXD gpr8,gpr4
   "5b", // POP gpr8
-  "c3", // RET 
+  "c3", // RET
   "e8ac3501fe", // CALL rel8
   "79e2", // JNS rel8
   "39c6", // CMP gpr4,gpr4
@@ -90,14 +90,14 @@ export const HOT_INSTRUCTIONS: readonly string[] = [
   "0f8eb9030000", // JLE rel8
   "4038fe", // CMP gpr1,gpr1
   "48bb00000000000011ff", // MOV gpr8,imm8wide
-  "9c", // PUSHF 
+  "9c", // PUSHF
   "833d8c110b0000", // CMP mem4,imm4
-  "90", // NOP 
+  "90", // NOP
   "410f94c6", // SETE gpr1
   "483b3ddcb28c01", // CMP gpr8,mem8
   "8cd0", // MOV Sreg gpr4,sreg2
   "a804", // TEST gpr1=AL,imm1
-  "f348ab", // STOS wide 
+  "f348ab", // STOS wide
   "44894417fc", // MOV mem4,gpr4
   "4831f7", // XOR gpr8,gpr8
   "7803", // JS rel8
@@ -105,9 +105,9 @@ export const HOT_INSTRUCTIONS: readonly string[] = [
   "c1e208", // SHL gpr4,imm1
   "a9ffffff7f", // TEST gpr4=eAX,imm4
   "41c1c010", // ROL gpr4,imm1
-  "6690", // NOP 
+  "6690", // NOP
   "4c0faff2", // IMUL gpr8,gpr8
-  "fa", // CLI 
+  "fa", // CLI
   "0fb7442408", // MOVZX gpr4,mem2
   "8d0c03", // LEA gpr4,mem4
   "480b3db5e89fff", // OR gpr8,mem8
@@ -125,7 +125,7 @@ export const HOT_INSTRUCTIONS: readonly string[] = [
   "483d00f0ffff", // CMP gpr8=eAX,imm8
   "480fbae039", // BT gpr8,imm1
   "83430401", // ADD mem4,imm4
-  "fb", // STI 
+  "fb", // STI
   "21f7", // AND gpr4,gpr4
   "482d00000081", // SUB gpr8=eAX,imm8
   "480fce", // BSWAP gpr8
@@ -143,7 +143,7 @@ export const HOT_INSTRUCTIONS: readonly string[] = [
   "400f92c5", // SETB gpr1
   "f705d868390101000000", // TEST mem4,imm4
   "480fba2d909fa1013f", // BTS mem8,imm1
-  "4898", // CBW 
+  "4898", // CBW
   "220d201e2001", // AND gpr1,mem1
   "0f44d1", // CMOVE gpr4,gpr4
   "482500f0ffff", // AND gpr8=eAX,imm8

@@ -1,6 +1,14 @@
 import { type Fn, type I32, type I64, i32, i64, type V128, type Var } from "@xenoserver/wasm";
 import type { Decoded, DecodedOperand } from "../decode/decoded.ts";
-import { bitsOf, type FlagRecipe, type Helpers, type Instruction, type Operand, Ops, type Width } from "../semantics/ops.ts";
+import {
+  bitsOf,
+  type FlagRecipe,
+  type Helpers,
+  type Instruction,
+  type Operand,
+  Ops,
+  type Width,
+} from "../semantics/ops.ts";
 import { CodeMode, Slot, State } from "../state/layout.ts";
 import { Field, HandlerStatus, INTERRUPTS_OPENED, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
 
@@ -89,7 +97,9 @@ export class InterpOps extends Ops {
 
   /** Linear address of this record's instruction, plus `skip`. */
   private ownAddress(record: I32): I64 {
-    return this.state64(Slot.pageVa).add(this.f.load<"i32">("i32.load16_u", record, Field.place).and(OFFSET_MASK).extU());
+    return this.state64(Slot.pageVa).add(
+      this.f.load<"i32">("i32.load16_u", record, Field.place).and(OFFSET_MASK).extU(),
+    );
   }
   private toIp(linear: I64): I64 {
     return this.legacyIp ? linear.sub(this.state64(Slot.segBase + 8)).and(this.const64(-1, 0)) : linear;
@@ -97,7 +107,10 @@ export class InterpOps extends Ops {
   private toLinear(ip: I64): I64 {
     if (!this.legacyIp) return ip;
     const mask = this.instruction.operandSize === 2 ? i64(0xffff) : this.const64(-1, 0);
-    return ip.and(mask).add(this.state64(Slot.segBase + 8)).and(this.const64(-1, 0));
+    return ip
+      .and(mask)
+      .add(this.state64(Slot.segBase + 8))
+      .and(this.const64(-1, 0));
   }
   override nextIp(): I64 {
     return this.f.let(this.toIp(this.ownAddress(this.pc.get().add(16))));
@@ -166,7 +179,8 @@ class RecordInstruction implements Instruction {
       if (operand.kind === "mem") return new MemoryBinding(o, this, operand.width);
       if (operand.kind === "imm") return new ImmediateBinding(o, operand.width, isWideImmediate(d));
       if (operand.kind === "gpr" && fixed) return new FixedBinding(o, operand);
-      if (operand.kind !== "gpr" && operand.kind !== "xmm" && operand.kind !== "mmx") return new ImmediateBinding(o, operand.width, false);
+      if (operand.kind !== "gpr" && operand.kind !== "xmm" && operand.kind !== "mmx")
+        return new ImmediateBinding(o, operand.width, false);
       const field = registers++ === 0 ? Field.dst : Field.src;
       if (operand.kind === "xmm" || operand.kind === "mmx") return new VectorBinding(o, operand, field);
       return new RegisterBinding(o, operand, field);
@@ -346,9 +360,10 @@ class VectorBinding implements Operand {
   readS(): I64 {
     return this.o.f.let(this.o.f.load<"i64">(`i64.load${this.name && `${this.name}_s`}`, this.at, this.offset));
   }
-  /** Replaces the low `width` bytes, at most 8; the rest stays. */
+  /** Replaces the low `width` bytes, at most 8; the rest stays, but for an MMX register's exponent, which becomes all ones. */
   write(value: I64): void {
     this.o.f.store(`i64.store${this.name}`, this.at, value, this.offset);
+    if (this.kind === "mmx") this.o.f.store("i32.store16", this.at, i32(0xffff), this.offset + 8);
   }
   readV(): V128 {
     return this.o.f.let(this.o.f.load<"v128">("v128.load", this.at, this.offset));

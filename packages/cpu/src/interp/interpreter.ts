@@ -3,7 +3,7 @@ import type { Decoded } from "../decode/decoded.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { defineMmu, type Mmu } from "../mmu/walk.ts";
 import type { Helpers } from "../semantics/ops.ts";
-import { CodeMode, type MemoryLayout, State, Tlb, TLB_OFFSET } from "../state/layout.ts";
+import { CodeMode, type MemoryLayout, State, TLB_OFFSET, Tlb } from "../state/layout.ts";
 import type { MmuExports } from "../system/machine.ts";
 import type { AddressForm } from "./address.ts";
 import { isWideImmediate } from "./interp-ops.ts";
@@ -64,7 +64,13 @@ export class Interpreter {
   /** Bytes of a sample instruction by handler number; for profiles. */
   readonly samples = new Map<number, HandlerSample>();
 
-  constructor(memory: WebAssembly.Memory, layout: MemoryLayout, imports: EngineImports, inline: readonly HandlerSample[], counting = false) {
+  constructor(
+    memory: WebAssembly.Memory,
+    layout: MemoryLayout,
+    imports: EngineImports,
+    inline: readonly HandlerSample[],
+    counting = false,
+  ) {
     this.memory = memory;
     this.layout = layout;
     this.table = new WebAssembly.Table({ element: "anyfunc", initial: MAX_HANDLERS });
@@ -136,7 +142,8 @@ export class Interpreter {
   }
 
   private importHelpers(m: ModuleBuilder): Helpers {
-    const helper = (name: string, params: readonly ("i32" | "i64")[], results: readonly "i32"[]): Callee => m.importFunc("engine", name, { params, results });
+    const helper = (name: string, params: readonly ("i32" | "i64")[], results: readonly "i32"[]): Callee =>
+      m.importFunc("engine", name, { params, results });
     return {
       slowRead: helper("slowRead", ["i32", "i64", "i32"], ["i32"]),
       slowWrite: helper("slowWrite", ["i32", "i64", "i32"], ["i32"]),
@@ -175,4 +182,3 @@ function defineHostAddress(m: ModuleBuilder, mmu: Mmu): void {
   c.return(c.select(gpa.eq(-1), i32(0), i32(1)));
   c.unreachable();
 }
-

@@ -1,7 +1,7 @@
 import { type Func, type I32, type I64, i32, i64, type Label, type ModuleBuilder, type Var } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import type { Helpers } from "../semantics/ops.ts";
-import { Itlb, ITLB_ENTRIES, PROFILE_OFFSET, Slot, State } from "../state/layout.ts";
+import { ITLB_ENTRIES, Itlb, PROFILE_OFFSET, Slot, State } from "../state/layout.ts";
 import { functionExits, type HandlerExits, InterpOps } from "./interp-ops.ts";
 import { Field, HandlerStatus, LoopExit, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
 
@@ -131,7 +131,11 @@ export class MainLoop {
     f.if(this.given.get().eqz(), () => {
       f.if(this.spent(), () => this.leaveTo(target.get(), LoopExit.tick));
       const page = f.let(target.get().and(i64(-4096)));
-      const index = target.get().shrU(8).wrap().and((ITLB_ENTRIES - 1) << 4);
+      const index = target
+        .get()
+        .shrU(8)
+        .wrap()
+        .and((ITLB_ENTRIES - 1) << 4);
       const entry = f.let(index.add(f.load("i32.load", vb, State.itlb)));
       f.if(f.load<"i64">("i64.load", entry, Itlb.tag).ne(page), () => this.leaveTo(target.get(), LoopExit.miss));
       const inTable = target.get().wrap().and(4095).shl(2);
@@ -210,7 +214,15 @@ export class MainLoop {
       () => this.absolute(),
       () => this.undefinedInstruction(),
       ...inline.map((sample) => () => {
-        const ops = new InterpOps(f, this.vb, this.helpers, this.pc, this.inlineExits(), sample.decoded, sample.codeMode);
+        const ops = new InterpOps(
+          f,
+          this.vb,
+          this.helpers,
+          this.pc,
+          this.inlineExits(),
+          sample.decoded,
+          sample.codeMode,
+        );
         sample.decoded.def.semantics!(ops, ops.bind(sample.decoded, sample.codeMode, sample.indexed));
         this.next();
       }),
@@ -314,7 +326,15 @@ export function emitHandlerFunction(m: ModuleBuilder, helpers: Helpers, sample: 
   const func = m.func(["i32", "i32"], ["i32"]);
   const f = func.fn;
   const pc = f.param<"i32">(1);
-  const ops = new InterpOps(f, f.param(0), helpers, { get: () => pc }, functionExits(f, f.param(0), pc), sample.decoded, sample.codeMode);
+  const ops = new InterpOps(
+    f,
+    f.param(0),
+    helpers,
+    { get: () => pc },
+    functionExits(f, f.param(0), pc),
+    sample.decoded,
+    sample.codeMode,
+  );
   sample.decoded.def.semantics!(ops, ops.bind(sample.decoded, sample.codeMode, sample.indexed));
   f.return(i32(HandlerStatus.next));
   return func;

@@ -1,5 +1,5 @@
-import { NEED_MORE_BYTES, type Decoder } from "../decode/decoder.ts";
 import { type Decoded, Seg } from "../decode/decoded.ts";
+import { type Decoder, NEED_MORE_BYTES } from "../decode/decoder.ts";
 import { CodeMode, RECORD_BYTES, Slot } from "../state/layout.ts";
 import { type AddressForm, addressForm, ignoresSegment, SCRATCH_FORM, segmentSlot } from "./address.ts";
 import { isWideImmediate } from "./interp-ops.ts";
@@ -86,7 +86,18 @@ export class TraceWriter {
     this.put({ handler, place, imm });
   }
 
-  private put(r: { handler: number; place: number; dst?: number; src?: number; base?: number; index?: number; scale?: number; disp?: number; imm?: number; flags?: number }): void {
+  private put(r: {
+    handler: number;
+    place: number;
+    dst?: number;
+    src?: number;
+    base?: number;
+    index?: number;
+    scale?: number;
+    disp?: number;
+    imm?: number;
+    flags?: number;
+  }): void {
     const { view, at } = this;
     view.setUint16(at + Field.handler, r.handler, true);
     view.setUint8(at + Field.dst, r.dst ?? 0);
@@ -103,7 +114,9 @@ export class TraceWriter {
     if (!d.def.semantics) return this.builtin(Builtin.system, place, this.directory.rememberSystem(d));
     const form = addressForm(d, codeMode, place + d.lengthBytes);
     if (form && form.prefix !== "none") this.prefix(d, form, place, codeMode);
-    const handler = this.directory.handlerFor(d, codeMode, form, () => this.page.subarray(place, place + d.lengthBytes));
+    const handler = this.directory.handlerFor(d, codeMode, form, () =>
+      this.page.subarray(place, place + d.lengthBytes),
+    );
     const registers = registerFields(d);
     const fields = { handler, place, dst: registers[0], src: registers[1], ...immediates(d) };
     if (form) {
@@ -141,12 +154,28 @@ export class TraceWriter {
     const disp = relative | 0;
     // What does not fit 32 bits is carried by a second prefix record through the scratch slot.
     if (disp !== relative) {
-      this.put({ handler: Builtin.absolute, place, dst: Slot.pageVa, disp: relative >>> 0, imm: Math.floor(relative / 2 ** 32) });
+      this.put({
+        handler: Builtin.absolute,
+        place,
+        dst: Slot.pageVa,
+        disp: relative >>> 0,
+        imm: Math.floor(relative / 2 ** 32),
+      });
       this.put({ handler: Builtin.address, place, dst: segment, src: d.addressSize, base: Slot.scratch, imm });
       return;
     }
     const index = m.index < 0 ? Slot.zero : m.index * 8;
-    this.put({ handler: Builtin.address, place, dst: segment, src: d.addressSize, base, index, scale: m.scale, disp, imm });
+    this.put({
+      handler: Builtin.address,
+      place,
+      dst: segment,
+      src: d.addressSize,
+      base,
+      index,
+      scale: m.scale,
+      disp,
+      imm,
+    });
   }
 }
 
@@ -158,7 +187,8 @@ function isEnd(_d: Decoded): boolean {
 function registerFields(d: Decoded): number[] {
   const fields: number[] = [];
   d.operands.forEach((operand, position) => {
-    if (operand.kind === "gpr" && d.encoding.operands[position].kind !== "fixed") fields.push(operand.reg * 8 + (operand.high ? 1 : 0));
+    if (operand.kind === "gpr" && d.encoding.operands[position].kind !== "fixed")
+      fields.push(operand.reg * 8 + (operand.high ? 1 : 0));
     else if (operand.kind === "xmm" || operand.kind === "mmx") fields.push(operand.reg * 16);
   });
   return fields;
@@ -182,4 +212,3 @@ function impliedSegment(d: Decoded, codeMode: number): number {
   if (is64) return d.segmentOverride >= Seg.fs ? segmentSlot(d.segmentOverride) : Slot.zero;
   return segmentSlot(d.segmentOverride < 0 ? Seg.ds : d.segmentOverride);
 }
-

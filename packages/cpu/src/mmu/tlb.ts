@@ -18,7 +18,10 @@ interface Emitter {
  */
 export function emitTlbLookup(e: Emitter, at: I64, size: number, tag: number): { matches: I32; host: I32 } {
   const { f } = e;
-  const index = at.shrU(7).wrap().and((TLB_ENTRIES - 1) << 5);
+  const index = at
+    .shrU(7)
+    .wrap()
+    .and((TLB_ENTRIES - 1) << 5);
   const entry = f.let(index.add(f.load<"i32">("i32.load", e.vb, State.tlb)));
   const lastPage = at.add(size - 1).and(i64(-4096));
   const matches = f.load<"i64">("i64.load", entry, tag).eq(lastPage);

@@ -1,4 +1,14 @@
-import { type Callee, type Fn, type Func, type I32, type I64, i32, i64, i64Halves, type ModuleBuilder } from "@xenoserver/wasm";
+import {
+  type Callee,
+  type Fn,
+  type Func,
+  type I32,
+  type I64,
+  i32,
+  i64,
+  i64Halves,
+  type ModuleBuilder,
+} from "@xenoserver/wasm";
 import {
   CODE_GRANULE_BYTES,
   FrameFlag,
@@ -9,8 +19,8 @@ import {
   State,
   TLB_ENTRIES,
   TLB_FLAG_GLOBAL,
-  Tlb,
   TLB_SETS,
+  Tlb,
 } from "../state/layout.ts";
 
 /** Kinds of access, also the argument of `translate`. */
@@ -105,7 +115,12 @@ function defineWalk(m: ModuleBuilder, frameHost: Func, pageFault: Func): Func {
   const nxe = f.let(efer.and(EFER_NXE).ne(0));
   const smep = f.let(cr4.and(CR4_SMEP).ne(0));
   // The instruction-fetch bit of the error code is only defined with NX or SMEP.
-  const errorBase = f.let(isWrite.shl(1).or(user.shl(2)).or(isFetch.and(nxe.or(smep)).shl(4)));
+  const errorBase = f.let(
+    isWrite
+      .shl(1)
+      .or(user.shl(2))
+      .or(isFetch.and(nxe.or(smep)).shl(4)),
+  );
   const fail = (code: I32) => {
     f.callVoid(pageFault, vb, va, code.or(errorBase));
     f.return(i64(-1));
@@ -161,7 +176,13 @@ function defineWalk(m: ModuleBuilder, frameHost: Func, pageFault: Func): Func {
         noExecute.set(noExecute.get().or(f.select(pae, e.shrU(63).wrap(), i32(0))));
       });
       f.brIf(found, shift.get().eq(12));
-      const large = f.let(e.wrap().and(Pte.large).ne(0).and(pae.or(cr4.and(CR4_PSE).ne(0))));
+      const large = f.let(
+        e
+          .wrap()
+          .and(Pte.large)
+          .ne(0)
+          .and(pae.or(cr4.and(CR4_PSE).ne(0))),
+      );
       f.if(large, () => {
         f.if(shift.get().eq(39).or(isPdpte()), () => fail(i32(9)));
         // Address bits below the page size are reserved, but for PAT at bit 12.
@@ -186,9 +207,17 @@ function defineWalk(m: ModuleBuilder, frameHost: Func, pageFault: Func): Func {
     f.if(noExecute.get().and(nxe), () => fail(i32(1)));
     f.if(smep.and(userPage).and(user.eqz()), () => fail(i32(1)));
   });
-  const smapClosed = cr4.and(CR4_SMAP).ne(0).and(state32(f, vb, State.flagsSystem).and(FLAG_AC).eqz());
+  const smapClosed = cr4
+    .and(CR4_SMAP)
+    .ne(0)
+    .and(state32(f, vb, State.flagsSystem).and(FLAG_AC).eqz());
   f.if(userPage.and(user.eqz()).and(isFetch.eqz()).and(smapClosed), () => fail(i32(1)));
-  const writable = f.let(may.and(Pte.writable).ne(0).or(user.eqz().and(cr0.and(CR0_WP).eqz())));
+  const writable = f.let(
+    may
+      .and(Pte.writable)
+      .ne(0)
+      .or(user.eqz().and(cr0.and(CR0_WP).eqz())),
+  );
   f.if(isWrite.and(writable.eqz()), () => fail(i32(1)));
   const want = f.let(i32(Pte.accessed).or(f.select(isWrite, i32(Pte.dirty), i32(0))));
   f.if(e.wrap().and(want).ne(want), () => f.drop(f.load<"i32">("i32.atomic.rmw.or", host.get(), 0, want)));
@@ -255,7 +284,13 @@ function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Func, fra
     f.return(i32(0));
   });
   const page = f.let(va.and(i64(-4096)));
-  const entry = f.let(va.shrU(7).wrap().and((TLB_ENTRIES - 1) << 5).add(state32(f, vb, State.tlb)));
+  const entry = f.let(
+    va
+      .shrU(7)
+      .wrap()
+      .and((TLB_ENTRIES - 1) << 5)
+      .add(state32(f, vb, State.tlb)),
+  );
   const holdsCode = f.load<"i32">("i32.load8_u", frameOf(host, layout), layout.frameFlags).and(FrameFlag.code);
   const writeEntry = f.let(flags.and(1).and(holdsCode.eqz()));
   f.store("i64.store", entry, page, Tlb.read);
@@ -360,11 +395,22 @@ function defineSlowStore(m: ModuleBuilder, imports: MmuImports, slowWrite: Func,
     const pending = f.let(state32(f, vb, State.pending));
     f.if(pending.and(Pending.mmioRead).eqz(), () => f.return(i32(1)));
     f.store("i32.store", vb, pending.and(~Pending.mmioRead), State.pending);
-    f.callVoid(imports.mmioWrite, state32(f, vb, State.mmioGpaLo), state32(f, vb, State.mmioGpaHi), size, value.wrap(), value.shrU(32).wrap());
+    f.callVoid(
+      imports.mmioWrite,
+      state32(f, vb, State.mmioGpaLo),
+      state32(f, vb, State.mmioGpaHi),
+      size,
+      value.wrap(),
+      value.shrU(32).wrap(),
+    );
     f.return(i32(0));
   });
   f.block((done) => {
-    for (const [bytes, name] of [[1, "i64.store8"], [2, "i64.store16"], [4, "i64.store32"]] as const) {
+    for (const [bytes, name] of [
+      [1, "i64.store8"],
+      [2, "i64.store16"],
+      [4, "i64.store32"],
+    ] as const) {
       f.if(size.eq(bytes), () => {
         f.store(name, at, value);
         f.br(done);
@@ -401,7 +447,15 @@ function defineFlushTlb(m: ModuleBuilder, tlbOffset: number): Func {
 function defineFlushTlbPage(m: ModuleBuilder, tlbOffset: number): Func {
   const func = m.func(["i32", "i64"], [], "flushTlbPage");
   const f = func.fn;
-  const slot = f.let(f.param<"i64">(1).shrU(7).wrap().and((TLB_ENTRIES - 1) << 5).add(f.param<"i32">(0)).add(tlbOffset));
+  const slot = f.let(
+    f
+      .param<"i64">(1)
+      .shrU(7)
+      .wrap()
+      .and((TLB_ENTRIES - 1) << 5)
+      .add(f.param<"i32">(0))
+      .add(tlbOffset),
+  );
   for (let set = 0; set < TLB_SETS; set++) {
     const offset = set * TLB_ENTRIES * 32;
     f.store("i64.store", slot, i64(-1), offset + Tlb.read);

@@ -34,7 +34,13 @@ interface Traits {
   readonly system?: SystemSemantics;
 }
 
-function add(name: string, encodings: readonly string[], traits: Traits, semantics?: Semantics, system?: SystemSemantics): void {
+function add(
+  name: string,
+  encodings: readonly string[],
+  traits: Traits,
+  semantics?: Semantics,
+  system?: SystemSemantics,
+): void {
   instructions.push({
     id: instructions.length,
     name,
@@ -47,7 +53,12 @@ function add(name: string, encodings: readonly string[], traits: Traits, semanti
 }
 
 /** Defines an instruction by code that it emits. */
-export function define(name: string, encodings: string | readonly string[], semantics: Semantics, traits: Traits = {}): void {
+export function define(
+  name: string,
+  encodings: string | readonly string[],
+  semantics: Semantics,
+  traits: Traits = {},
+): void {
   add(name, typeof encodings === "string" ? [encodings] : encodings, traits, semantics, traits.system);
 }
 

@@ -9,6 +9,8 @@ import "./integer/bits.ts";
 import "./integer/string.ts";
 import "./x87/control.ts";
 import "./sse/control.ts";
+import "./sse/packed.ts";
+import "./sse/moves.ts";
 import "../system/transfer.ts";
 import "../system/control.ts";
 import "../system/msr.ts";

@@ -1,4 +1,15 @@
-import { type Callee, constant, type Fn, type I32, type I64, i32, i64, i64Halves, type V128, Val } from "@xenoserver/wasm";
+import {
+  type Callee,
+  constant,
+  type Fn,
+  type I32,
+  type I64,
+  i32,
+  i64,
+  i64Halves,
+  type V128,
+  type Val,
+} from "@xenoserver/wasm";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { Slot, State, Tlb } from "../state/layout.ts";
 import { Flag } from "./flags.ts";
@@ -140,6 +151,27 @@ export abstract class Ops {
     this.setState32(State.faultVector, i32(vector));
     this.setState32(State.faultErrorCode, errorCode);
     this.leaveFaulted();
+  }
+
+  // Vector registers
+
+  readXmm(reg: number): V128 {
+    return this.f.let(this.f.load<"v128">("v128.load", this.vb, State.xmm + reg * 16));
+  }
+  /** Replaces the low 4 or 8 bytes of a vector register; the rest stays. */
+  writeLow(dst: Operand, width: 4 | 8, value: I64): void {
+    const { f } = this;
+    const old = dst.readV();
+    dst.writeV(
+      width === 8
+        ? f.lane<"v128">("i64x2.replace_lane", 0, old, value)
+        : f.lane<"v128">("i32x4.replace_lane", 0, old, value.wrap()),
+    );
+  }
+  /** Marks all x87 registers empty. */
+  emptyFpu(): void {
+    this.setState32(State.fpuEmpty, i32(0xff));
+    this.setState32(State.fpuTop, i32(0));
   }
 
   // Registers by number, at a width
@@ -303,7 +335,12 @@ export abstract class Ops {
   stackLinear(i: Instruction, offset: I64): I64 {
     if (i.stackSize === 8) return offset;
     const mask = i.stackSize === 4 ? i64Halves(-1, 0) : i64(0xffff);
-    return this.f.let(offset.and(mask).add(this.state64(Slot.segBase + 16)).and(i64Halves(-1, 0)));
+    return this.f.let(
+      offset
+        .and(mask)
+        .add(this.state64(Slot.segBase + 16))
+        .and(i64Halves(-1, 0)),
+    );
   }
   push(i: Instruction, width: number, value: I64): void {
     const data = this.f.let(value);
@@ -331,7 +368,11 @@ export abstract class Ops {
         return { res: recipe.res, carries: recipe.a.xor(recipe.b).xor(recipe.res), cf: recipe.a.ltU(recipe.b) };
       case "adc": {
         const tie = recipe.res.eq(recipe.a).and(recipe.carry.wrap());
-        return { res: recipe.res, carries: recipe.a.xor(recipe.b).xor(recipe.res), cf: recipe.res.ltU(recipe.a).or(tie) };
+        return {
+          res: recipe.res,
+          carries: recipe.a.xor(recipe.b).xor(recipe.res),
+          cf: recipe.res.ltU(recipe.a).or(tie),
+        };
       }
       case "sbb": {
         const tie = recipe.a.eq(recipe.b).and(recipe.carry.wrap());
@@ -384,7 +425,11 @@ export abstract class Ops {
   }
   private less(): I32 {
     const cf = this.f.let(this.flagCf());
-    return this.flagWord("res").xor(this.flagWord("carries")).shrU(63).wrap().xor(cf.xor(cf.shrU(2)).and(1));
+    return this.flagWord("res")
+      .xor(this.flagWord("carries"))
+      .shrU(63)
+      .wrap()
+      .xor(cf.xor(cf.shrU(2)).and(1));
   }
   private parity(): I32 {
     const low = this.flagWord("res").wrap().and(0xff).popcnt().and(1).xor(1);

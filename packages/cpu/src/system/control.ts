@@ -1,6 +1,6 @@
 import { type Decoded, Seg } from "../decode/decoded.ts";
-import { Flag } from "../semantics/flags.ts";
 import { defineSystem } from "../semantics/define.ts";
+import { Flag } from "../semantics/flags.ts";
 import { PHYSICAL_BITS, Slot, State } from "../state/layout.ts";
 import { Cr0, Cr4, Efer, GuestFault, gp, hiOf, LDTR, type Machine, TR, ud, Vector } from "./machine.ts";
 import { readDescriptor, setDescriptor } from "./segments.ts";
@@ -8,7 +8,23 @@ import { readDescriptor, setDescriptor } from "./segments.ts";
 /** Control, debug and descriptor-table registers. */
 
 const CR0_VALID = Cr0.pe | Cr0.mp | Cr0.em | Cr0.ts | Cr0.et | Cr0.ne | Cr0.wp | Cr0.am | Cr0.nw | Cr0.cd | Cr0.pg;
-const CR4_VALID = 1 | 2 | Cr4.tsd | Cr4.de | Cr4.pse | Cr4.pae | Cr4.mce | Cr4.pge | Cr4.pce | Cr4.osfxsr | Cr4.osxmmexcpt | Cr4.fsgsbase | Cr4.pcide | Cr4.osxsave | Cr4.smep | Cr4.smap;
+const CR4_VALID =
+  1 |
+  2 |
+  Cr4.tsd |
+  Cr4.de |
+  Cr4.pse |
+  Cr4.pae |
+  Cr4.mce |
+  Cr4.pge |
+  Cr4.pce |
+  Cr4.osfxsr |
+  Cr4.osxmmexcpt |
+  Cr4.fsgsbase |
+  Cr4.pcide |
+  Cr4.osxsave |
+  Cr4.smep |
+  Cr4.smap;
 
 function setCr0(m: Machine, lo: number): void {
   const value = (lo & CR0_VALID) | Cr0.et;
@@ -49,14 +65,22 @@ function setCr4(m: Machine, lo: number): void {
 }
 
 defineSystem("MOV from CR", "0f 20 /0", (m, d) => moveFromControl(m, d));
-for (const digit of [1, 2, 3, 4, 5, 6, 7]) defineSystem("MOV from CR", `0f 20 /${digit}`, (m, d) => moveFromControl(m, d));
-for (const digit of [0, 1, 2, 3, 4, 5, 6, 7]) defineSystem("MOV to CR", `0f 22 /${digit}`, (m, d) => moveToControl(m, d));
+for (const digit of [1, 2, 3, 4, 5, 6, 7])
+  defineSystem("MOV from CR", `0f 20 /${digit}`, (m, d) => moveFromControl(m, d));
+for (const digit of [0, 1, 2, 3, 4, 5, 6, 7])
+  defineSystem("MOV to CR", `0f 22 /${digit}`, (m, d) => moveToControl(m, d));
 for (const digit of [0, 1, 2, 3, 4, 5, 6, 7]) {
   defineSystem("MOV from DR", `0f 21 /${digit}`, (m, d) => moveFromDebug(m, d));
   defineSystem("MOV to DR", `0f 23 /${digit}`, (m, d) => moveToDebug(m, d));
 }
 
-const CR_STATE: Readonly<Record<number, number>> = { 0: State.cr0, 2: State.cr2, 3: State.cr3, 4: State.cr4, 8: State.cr8 };
+const CR_STATE: Readonly<Record<number, number>> = {
+  0: State.cr0,
+  2: State.cr2,
+  3: State.cr3,
+  4: State.cr4,
+  8: State.cr8,
+};
 
 function moveFromControl(m: Machine, d: Decoded): void {
   m.needCpl0();
@@ -231,7 +255,8 @@ defineSystem("INVPCID", "66 0f38 82 Gy,Mx", (m, d) => {
   if (type === 0) invalidatePage(m, m.readAddress(at + 8));
   else m.flushAll(type === 3 || type === 1);
 });
-for (const encoding of ["0f 08", "0f 09"]) defineSystem(encoding === "0f 08" ? "INVD" : "WBINVD", encoding, (m) => m.needCpl0());
+for (const encoding of ["0f 08", "0f 09"])
+  defineSystem(encoding === "0f 08" ? "INVD" : "WBINVD", encoding, (m) => m.needCpl0());
 
 export function resetSegments(m: Machine): void {
   m.setAddress(Slot.segBase + Seg.cs * 8, 0);

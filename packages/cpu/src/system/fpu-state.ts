@@ -53,7 +53,7 @@ function saveX87(m: Machine, image: DataView, bytes: Uint8Array, wide: boolean):
 function restoreX87(m: Machine, image: DataView, bytes: Uint8Array, wide: boolean): void {
   const status = image.getUint16(2, true);
   const top = (status >> 11) & 7;
-  m.set32(State.fpuControl, image.getUint16(0, true) & 0x1f7f | 0x40);
+  m.set32(State.fpuControl, (image.getUint16(0, true) & 0x1f7f) | 0x40);
   m.set32(State.fpuStatus, status & ~0x3800);
   m.set32(State.fpuTop, top);
   m.set32(State.fpuEmpty, ~bytes[4] & 0xff);

@@ -30,7 +30,10 @@ export function deliverException(m: Machine, first: GuestFault): void {
       if (fault.vector === Vector.df || depth > 3) throw new TripleFault();
       const firstContributes = CONTRIBUTORY.has(fault.vector);
       const secondContributes = CONTRIBUTORY.has(thrown.vector);
-      const doubles = fault.vector === Vector.pf ? secondContributes || thrown.vector === Vector.pf : firstContributes && secondContributes;
+      const doubles =
+        fault.vector === Vector.pf
+          ? secondContributes || thrown.vector === Vector.pf
+          : firstContributes && secondContributes;
       fault = doubles ? new GuestFault(Vector.df, 0) : thrown;
     }
   }

@@ -1,8 +1,8 @@
 import type { Decoded } from "../decode/decoded.ts";
 import { Seg } from "../decode/decoded.ts";
 import { defineSystem } from "../semantics/define.ts";
-import { Slot, State } from "../state/layout.ts";
 import { Flag } from "../semantics/flags.ts";
+import { Slot, State } from "../state/layout.ts";
 import { gp, type Machine, TR, ud } from "./machine.ts";
 
 /** Port input and output, HLT and hypercalls: what a guest asks of the world outside. */

@@ -1,8 +1,17 @@
-import { type CpuidLeaf, type Exit, type Gva } from "../engine.ts";
 import type { Decoded } from "../decode/decoded.ts";
 import { Seg } from "../decode/decoded.ts";
+import type { CpuidLeaf, Exit, Gva } from "../engine.ts";
 import { Flag } from "../semantics/flags.ts";
-import { CodeMode, ITLB_BYTES, ITLB_ENTRIES, ITLB_OFFSET, Slot, State, TLB_BYTES, TLB_OFFSET } from "../state/layout.ts";
+import {
+  CodeMode,
+  ITLB_BYTES,
+  ITLB_ENTRIES,
+  ITLB_OFFSET,
+  Slot,
+  State,
+  TLB_BYTES,
+  TLB_OFFSET,
+} from "../state/layout.ts";
 
 /** An exception for the guest. */
 export class GuestFault {
@@ -14,19 +23,77 @@ export class GuestFault {
     this.errorCode = errorCode;
   }
 }
-export const Vector = { de: 0, db: 1, nmi: 2, bp: 3, of: 4, br: 5, ud: 6, nm: 7, df: 8, ts: 10, np: 11, ss: 12, gp: 13, pf: 14, mf: 16, ac: 17, xm: 19 } as const;
+export const Vector = {
+  de: 0,
+  db: 1,
+  nmi: 2,
+  bp: 3,
+  of: 4,
+  br: 5,
+  ud: 6,
+  nm: 7,
+  df: 8,
+  ts: 10,
+  np: 11,
+  ss: 12,
+  gp: 13,
+  pf: 14,
+  mf: 16,
+  ac: 17,
+  xm: 19,
+} as const;
 /** Vectors that push an error code: #DF #TS #NP #SS #GP #PF #AC. */
 const WITH_ERROR_CODE = new Set<number>([8, 10, 11, 12, 13, 14, 17]);
 
 export const gp = (code = 0) => new GuestFault(Vector.gp, code);
 export const ud = () => new GuestFault(Vector.ud);
 
-export const Cr0 = { pe: 1, mp: 2, em: 4, ts: 8, et: 16, ne: 32, wp: 0x10000, am: 0x40000, nw: 0x20000000, cd: 0x40000000, pg: 0x80000000 } as const;
-export const Cr4 = { tsd: 4, de: 8, pse: 16, pae: 32, mce: 64, pge: 128, pce: 256, osfxsr: 512, osxmmexcpt: 1024, umip: 2048, fsgsbase: 1 << 16, pcide: 1 << 17, osxsave: 1 << 18, smep: 1 << 20, smap: 1 << 21 } as const;
+export const Cr0 = {
+  pe: 1,
+  mp: 2,
+  em: 4,
+  ts: 8,
+  et: 16,
+  ne: 32,
+  wp: 0x10000,
+  am: 0x40000,
+  nw: 0x20000000,
+  cd: 0x40000000,
+  pg: 0x80000000,
+} as const;
+export const Cr4 = {
+  tsd: 4,
+  de: 8,
+  pse: 16,
+  pae: 32,
+  mce: 64,
+  pge: 128,
+  pce: 256,
+  osfxsr: 512,
+  osxmmexcpt: 1024,
+  umip: 2048,
+  fsgsbase: 1 << 16,
+  pcide: 1 << 17,
+  osxsave: 1 << 18,
+  smep: 1 << 20,
+  smap: 1 << 21,
+} as const;
 export const Efer = { sce: 1, lme: 0x100, lma: 0x400, nxe: 0x800, svme: 0x1000, ffxsr: 0x4000 } as const;
 
 /** Bits of a cached segment descriptor, as in bytes 5 and 6 of the descriptor. */
-export const Attr = { accessed: 1, rw: 2, conforming: 4, expandDown: 4, code: 8, s: 0x10, dplShift: 5, present: 0x80, l: 0x200, db: 0x400, g: 0x800 } as const;
+export const Attr = {
+  accessed: 1,
+  rw: 2,
+  conforming: 4,
+  expandDown: 4,
+  code: 8,
+  s: 0x10,
+  dplShift: 5,
+  present: 0x80,
+  l: 0x200,
+  db: 0x400,
+  g: 0x800,
+} as const;
 export const TR = 6;
 export const LDTR = 7;
 
@@ -156,7 +223,9 @@ export class Machine {
   private isFlat(segment: number): boolean {
     const slot = Slot.segBase + segment * 8;
     if (this.get32(slot) | this.get32(slot + 4)) return false;
-    return this.get32(State.segLimit + segment * 4) === -1 && (this.get32(State.segAttr + segment * 4) & Attr.present) !== 0;
+    return (
+      this.get32(State.segLimit + segment * 4) === -1 && (this.get32(State.segAttr + segment * 4) & Attr.present) !== 0
+    );
   }
   /** Any of DR7's enable bits. */
   get breakpointsArmed(): boolean {
@@ -341,4 +410,5 @@ export class Machine {
   }
 }
 
-const SYSTEM_FLAGS = Flag.tf | Flag.if | Flag.df | Flag.iopl | Flag.nt | Flag.rf | Flag.vm | Flag.ac | Flag.vif | Flag.vip | Flag.id;
+const SYSTEM_FLAGS =
+  Flag.tf | Flag.if | Flag.df | Flag.iopl | Flag.nt | Flag.rf | Flag.vm | Flag.ac | Flag.vif | Flag.vip | Flag.id;

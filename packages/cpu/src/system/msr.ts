@@ -57,7 +57,8 @@ defineSystem("WRMSR", "0f 30", (m) => {
   m.needCpl0();
   const index = m.gprLo(1) >>> 0;
   const [lo, hi] = [m.gprLo(0), m.gprLo(2)];
-  if (index === MSR_TSC) return m.setAddress(State.tscOffset, hi * 2 ** 32 + (lo >>> 0) - Math.floor(m.options.nowNs()));
+  if (index === MSR_TSC)
+    return m.setAddress(State.tscOffset, hi * 2 ** 32 + (lo >>> 0) - Math.floor(m.options.nowNs()));
   if (index === MSR_EFER) return setEfer(m, lo, hi);
   const msr = MSRS.get(index);
   if (!msr) {
@@ -127,7 +128,11 @@ defineSystem("CPUID", "0f a2", (m) => {
   m.setGpr32(2, answer.edx);
 });
 const NO_LEAF = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-function lookUpCpuid(m: Machine, leaf: number, subleaf: number): { eax: number; ebx: number; ecx: number; edx: number } {
+function lookUpCpuid(
+  m: Machine,
+  leaf: number,
+  subleaf: number,
+): { eax: number; ebx: number; ecx: number; edx: number } {
   for (const row of m.options.cpuid) {
     if (row.leaf === leaf && (row.subleaf === undefined || row.subleaf === subleaf)) return row;
   }

@@ -20,7 +20,14 @@ export function startMachine(m: Machine, start: VcpuStart): void {
   for (let segment = 0; segment < 6; segment++) {
     const isCode = segment === 1;
     const base = isCode && isReal ? start.entry : 0;
-    setSegment(m, segment, isCode && isReal ? start.entry >> 4 : 0, base, limit, (isCode ? FLAT_CODE : FLAT_DATA) | width);
+    setSegment(
+      m,
+      segment,
+      isCode && isReal ? start.entry >> 4 : 0,
+      base,
+      limit,
+      (isCode ? FLAT_CODE : FLAT_DATA) | width,
+    );
   }
   setSegment(m, TR, 0, 0, 0x67, BUSY_TSS32);
   setSegment(m, LDTR, 0, 0, 0xffff, 0x82);

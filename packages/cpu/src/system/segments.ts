@@ -44,7 +44,14 @@ export function setAccessed(m: Machine, d: Descriptor): Descriptor {
 }
 
 /** Fills the hidden part of a segment register. */
-export function setSegment(m: Machine, segment: number, selector: number, base: number, limit: number, attr: number): void {
+export function setSegment(
+  m: Machine,
+  segment: number,
+  selector: number,
+  base: number,
+  limit: number,
+  attr: number,
+): void {
   m.set32(State.selector + segment * 4, selector);
   m.set32(State.segLimit + segment * 4, limit | 0);
   m.set32(State.segAttr + segment * 4, attr);
@@ -114,7 +121,14 @@ export function codeSegment(m: Machine, selector: number, cpl: number): Descript
 
 /** Loads CS and sets CPL. */
 export function setCode(m: Machine, d: Descriptor, cpl: number): void {
-  setSegment(m, Seg.cs, (d.selector & ~3) | cpl, m.isLong && d.attr & Attr.l ? 0 : d.base, d.limit, setAccessed(m, d).attr);
+  setSegment(
+    m,
+    Seg.cs,
+    (d.selector & ~3) | cpl,
+    m.isLong && d.attr & Attr.l ? 0 : d.base,
+    d.limit,
+    setAccessed(m, d).attr,
+  );
   m.set32(State.cpl, cpl);
   m.updateMode();
 }

@@ -57,7 +57,8 @@ export class Stack {
   /** The top element: 64-bit ones as signed numbers, narrower ones unsigned. */
   pop(): number {
     const at = this.linear();
-    const value = this.width === 8 ? this.m.readAddress(at) : this.width === 4 ? this.m.read32(at) >>> 0 : this.m.read16(at);
+    const value =
+      this.width === 8 ? this.m.readAddress(at) : this.width === 4 ? this.m.read32(at) >>> 0 : this.m.read16(at);
     this.pointer = this.wrap(this.pointer + this.width);
     return value;
   }

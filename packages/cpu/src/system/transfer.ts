@@ -1,6 +1,6 @@
 import { type Decoded, Seg } from "../decode/decoded.ts";
-import { Flag } from "../semantics/flags.ts";
 import { defineSystem } from "../semantics/define.ts";
+import { Flag } from "../semantics/flags.ts";
 import { Slot, State } from "../state/layout.ts";
 import { deliver, interruptReturn } from "./interrupts.ts";
 import { Attr, Efer, GuestFault, gp, type Machine, ud, Vector } from "./machine.ts";
@@ -20,7 +20,10 @@ function farPointer(m: Machine, d: Decoded): FarPointer {
   const ip = width === 8 ? m.readAddress(at) : width === 4 ? m.read32(at) >>> 0 : m.read16(at);
   return { ip, selector: m.read16(at + width) };
 }
-const immediatePointer = (d: Decoded): FarPointer => ({ ip: d.operandSize === 2 ? d.immLo & 0xffff : d.immLo >>> 0, selector: d.farSelector });
+const immediatePointer = (d: Decoded): FarPointer => ({
+  ip: d.operandSize === 2 ? d.immLo & 0xffff : d.immLo >>> 0,
+  selector: d.farSelector,
+});
 
 function setRealCode(m: Machine, selector: number): void {
   m.set32(State.selector + Seg.cs * 4, selector);
@@ -188,7 +191,13 @@ defineSystem("MOV to Sreg", "8e Sw,Ew", (m, d) => {
   if (segment === Seg.cs || segment > Seg.gs) throw ud();
   loadSegment(m, segment, m.readOperand16(d, 1));
 });
-const POPS: readonly [string, number][] = [["07 i64", Seg.es], ["17 i64", Seg.ss], ["1f i64", Seg.ds], ["0f a1 d64", Seg.fs], ["0f a9 d64", Seg.gs]];
+const POPS: readonly [string, number][] = [
+  ["07 i64", Seg.es],
+  ["17 i64", Seg.ss],
+  ["1f i64", Seg.ds],
+  ["0f a1 d64", Seg.fs],
+  ["0f a9 d64", Seg.gs],
+];
 for (const [encoding, segment] of POPS) {
   defineSystem(`POP ${["ES", "CS", "SS", "DS", "FS", "GS"][segment]}`, encoding, (m, d) => {
     const stack = Stack.current(m, d.operandSize);
@@ -229,7 +238,12 @@ function visible(m: Machine, selector: number): ReturnType<typeof readDescriptor
 function setZf(m: Machine, on: boolean): void {
   m.rflags = on ? m.rflags | Flag.zf : m.rflags & ~Flag.zf;
 }
-function inspect(name: string, encoding: string, systemTypes: readonly number[], value: (d: NonNullable<ReturnType<typeof visible>>) => number): void {
+function inspect(
+  name: string,
+  encoding: string,
+  systemTypes: readonly number[],
+  value: (d: NonNullable<ReturnType<typeof visible>>) => number,
+): void {
   defineSystem(name, encoding, (m, d) => {
     if (!m.isProtected) throw ud();
     const found = visible(m, m.readOperand16(d, 1));

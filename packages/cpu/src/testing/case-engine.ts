@@ -1,6 +1,8 @@
 import {
+  background,
   CODE_BASE,
   CODE_BYTES,
+  defaultFx,
   diffScratch,
   FS_BASE,
   GS_BASE,
@@ -10,8 +12,6 @@ import {
   RFLAGS_MASK,
   SCRATCH_BASE,
   SCRATCH_BYTES,
-  background,
-  defaultFx,
   type TestCase,
   type TestEngine,
   type TestResult,

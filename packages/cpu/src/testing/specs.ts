@@ -10,7 +10,7 @@ export function encodingSpecs(): EncodingSpec[] {
     .flatMap((def) =>
       def.encodings.map((e): EncodingSpec => {
         const o = e.options;
-        const prefix = { 1: "np", 0x66: "66", 0xf2: "f2", 0xf3: "f3" }[e.prefix] as EncodingSpec["prefix"];
+        const prefix = { 1: "np", 102: "66", 242: "f2", 243: "f3" }[e.prefix] as EncodingSpec["prefix"];
         return {
           mnemonic: def.name,
           map: MAPS[e.map],

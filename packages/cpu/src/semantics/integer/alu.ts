@@ -84,12 +84,25 @@ define("CMP", aluEncodings(7), (o, i) => {
   o.setFlags({ kind: "sub", a, b, res: narrow(o, i, a.sub(b)) });
 });
 
-define("TEST", ["84 Eb,Gb", "85 Ev,Gv", "a8 AL,Ib", "a9 eAX,Iz", "f6 /0 Eb,Ib", "f6 /1 Eb,Ib", "f7 /0 Ev,Iz", "f7 /1 Ev,Iz"], (o, i) => {
+define("TEST", [
+  "84 Eb,Gb",
+  "85 Ev,Gv",
+  "a8 AL,Ib",
+  "a9 eAX,Iz",
+  "f6 /0 Eb,Ib",
+  "f6 /1 Eb,Ib",
+  "f7 /0 Ev,Iz",
+  "f7 /1 Ev,Iz",
+], (o, i) => {
   const a = i.operands[0].readS();
   o.setFlags({ kind: "logic", res: o.f.let(a.and(i.operands[1].readS())) });
 });
 
-function unary(name: string, encodings: string[], compute: (o: Ops, a: I64, i: Instruction) => { res: I64; flags?: () => void }): void {
+function unary(
+  name: string,
+  encodings: string[],
+  compute: (o: Ops, a: I64, i: Instruction) => { res: I64; flags?: () => void },
+): void {
   define(
     name,
     encodings,
@@ -224,7 +237,14 @@ function comparePair(o: Ops, i: Instruction, half: 4 | 8): void {
  * WebAssembly has no 16-byte atomics. A spin word in the engine's shared table orders all CMPXCHG16B of a domain against
  * one another; against plain stores of other vcpus each half is atomic by itself.
  */
-function emitPair16(o: Ops, host: ReturnType<Ops["hostRead"]>, equal: Variable32, low: Variable64, high: Variable64, r: readonly I64[]): void {
+function emitPair16(
+  o: Ops,
+  host: ReturnType<Ops["hostRead"]>,
+  equal: Variable32,
+  low: Variable64,
+  high: Variable64,
+  r: readonly I64[],
+): void {
   const { f } = o;
   const [eax, edx, ebx, ecx] = r;
   const lock = i32(SPIN_WORD);

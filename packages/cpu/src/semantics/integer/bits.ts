@@ -82,7 +82,12 @@ define("CRC32", ["f2 0f38 f0 Gy,Eb", "f2 0f38 f1 Gy,Ev"], (o, i) => {
   // Bits above 32 are data that has not met the register yet; they shift down into it.
   f.loop((again) => {
     const out = f.let(i64(0).sub(crc.get().and(1)));
-    crc.set(crc.get().shrU(1).xor(out.and(o.const64(0x82f63b78, 0))));
+    crc.set(
+      crc
+        .get()
+        .shrU(1)
+        .xor(out.and(o.const64(0x82f63b78, 0))),
+    );
     rest.set(rest.get().sub(1));
     f.brIf(again, rest.get());
   });

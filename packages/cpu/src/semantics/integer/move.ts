@@ -4,11 +4,20 @@ import { define } from "../define.ts";
 const CONDITIONS = ["O", "NO", "B", "AE", "E", "NE", "BE", "A", "S", "NS", "P", "NP", "L", "GE", "LE", "G"];
 const opcode = (base: number, cc: number) => (base + cc).toString(16).padStart(2, "0");
 
-define(
-  "MOV",
-  ["88 Eb,Gb", "89 Ev,Gv", "8a Gb,Eb", "8b Gv,Ev", "c6 /0 Eb,Ib", "c7 /0 Ev,Iz", "b0+r Zb,Ib", "b8+r Zv,Iv", "a0 AL,Ob", "a1 eAX,Ov", "a2 Ob,AL", "a3 Ov,eAX"],
-  (_o, i) => i.operands[0].write(i.operands[1].read()),
-);
+define("MOV", [
+  "88 Eb,Gb",
+  "89 Ev,Gv",
+  "8a Gb,Eb",
+  "8b Gv,Ev",
+  "c6 /0 Eb,Ib",
+  "c7 /0 Ev,Iz",
+  "b0+r Zb,Ib",
+  "b8+r Zv,Iv",
+  "a0 AL,Ob",
+  "a1 eAX,Ov",
+  "a2 Ob,AL",
+  "a3 Ov,eAX",
+], (_o, i) => i.operands[0].write(i.operands[1].read()));
 define("MOVZX", ["0f b6 Gv,Eb", "0f b7 Gv,Ew"], (_o, i) => i.operands[0].write(i.operands[1].read()));
 define("MOVSX", ["0f be Gv,Eb", "0f bf Gv,Ew"], (_o, i) => i.operands[0].write(i.operands[1].readS()));
 define("MOVSXD", "63 Gv,Ed o64", (_o, i) => i.operands[0].write(i.operands[1].readS()));
@@ -17,10 +26,21 @@ define("LEA", "8d Gv,M", (_o, i) => i.operands[0].write(i.address()));
 /** Reverses the bytes of the low `width` bytes. */
 export function byteSwap(o: { f: { let(v: I64): I64 } }, v: I64, width: number): I64 {
   const { f } = o;
-  const swapPairs = (x: I64) => f.let(x.shrU(8).and(halves(0x00ff00ff)).or(x.and(halves(0x00ff00ff)).shl(8)));
+  const swapPairs = (x: I64) =>
+    f.let(
+      x
+        .shrU(8)
+        .and(halves(0x00ff00ff))
+        .or(x.and(halves(0x00ff00ff)).shl(8)),
+    );
   const halves = (word: number) => i64(word).or(i64(word).shl(32));
   const bytes = swapPairs(v);
-  const words = f.let(bytes.shrU(16).and(halves(0x0000ffff)).or(bytes.and(halves(0x0000ffff)).shl(16)));
+  const words = f.let(
+    bytes
+      .shrU(16)
+      .and(halves(0x0000ffff))
+      .or(bytes.and(halves(0x0000ffff)).shl(16)),
+  );
   const all = f.let(words.rotl(32));
   return width === 8 ? all : f.let(all.shrU(64 - width * 8));
 }
@@ -39,7 +59,9 @@ for (let cc = 0; cc < 16; cc++) {
     dst.write(o.f.select(o.condition(cc), b, a));
   });
   define(`SET${CONDITIONS[cc]}`, `0f ${opcode(0x90, cc)} Eb`, (o, i) => i.operands[0].write(o.condition(cc).extU()));
-  define(`J${CONDITIONS[cc]}`, [`${opcode(0x70, cc)} Jb f64`, `0f ${opcode(0x80, cc)} Jz f64`], (o) => o.jumpRelative(o.condition(cc)));
+  define(`J${CONDITIONS[cc]}`, [`${opcode(0x70, cc)} Jb f64`, `0f ${opcode(0x80, cc)} Jz f64`], (o) =>
+    o.jumpRelative(o.condition(cc)),
+  );
 }
 
 /** Sign extension inside the accumulator: CBW CWDE CDQE. */
@@ -60,7 +82,18 @@ define("XLAT", "d7 a", (o, i) => {
   o.writeGpr(0, 1, o.load(i.mode64 ? at : o.f.let(at.and(o.const64(-1, 0))), 1));
 });
 
-define("NOP", ["90 norexb", "0f 0d M", "0f 18 Ev", "0f 19 Ev", "0f 1a Ev", "0f 1b Ev", "0f 1c Ev", "0f 1d Ev", "0f 1e Ev", "0f 1f Ev"], () => {});
+define("NOP", [
+  "90 norexb",
+  "0f 0d M",
+  "0f 18 Ev",
+  "0f 19 Ev",
+  "0f 1a Ev",
+  "0f 1b Ev",
+  "0f 1c Ev",
+  "0f 1d Ev",
+  "0f 1e Ev",
+  "0f 1f Ev",
+], () => {});
 define("LFENCE", ["np 0f ae /5 reg", "np 0f ae /6 reg", "np 0f ae /7 reg"], (o) => o.f.fence());
 define("CLFLUSH", ["np 0f ae /7 Mb"], (o, i) => o.f.drop(o.load(i.address(), 1)));
 

@@ -25,7 +25,12 @@ interface Shifted {
 }
 
 /** Defines a shift or rotate; with a count of 0 nothing changes, not even flags. */
-function shift(name: string, digits: number[], compute: (o: Ops, a: I64, n: I64, width: number) => Shifted, rotates: boolean): void {
+function shift(
+  name: string,
+  digits: number[],
+  compute: (o: Ops, a: I64, n: I64, width: number) => Shifted,
+  rotates: boolean,
+): void {
   define(name, digits.flatMap(encodings), (o, i) => {
     const { f } = o;
     const dst = i.operands[0];
@@ -131,8 +136,14 @@ function rotateCarry(name: string, digit: number, left: boolean): void {
       const out = bit(a, at.and(63));
       // Shifts by 64 have no effect in WebAssembly, so the far part goes in two steps.
       const moved = left
-        ? a.shl(n).or(first.shl(n.sub(1).and(63))).or(a.shrU(at).shrU(1))
-        : a.shrU(n).or(first.shl(i64(bits).sub(n).and(63))).or(a.shl(i64(bits).sub(n)).shl(1));
+        ? a
+            .shl(n)
+            .or(first.shl(n.sub(1).and(63)))
+            .or(a.shrU(at).shrU(1))
+        : a
+            .shrU(n)
+            .or(first.shl(i64(bits).sub(n).and(63)))
+            .or(a.shl(i64(bits).sub(n)).shl(1));
       result = f.let(f.select(n.eqz(), a, moved.zeroExtend(bitsOf(width))));
       sign = f.let(bit(result, bits - 1));
       cf.set(f.select(n.eqz(), first, out));

@@ -1,6 +1,6 @@
 import { type I64, i32, i64 } from "@xenoserver/wasm";
-import { execute } from "../../system/execute.ts";
 import { Slot, State, TLB_BYTES, TLB_OFFSET } from "../../state/layout.ts";
+import { execute } from "../../system/execute.ts";
 import { define } from "../define.ts";
 import { ARITHMETIC_FLAGS, Flag } from "../flags.ts";
 import type { Ops } from "../ops.ts";
@@ -37,7 +37,9 @@ define("PUSHA", "60 i64", (o, i) => {
 });
 define("POPA", "61 i64", (o, i) => {
   const sp = o.f.let(o.stackPointer(i));
-  const values = [7, 6, 5, 4, 3, 2, 1, 0].map((_, k) => o.load(o.stackLinear(i, o.f.let(sp.add(k * i.width))), i.width));
+  const values = [7, 6, 5, 4, 3, 2, 1, 0].map((_, k) =>
+    o.load(o.stackLinear(i, o.f.let(sp.add(k * i.width))), i.width),
+  );
   [7, 6, 5, 4, 3, 2, 1, 0].forEach((reg, k) => {
     if (reg !== 4) o.writeGpr(reg, i.width, values[k]);
   });
@@ -93,7 +95,9 @@ define(
     const old = o.state32(State.flagsSystem);
     const iopl = f.let(old.shrU(12).and(3));
     let mask = f.let(f.select(cpl.eqz(), i32(Flag.iopl), i32(0)).or(f.select(cpl.leU(iopl), i32(Flag.if), i32(0))));
-    mask = f.let(mask.or(i.width === 2 ? Flag.tf | Flag.df | Flag.nt : Flag.tf | Flag.df | Flag.nt | Flag.ac | Flag.id));
+    mask = f.let(
+      mask.or(i.width === 2 ? Flag.tf | Flag.df | Flag.nt : Flag.tf | Flag.df | Flag.nt | Flag.ac | Flag.id),
+    );
     const next = f.let(old.and(mask.not()).or(value.wrap().and(mask)).and(~Flag.rf));
     f.if(next.xor(old).and(~QUIET), () => o.leaveToHost());
     o.setState32(State.flagsSystem, next);

@@ -48,7 +48,8 @@ function emitString(o: Ops, i: Instruction, width: number, s: StringOperation): 
       const count = o.readGpr(RCX, i.addressSize);
       f.brIf(end, count.eqz());
       f.block((elementDone) => {
-        if (s.bulk) emitBulk(o, i, width, s, { count, backwards, dsBase, esBase, budget, done: () => f.br(elementDone) });
+        if (s.bulk)
+          emitBulk(o, i, width, s, { count, backwards, dsBase, esBase, budget, done: () => f.br(elementDone) });
         once();
         o.writeGpr(RCX, i.addressSize, o.f.let(count.sub(1)));
         budget.set(budget.get().sub(1));

@@ -42,5 +42,11 @@ define("FNCLEX", "db /4.2", (o) => {
   o.setState32(State.fpuStatus, o.state32(State.fpuStatus).and(0x7f00));
 });
 define("FWAIT", "9b", (o) => {
-  o.f.if(o.state32(State.cr0).and(CR0_MP | CR0_TS).eq(CR0_MP | CR0_TS), () => o.raise(7));
+  o.f.if(
+    o
+      .state32(State.cr0)
+      .and(CR0_MP | CR0_TS)
+      .eq(CR0_MP | CR0_TS),
+    () => o.raise(7),
+  );
 });
