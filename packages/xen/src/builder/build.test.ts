@@ -67,11 +67,13 @@ describe("memory", () => {
   test("has the hole for video memory and ends where it should", () => {
     const d = build();
     const mapped = (gfn: number): boolean => d.memory.frameAt(gfn as Gfn) !== -1;
-    assert.deepEqual([0, 0x9f, 0xa0, 0xff, 0x100, 0x3ff, 0x400].map(mapped), [
+    assert.deepEqual([0, 0x9f, 0xa0, 0xbf, 0xc0, 0xff, 0x100, 0x3ff, 0x400].map(mapped), [
       true,
       true,
       false,
       false,
+      true,
+      true,
       true,
       true,
       false,

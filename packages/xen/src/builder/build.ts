@@ -19,6 +19,8 @@ import { BuildError } from "./errors.ts";
 import {
   ACPI_PAGES,
   ACPI_START,
+  BIOS_PAGES,
+  BIOS_START,
   CONSOLE_GFN,
   checkMemorySize,
   MAX_GFN,
@@ -68,6 +70,7 @@ export function buildDomain(config: BuildConfig, memory: GuestMemory): BuiltDoma
   populateRam(domain, map, memoryMiB);
   for (const { gpa, bytes } of kernel.segments) put(memory, gpa, bytes);
   if (ramdisk !== undefined) put(memory, place.ramdisk, ramdisk);
+  makeBiosArea(domain);
   putAcpi(domain);
   const startInfo = {
     cmdline,
@@ -123,6 +126,15 @@ function populateRam(domain: Domain, map: readonly MemoryRange[], memoryMiB: num
     domain.set(at + 2, sizeBytes | 0);
     domain.set(at + 4, type);
   });
+}
+
+function makeBiosArea(domain: Domain): void {
+  const { memory } = domain;
+  for (let n = 0; n < BIOS_PAGES; n++) {
+    const frame = memory.allocateFrame();
+    memory.mapFrame((gfnOf(BIOS_START) + n) as Gfn, frame);
+    domain.addSpecialFrame(frame);
+  }
 }
 
 function putAcpi(domain: Domain): void {

@@ -5,6 +5,12 @@ import { BuildError } from "./errors.ts";
 
 export const LOW_RAM_END = 0xa0000 as Gpa;
 export const HIGH_RAM_START = 0x100000 as Gpa;
+/**
+ * Where firmware and option ROMs would be. Kernels search these 256 KiB for signatures; were nothing mapped, each read
+ * would be an exit, some ninety thousand in all. Zeroed frames that nobody writes cost the host nothing.
+ */
+export const BIOS_START = 0xc0000 as Gpa;
+export const BIOS_PAGES = 64;
 export const ACPI_START = 0xfc000000 as Gpa;
 export const ACPI_PAGES = 4;
 export const SPECIAL_START = 0xfeff8000 as Gpa;
@@ -17,8 +23,8 @@ export const MAX_GFN = 0xfffff as Gfn;
 const MIB = 2 ** 20;
 export const MIN_MEMORY_MIB = 2;
 export const MAX_MEMORY_MIB = 3584;
-/** Frames beside RAM: shared info, 64 grant frames, special pages, ACPI tables, and a few for pages put in the hole. */
-const HYPERVISOR_FRAMES = 1 + 64 + 2 + ACPI_PAGES + 9;
+/** Frames beside RAM: shared info, 64 grant frames, console and xenstore, BIOS area, ACPI tables, and a few to spare. */
+const HYPERVISOR_FRAMES = 1 + 64 + 2 + BIOS_PAGES + ACPI_PAGES + 9;
 
 export interface MemoryRange {
   readonly start: Gpa;

@@ -16,8 +16,8 @@ export const MAX_GRANT_FRAMES = 64;
 export const MAX_PORTS = 4096;
 export const MAX_HOST_PORTS = 1024;
 export const MAX_FIFO_PAGES = FIFO_NR_CHANNELS / FIFO_WORDS_PER_PAGE;
-/** Special gfns that the builder populated: console, xenstore and their neighbours. */
-export const MAX_SPECIAL_FRAMES = 8;
+/** Pages that the builder made and the guest does not own: console, xenstore, the BIOS area. */
+export const MAX_SPECIAL_FRAMES = 80;
 export const MAX_E820 = 16;
 /** Base and size as low and high half each, then the type. */
 export const E820_WORDS = 5;

@@ -183,7 +183,7 @@ describe("what is not there", () => {
       { kind: "pio-in", port: 0xcf8, sizeBytes: 4 },
       check("port ffffffff"),
       ...[..."ok\n"].map((c) => out(c.charCodeAt(0))),
-      { kind: "mmio-read", gpa: 0xf0000 as Gpa, sizeBytes: 4 },
+      { kind: "mmio-read", gpa: 0xb8000 as Gpa, sizeBytes: 4 },
       check("mmio ffffffff:ffffffff"),
       { kind: "mmio-read", gpa: 0xfee00030 as Gpa, sizeBytes: 4 },
       check("mmio 0:50014"),
