@@ -11,6 +11,7 @@ import { TraceWriter } from "./interp/trace.ts";
 import type { DomainMemory } from "./memory/domain-memory.ts";
 import { Flag } from "./semantics/flags.ts";
 import { CodeMode, Pending, PROFILE_OFFSET, Slot, State, vcpuArea } from "./state/layout.ts";
+import { writeTables } from "./state/tables.ts";
 import { describeMachine } from "./system/describe.ts";
 import { deliver, deliverException, TripleFault } from "./system/interrupts.ts";
 import { GuestFault, hiOf, Machine } from "./system/machine.ts";
@@ -50,6 +51,7 @@ class WasmVcpu implements Vcpu {
     this.id = id;
     this.memory = memory;
     const vb = vcpuArea(id);
+    writeTables(memory.memory);
     this.interpreter = new Interpreter(
       memory.memory,
       memory.layout,

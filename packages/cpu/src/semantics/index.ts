@@ -11,6 +11,8 @@ import "./x87/control.ts";
 import "./sse/control.ts";
 import "./sse/packed.ts";
 import "./sse/moves.ts";
+import "./sse/aes.ts";
+import "./sse/text.ts";
 import "../system/transfer.ts";
 import "../system/control.ts";
 import "../system/msr.ts";

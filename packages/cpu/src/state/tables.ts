@@ -1,0 +1,43 @@
+/**
+ * Constant tables that generated code reads, in the page below the vcpu areas. Every vcpu writes the same bytes when it is
+ * made, so it does not matter who comes first.
+ */
+export const Tables = {
+  /** AES: S-box, inverse S-box (256 bytes each), then the column tables of encryption and decryption (256 words each). */
+  sbox: 0x1000,
+  inverseSbox: 0x1100,
+  encrypt: 0x1200,
+  decrypt: 0x1600,
+} as const;
+
+/** Product in GF(2^8) modulo x^8 + x^4 + x^3 + x + 1. */
+function times(a: number, b: number): number {
+  let product = 0;
+  for (let x = a, y = b; y; y >>= 1) {
+    if (y & 1) product ^= x;
+    x = (x << 1) ^ (x & 0x80 ? 0x11b : 0);
+  }
+  return product;
+}
+
+function substitution(x: number): number {
+  // The inverse is x^254; then the affine map of FIPS 197, section 5.1.1.
+  let inverse = 1;
+  for (let k = 0; k < 254; k++) inverse = times(inverse, x);
+  let result = 0x63;
+  for (let k = 0; k < 5; k++) result ^= ((inverse << k) | (inverse >> (8 - k))) & 0xff;
+  return result;
+}
+
+export function writeTables(memory: WebAssembly.Memory): void {
+  const bytes = new Uint8Array(memory.buffer);
+  const words = new Uint32Array(memory.buffer);
+  for (let x = 0; x < 256; x++) {
+    const s = substitution(x);
+    bytes[Tables.sbox + x] = s;
+    bytes[Tables.inverseSbox + s] = x;
+    const column = (value: number, factors: readonly number[]) => factors.reduce((sum, factor, row) => sum | (times(value, factor) << (row * 8)), 0) >>> 0;
+    words[(Tables.encrypt >>> 2) + x] = column(s, [2, 1, 1, 3]);
+    words[(Tables.decrypt >>> 2) + s] = column(x, [14, 9, 13, 11]);
+  }
+}
