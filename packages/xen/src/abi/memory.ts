@@ -8,6 +8,7 @@ export const XenMem = {
   populate_physmap: 6,
   add_to_physmap: 7,
   memory_map: 9,
+  set_memory_map: 13,
   maximum_gpfn: 14,
   remove_from_physmap: 15,
   add_to_physmap_batch: 23,

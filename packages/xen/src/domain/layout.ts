@@ -18,7 +18,7 @@ export const MAX_HOST_PORTS = 1024;
 export const MAX_FIFO_PAGES = FIFO_NR_CHANNELS / FIFO_WORDS_PER_PAGE;
 /** Pages that the builder made and the guest does not own: console, xenstore, the BIOS area. */
 export const MAX_SPECIAL_FRAMES = 80;
-export const MAX_E820 = 16;
+export const MAX_E820 = 64;
 /** Base and size as low and high half each, then the type. */
 export const E820_WORDS = 5;
 

@@ -114,6 +114,17 @@ test("the memory map is the one that the guest was built with", () => {
   assert.deepEqual(entry(3), [0xfeff8000, 0x8000, 2]);
 });
 
+test("a boot loader may replace the map, in either word size", () => {
+  guest.vcpus[0].is64 = false;
+  guest.poke(SCRATCH + 256, [0, 0, 0x1000, 0, 1]);
+  assert.equal(memoryOp(XenMem.set_memory_map, [DOMID_SELF, 1, SCRATCH + 256]), 0);
+  guest.vcpus[0].is64 = true;
+  assert.equal(memoryOp(XenMem.memory_map, [128, 0, SCRATCH + 512, 0]), 0);
+  assert.equal(guest.peek(SCRATCH), 1);
+  assert.equal(guest.peek(SCRATCH + 512 + 8), 0x1000);
+  assert.equal(memoryOp(XenMem.set_memory_map, [DOMID_SELF, 0, 65, 0, SCRATCH + 256, 0]), EINVAL);
+});
+
 test("every change of the map is announced to the vcpus", () => {
   const before = guest.domain.get(Field.physmapGeneration);
   addToPhysmap(XenMapSpace.shared_info, 0, 1);

@@ -2,7 +2,7 @@
 import type { Frame, Gfn, Gva } from "@xenoserver/cpu";
 import { Errno, type HypercallResult } from "../abi/errno.ts";
 import { E820_ENTRY_BYTES, MEMOP_CMD_MASK, XENMAPIDX_grant_table_status, XenMapSpace, XenMem } from "../abi/memory.ts";
-import { E820_WORDS, Field } from "../domain/layout.ts";
+import { E820_WORDS, Field, MAX_E820 } from "../domain/layout.ts";
 import { depopulate, isUsableGfn, moveRam, populate, showHypervisorFrame } from "../domain/physmap.ts";
 import { growGrantTable } from "../grant/table.ts";
 import { publishWallClock } from "../time/wallclock.ts";
@@ -34,6 +34,8 @@ export function memoryOp(ctx: HypercallContext, args: HypercallArgs): HypercallR
       return removeFromPhysmap(ctx, args);
     case XenMem.memory_map:
       return memoryMap(ctx, args);
+    case XenMem.set_memory_map:
+      return setMemoryMap(ctx, args);
     default:
       logOnce(ctx, `dom${ctx.domain.domid}: memory_op ${command} is not implemented`);
       return -Errno.ENOSYS;
@@ -180,4 +182,20 @@ function memoryMap(ctx: HypercallContext, args: HypercallArgs): HypercallResult 
   if (buffer === undefined || !ctx.vcpu.writeLinear(buffer, bytes)) return -Errno.EFAULT;
   request.setU32(0, entries);
   return request.store() ? 0 : -Errno.EFAULT;
+}
+
+/** A boot loader that put pages into the map tells the next kernel of them this way. */
+function setMemoryMap(ctx: HypercallContext, args: HypercallArgs): HypercallResult {
+  const { domain } = ctx;
+  const is64 = args.is64;
+  const request = GuestStruct.load(ctx, args.pointer(1), is64 ? 24 : 12, is64);
+  if (request === undefined) return -Errno.EFAULT;
+  if (!isSelf(ctx, request.u16(0))) return -Errno.EPERM;
+  const count = request.u32(is64 ? 8 : 4);
+  if (count === 0 || count > MAX_E820) return -Errno.EINVAL;
+  const entries = GuestStruct.load(ctx, request.pointer(is64 ? 16 : 8), count * E820_ENTRY_BYTES, is64);
+  if (entries === undefined) return -Errno.EFAULT;
+  for (let n = 0; n < count * E820_WORDS; n++) domain.set(Field.e820 + n, entries.u32(n * 4) | 0);
+  domain.set(Field.e820Count, count);
+  return 0;
 }
