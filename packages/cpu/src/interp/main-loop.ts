@@ -223,7 +223,7 @@ export class MainLoop {
           sample.decoded,
           sample.codeMode,
         );
-        sample.decoded.def.semantics!(ops, ops.bind(sample.decoded, sample.codeMode, sample.indexed));
+        emitSemantics(ops, sample);
         this.next();
       }),
     ];
@@ -321,6 +321,15 @@ export class MainLoop {
   }
 }
 
+/** @throws Error naming the handler if the instruction's definition is at fault */
+function emitSemantics(ops: InterpOps, sample: HandlerSample): void {
+  try {
+    sample.decoded.def.semantics!(ops, ops.bind(sample.decoded, sample.codeMode, sample.indexed));
+  } catch (cause) {
+    throw new Error(`handler ${sample.key}: ${(cause as Error).message}`, { cause });
+  }
+}
+
 /** Builds one handler as a function (vb, pc) → status. */
 export function emitHandlerFunction(m: ModuleBuilder, helpers: Helpers, sample: HandlerSample): Func {
   const func = m.func(["i32", "i32"], ["i32"]);
@@ -335,7 +344,7 @@ export function emitHandlerFunction(m: ModuleBuilder, helpers: Helpers, sample: 
     sample.decoded,
     sample.codeMode,
   );
-  sample.decoded.def.semantics!(ops, ops.bind(sample.decoded, sample.codeMode, sample.indexed));
+  emitSemantics(ops, sample);
   f.return(i32(HandlerStatus.next));
   return func;
 }

@@ -72,7 +72,7 @@ define("AESKEYGENASSIST", "66 0f3a df Vx,Wx,Ib", (o, i) => {
     const term = (k: number) => lookUpByte(o, Tables.sbox, at(word * 4 + k)).shl(8 * k);
     return f.let(term(0).or(term(1)).or(term(2)).or(term(3)));
   };
-  const constant = i.imm().and(0xff);
+  const constant = f.let(i.imm().and(0xff));
   const [x1, x3] = [substitute(1), substitute(3)];
   const rotated = (x: I32) => x.rotr(8).xor(constant);
   i.operands[0].writeV(fromColumns(o, (c) => [x1, rotated(x1), x3, rotated(x3)][c]));
