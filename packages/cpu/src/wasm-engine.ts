@@ -43,8 +43,6 @@ class WasmVcpu implements Vcpu {
   private exitRip = 0;
   private portBytes = 0;
   private sinceTick = 0;
-  /** Record to start the next round with, or 0 for the trace at RIP. */
-  private startRecord = 0;
   retired = 0;
 
   constructor(id: number, memory: DomainMemory, options: WasmEngineOptions) {
@@ -72,6 +70,8 @@ class WasmVcpu implements Vcpu {
       options.profile ?? false,
     );
     const { exports } = this.interpreter;
+    new Int32Array(memory.memory.buffer)[(vb + State.frameTables) >>> 2] =
+      memory.layout.frameTables + id * memory.frameCount * 4;
     this.machine = new Machine(memory.memory, vb, exports, options);
     const writer = new TraceWriter(memory.memory, new Decoder(), {
       handlerFor: (d, codeMode, form, bytes) => this.interpreter.handlerFor(d, codeMode, form, bytes),
@@ -194,15 +194,12 @@ class WasmVcpu implements Vcpu {
     const m = this.machine;
     m.set32(State.instructionLimit, TICK_INSTRUCTIONS);
     this.sinceTick = 0;
-    this.startRecord = 0;
     this.checkHostWrites();
     try {
       m.nextRip = m.getAddress(Slot.rip);
       this.takeInterrupt();
       for (;;) {
-        const record = this.startRecord;
-        this.startRecord = 0;
-        const exit = this.step(this.interpreter.exports.run(m.vb, record));
+        const exit = this.step(this.interpreter.exports.run(m.vb));
         if (exit) return exit;
       }
     } catch (thrown) {
@@ -285,10 +282,8 @@ class WasmVcpu implements Vcpu {
     if (provided) return undefined;
     const next = this.codeFrame(page + 4096);
     if (next === undefined) return undefined;
-    const record = this.cache.crossing(frame, offset, next, codeMode);
+    this.cache.provideCrossing(page, frame, offset, next, codeMode);
     this.interpreter.flush();
-    m.setAddress(Slot.pageVa, page);
-    this.startRecord = record;
     return undefined;
   }
 

@@ -30,14 +30,16 @@ interface CodePage {
   traces: Trace[];
 }
 
-/** An instruction that goes on in the next page: up to two prefix records, itself, and the end of its trace. */
-const CROSSING_RECORDS = 4;
+/** An instruction that goes on in the next page: the check, up to two prefix records, itself, and the end of its trace. */
+const CROSSING_RECORDS = 5;
 
 interface Crossing {
   readonly frame: number;
   readonly nextFrame: number;
   readonly codeMode: number;
   readonly record: number;
+  /** Its word in the code table. */
+  readonly entry: number;
 }
 
 /**
@@ -91,6 +93,8 @@ export class CodeCache {
     if (this.nextRecord + 2 * 256 + CROSSING_RECORDS > RECORDS) this.reset();
     const table = this.tableOf(frame, codeMode);
     this.fillItlb(page, table, frame);
+    // A crossing instruction is there but its next page may not be: the caller sees to that.
+    if (this.crossings.has(frame * 4096 + offset)) return false;
     if (this.words[(table + offset * 4) >>> 2] !== 0) return true;
     const at = this.frameAddress(frame);
     const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
@@ -98,41 +102,37 @@ export class CodeCache {
     if (result.kind === "crossing") return false;
     this.nextRecord = (result.recordEnd - this.recordsAt) / RECORD_BYTES;
     this.words[(table + offset * 4) >>> 2] = record;
-    this.pages
-      .get(frame)!
-      .traces.push({
-        start: offset,
-        end: result.endOffset,
-        record,
-        recordEnd: result.recordEnd,
-        table: table + offset * 4,
-      });
+    this.pages.get(frame)!.traces.push({
+      start: offset,
+      end: result.endOffset,
+      record,
+      recordEnd: result.recordEnd,
+      table: table + offset * 4,
+    });
     this.markCode(frame, offset, result.endOffset);
     return true;
   }
 
-  /** The record of the one instruction that lies across two pages. It is not in any code table, since its end may move. */
-  crossing(frame: number, offset: number, nextFrame: number, codeMode: number): number {
+  /**
+   * Makes the trace of the one instruction at an offset that goes on in the next page, and shows that page to the ITLB: the
+   * trace begins with a check that it is still the same.
+   */
+  provideCrossing(page: number, frame: number, offset: number, nextFrame: number, codeMode: number): void {
+    const table = this.tableOf(frame, codeMode);
+    this.fillItlb(page + 4096, this.tableOf(nextFrame, codeMode), nextFrame);
     const key = frame * 4096 + offset;
     const known = this.crossings.get(key);
-    if (known?.nextFrame === nextFrame && known.codeMode === codeMode) return known.record;
-    this.tableOf(frame, codeMode);
-    this.tableOf(nextFrame, codeMode);
-    const record = this.decodeCrossing(frame, offset, nextFrame, codeMode);
-    this.crossings.set(key, { frame, nextFrame, codeMode, record });
-    this.markCode(frame, offset, 4096);
-    this.markCode(nextFrame, 0, 16);
-    return record;
-  }
-
-  private decodeCrossing(frame: number, offset: number, nextFrame: number, codeMode: number): number {
+    if (known?.nextFrame === nextFrame && known.codeMode === codeMode) return;
     const both = new Uint8Array(4096 + 16);
     both.set(this.bytes.subarray(this.frameAddress(frame), this.frameAddress(frame) + 4096));
     both.set(this.bytes.subarray(this.frameAddress(nextFrame), this.frameAddress(nextFrame) + 16), 4096);
     const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
-    this.writer.write(both, offset, codeMode | CodeMode.singleStep, record, CROSSING_RECORDS);
+    this.writer.writeCrossing(both, offset, codeMode, record, nextFrame);
     this.nextRecord += CROSSING_RECORDS;
-    return record;
+    this.crossings.set(key, { frame, nextFrame, codeMode, record, entry: table + offset * 4 });
+    this.words[(table + offset * 4) >>> 2] = record;
+    this.markCode(frame, offset, 4096);
+    this.markCode(nextFrame, 0, 16);
   }
 
   private tableOf(frame: number, codeMode: number): number {
@@ -151,7 +151,13 @@ export class CodeCache {
     const table = this.vb + CODE_TABLES_OFFSET + this.nextTable++ * CODE_TABLE_BYTES;
     this.words.fill(0, table >>> 2, (table + CODE_TABLE_BYTES) >>> 2);
     page.tables.set(codeMode, table);
+    if ((codeMode & (CodeMode.sizeMask | CodeMode.singleStep)) === CodeMode.code64)
+      this.words[this.frameTable(frame)] = table;
     return table;
+  }
+
+  private frameTable(frame: number): number {
+    return (this.words[(this.vb + State.frameTables) >>> 2] >>> 2) + frame;
   }
 
   /** From now on stores into the frame go through the slow path. */
@@ -186,7 +192,8 @@ export class CodeCache {
     const crossings = this.dropCrossings(frame);
     const kept: Trace[] = [];
     for (const trace of page.traces) {
-      if (trace.start < offset + sizeBytes && offset < trace.end) this.poison(trace);
+      if (trace.start < offset + sizeBytes && offset < trace.end)
+        this.poison(trace.table, trace.record, trace.recordEnd);
       else kept.push(trace);
     }
     if (kept.length === page.traces.length && !crossings) return;
@@ -201,16 +208,15 @@ export class CodeCache {
     for (const [key, crossing] of this.crossings) {
       if (crossing.frame !== frame && crossing.nextFrame !== frame) continue;
       this.crossings.delete(key);
+      this.poison(crossing.entry, crossing.record, crossing.record + CROSSING_RECORDS * RECORD_BYTES);
       dropped = true;
     }
     return dropped;
   }
 
-  private poison(trace: Trace): void {
-    this.words[trace.table >>> 2] = 0;
-    for (let at = trace.record; at < trace.recordEnd; at += RECORD_BYTES) {
-      this.halves[(at + Field.handler) >>> 1] = Builtin.relook;
-    }
+  private poison(entry: number, record: number, recordEnd: number): void {
+    this.words[entry >>> 2] = 0;
+    for (let at = record; at < recordEnd; at += RECORD_BYTES) this.halves[(at + Field.handler) >>> 1] = Builtin.relook;
   }
 
   /** Forgets everything. */
@@ -219,6 +225,7 @@ export class CodeCache {
       this.bytes[this.memory.layout.frameFlags + frame] &= ~FrameFlag.code;
       const map = this.memory.layout.codeMaps + frame * 16;
       this.bytes.fill(0, map, map + 16);
+      this.words[this.frameTable(frame)] = 0;
     }
     this.pages.clear();
     this.crossings.clear();

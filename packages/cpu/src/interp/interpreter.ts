@@ -16,7 +16,7 @@ export interface EngineImports {
 }
 
 export interface InterpreterExports extends MmuExports {
-  run(vb: number, record: number): number;
+  run(vb: number): number;
   translateCode(vb: number, lo: number, hi: number): number;
   dropWriteEntries(vb: number, frameAddress: number): void;
 }
@@ -99,7 +99,7 @@ export class Interpreter {
     const mmioWrite = m.importFunc("env", "mmioWrite", { params: ["i32", "i32", "i32", "i32", "i32"], results: [] });
     const mmu = defineMmu(m, this.layout, { codeModified, mmioWrite }, TLB_OFFSET);
     defineHostAddress(m, mmu);
-    const loop = new MainLoop(m, { ...mmu, named: new Map() }, counting);
+    const loop = new MainLoop(m, { ...mmu, named: new Map() }, mmu.fillItlb, counting);
     loop.emit(inline);
     return m.finish();
   }

@@ -1,4 +1,14 @@
-import { type Func, type I32, type I64, i32, i64, type Label, type ModuleBuilder, type Var } from "@xenoserver/wasm";
+import {
+  type Callee,
+  type Func,
+  type I32,
+  type I64,
+  i32,
+  i64,
+  type Label,
+  type ModuleBuilder,
+  type Var,
+} from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { ITLB_ENTRIES, Itlb, PROFILE_OFFSET, Slot, State } from "../state/layout.ts";
@@ -19,8 +29,10 @@ export const Builtin = {
   absolute: 4,
   /** Raises #UD. */
   undefined: 5,
+  /** Goes on only if the next page is still the frame in `imm`: before an instruction that lies across both. */
+  crossing: 6,
 } as const;
-export const BUILTIN_COUNT = 6;
+export const BUILTIN_COUNT = 7;
 
 /** Bits of `imm` in an address record: the segment to check against its limit, or `noCheck`. */
 export const AddressRecord = { segmentMask: 7, noCheck: 8, wrap32: 16 } as const;
@@ -35,7 +47,7 @@ export interface HandlerSample {
   readonly bytes: Uint8Array;
 }
 
-/** Builds the dispatch loop `run(vb, pc)`: executes from record `pc`, or from `Slot.rip` if it is 0. */
+/** Builds the dispatch loop `run(vb)`: executes from `Slot.rip` until something needs the host program. */
 export class MainLoop {
   private readonly func: Func;
   private readonly helpers: Helpers;
@@ -45,8 +57,6 @@ export class MainLoop {
   private readonly progress: Var<"i32">;
   private readonly target: Var<"i64">;
   private readonly linkFrom: Var<"i32">;
-  /** Not 0 until the record that `run` was given has been taken. */
-  private readonly given: Var<"i32">;
   private nextLabel!: Label;
   private lookupLabel!: Label;
   private faultLabel!: Label;
@@ -54,11 +64,13 @@ export class MainLoop {
   private systemLabel!: Label;
 
   private readonly counting: boolean;
+  private readonly fillItlb: Callee;
 
   /** @param counting counts executions by handler, for a profile: 32-bit words from `PROFILE_OFFSET` of the vcpu's area */
-  constructor(m: ModuleBuilder, helpers: Helpers, counting = false) {
+  constructor(m: ModuleBuilder, helpers: Helpers, fillItlb: Callee, counting = false) {
+    this.fillItlb = fillItlb;
     this.counting = counting;
-    this.func = m.func(["i32", "i32"], ["i32"], "run");
+    this.func = m.func(["i32"], ["i32"], "run");
     this.helpers = helpers;
     this.handlerType = m.type({ params: ["i32", "i32"], results: ["i32"] });
     const { fn } = this.func;
@@ -66,7 +78,6 @@ export class MainLoop {
     this.progress = fn.var("i32");
     this.target = fn.var("i64");
     this.linkFrom = fn.var("i32");
-    this.given = fn.var("i32");
   }
 
   private get vb(): I32 {
@@ -76,9 +87,8 @@ export class MainLoop {
   emit(inline: readonly HandlerSample[]): void {
     const f = this.func.fn;
     const { vb, pc, progress } = this;
-    pc.set(f.param(1));
-    this.given.set(f.param(1));
-    progress.set(i32(0).sub(pc.get()));
+    pc.set(i32(0));
+    progress.set(i32(0));
     this.linkFrom.set(i32(0));
     this.target.set(f.load("i64.load", vb, Slot.rip));
     f.block((fault) => {
@@ -124,32 +134,31 @@ export class MainLoop {
     return f.load<"i64">("i64.load", this.vb, Slot.pageVa).add(offset);
   }
 
-  /** Finds the trace of `target`, unless `run` was given a record to start with. */
+  /** Finds the trace of `target`. */
   private lookup(): void {
     const f = this.func.fn;
     const { vb, pc, progress, target, linkFrom } = this;
-    f.if(this.given.get().eqz(), () => {
-      f.if(this.spent(), () => this.leaveTo(target.get(), LoopExit.tick));
-      const page = f.let(target.get().and(i64(-4096)));
-      const index = target
-        .get()
-        .shrU(8)
-        .wrap()
-        .and((ITLB_ENTRIES - 1) << 4);
-      const entry = f.let(index.add(f.load("i32.load", vb, State.itlb)));
-      f.if(f.load<"i64">("i64.load", entry, Itlb.tag).ne(page), () => this.leaveTo(target.get(), LoopExit.miss));
-      const inTable = target.get().wrap().and(4095).shl(2);
-      const found = f.let(f.load<"i32">("i32.load", inTable.add(f.load("i32.load", entry, Itlb.codeTable))));
-      f.if(found.eqz(), () => this.leaveTo(target.get(), LoopExit.miss));
-      f.if(linkFrom.get(), () => {
-        f.store("i32.store", linkFrom.get(), found, Field.imm);
-        linkFrom.set(i32(0));
-      });
-      f.store("i64.store", vb, page, Slot.pageVa);
-      progress.set(progress.get().add(pc.get()).sub(found));
-      pc.set(found);
+    f.if(this.spent(), () => this.leaveTo(target.get(), LoopExit.tick));
+    const page = f.let(target.get().and(i64(-4096)));
+    const index = target
+      .get()
+      .shrU(8)
+      .wrap()
+      .and((ITLB_ENTRIES - 1) << 4);
+    const entry = f.let(index.add(f.load("i32.load", vb, State.itlb)));
+    f.if(f.load<"i64">("i64.load", entry, Itlb.tag).ne(page), () =>
+      f.if(f.call<"i32">(this.fillItlb, vb, page).eqz(), () => this.leaveTo(target.get(), LoopExit.miss)),
+    );
+    const inTable = target.get().wrap().and(4095).shl(2);
+    const found = f.let(f.load<"i32">("i32.load", inTable.add(f.load("i32.load", entry, Itlb.codeTable))));
+    f.if(found.eqz(), () => this.leaveTo(target.get(), LoopExit.miss));
+    f.if(linkFrom.get(), () => {
+      f.store("i32.store", linkFrom.get(), found, Field.imm);
+      linkFrom.set(i32(0));
     });
-    this.given.set(i32(0));
+    f.store("i64.store", vb, page, Slot.pageVa);
+    progress.set(progress.get().add(pc.get()).sub(found));
+    pc.set(found);
   }
 
   /** True when the instruction limit is reached. */
@@ -213,6 +222,7 @@ export class MainLoop {
       () => this.address(),
       () => this.absolute(),
       () => this.undefinedInstruction(),
+      () => this.crossing(),
       ...inline.map((sample) => () => {
         const ops = new InterpOps(
           f,
@@ -302,6 +312,21 @@ export class MainLoop {
   private prefixDone(): void {
     this.progress.set(this.progress.get().sub(16));
     this.next();
+  }
+
+  private crossing(): void {
+    const f = this.func.fn;
+    const { vb, pc } = this;
+    const next = f.let(f.load<"i64">("i64.load", vb, Slot.pageVa).add(4096));
+    const index = next
+      .shrU(8)
+      .wrap()
+      .and((ITLB_ENTRIES - 1) << 4);
+    const entry = f.let(index.add(f.load("i32.load", vb, State.itlb)));
+    const same = f.load<"i64">("i64.load", entry, Itlb.tag).eq(next);
+    const frame = f.load<"i32">("i32.load", entry, Itlb.frame).eq(f.load("i32.load", pc.get(), Field.imm));
+    f.if(same.and(frame).eqz(), () => this.leaveAt(pc.get(), LoopExit.miss));
+    this.prefixDone();
   }
 
   private undefinedInstruction(): void {

@@ -66,6 +66,17 @@ export class TraceWriter {
     return this.finish(place);
   }
 
+  /**
+   * Writes the trace of one instruction that goes on in the next page.
+   * @param both  the page's 4096 bytes and the first of the next
+   */
+  writeCrossing(both: Uint8Array, offset: number, codeMode: number, recordAt: number, nextFrame: number): TraceResult {
+    this.at = recordAt;
+    this.page = both;
+    this.builtin(Builtin.crossing, offset, nextFrame);
+    return this.write(both, offset, codeMode | CodeMode.singleStep, this.at, 4);
+  }
+
   /** Every trace is closed by a record for the address behind it, from which return addresses are taken too. */
   private finish(place: number): TraceResult {
     this.builtin(Builtin.relook, place, 0);

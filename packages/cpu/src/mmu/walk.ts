@@ -11,7 +11,10 @@ import {
 } from "@xenoserver/wasm";
 import {
   CODE_GRANULE_BYTES,
+  CodeMode,
   FrameFlag,
+  ITLB_ENTRIES,
+  Itlb,
   type MemoryLayout,
   P2M_LEAF_ENTRIES,
   Pending,
@@ -51,6 +54,8 @@ export interface Mmu {
   readonly translate: Func;
   /** (vb, va) → gpa, or −1 after a fault; for execution. Does not fill the data TLB. */
   readonly translateCode: Func;
+  /** (vb, page) → 1 if the ITLB now has the page, 0 if the host program must see to it. */
+  readonly fillItlb: Func;
   readonly slowRead: Func;
   readonly slowWrite: Func;
   readonly slowStore: Func;
@@ -311,6 +316,39 @@ function defineTranslateCode(m: ModuleBuilder, walk: Func): Func {
   return func;
 }
 
+function defineFillItlb(m: ModuleBuilder, layout: MemoryLayout, walk: Func, frameHost: Func): Func {
+  const func = m.func(["i32", "i64"], ["i32"]);
+  const f = func.fn;
+  const vb = f.param<"i32">(0);
+  const page = f.param<"i64">(1);
+  f.if(
+    state32(f, vb, State.codeMode)
+      .and(CodeMode.sizeMask | CodeMode.singleStep)
+      .ne(CodeMode.code64),
+    () => f.return(i32(0)),
+  );
+  const walked = f.let(f.call<"i64">(walk, vb, page, i32(Access.execute)));
+  f.if(walked.eq(-1), () => f.return(i32(0)));
+  const host = f.let(f.call<"i32">(frameHost, walked.and(i64Halves(-1, 0xfffff))));
+  f.if(host.eqz(), () => f.return(i32(0)));
+  const frame = f.let(frameOf(host, layout));
+  const table = f.let(f.load<"i32">("i32.load", frame.shl(2).add(state32(f, vb, State.frameTables))));
+  f.if(table.eqz(), () => f.return(i32(0)));
+  const entry = f.let(
+    page
+      .shrU(8)
+      .wrap()
+      .and((ITLB_ENTRIES - 1) << 4)
+      .add(state32(f, vb, State.itlb)),
+  );
+  f.store("i64.store", entry, page, Itlb.tag);
+  f.store("i32.store", entry, table, Itlb.codeTable);
+  f.store("i32.store", entry, frame, Itlb.frame);
+  f.return(i32(1));
+  f.unreachable();
+  return func;
+}
+
 /** Copies `size` bytes between the bounce buffer and the two pages of a crossing access. */
 function emitSplitCopy(f: Fn, bounce: I32, first: I32, second: I32, size: I32, toGuest: boolean): void {
   const head = f.let(i32(4096).sub(first.and(4095)));
@@ -494,6 +532,7 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
   return {
     translate,
     translateCode: defineTranslateCode(m, walk),
+    fillItlb: defineFillItlb(m, layout, walk, frameHost),
     slowRead: defineSlowRead(m, translate),
     slowWrite,
     commitBounce,

@@ -84,6 +84,8 @@ export const State = {
   tscOffset: 584,
   dr: 592, // 8 × 8 bytes
   cr8: 656,
+  /** Address of this vcpu's `frameTables`. */
+  frameTables: 668,
   /** Base of user-mode entries of the software TLB is 1 when a page of more than 4 KiB was ever cached since the last full flush. */
   largePages: 664,
   /** Scratch for two-result helpers. */
@@ -172,6 +174,8 @@ export interface MemoryLayout {
   readonly frameFlags: number;
   /** 16 bytes per frame: which granules of it have translated code. */
   readonly codeMaps: number;
+  /** For each vcpu a word for each frame: the code table of its 64-bit code, or 0. */
+  readonly frameTables: number;
   readonly framesOffset: number;
   readonly totalBytes: number;
 }
@@ -190,6 +194,7 @@ export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayou
   const p2mLeaves = take(p2mLeafCount * P2M_LEAF_ENTRIES * 4);
   const frameFlags = take(frameCount);
   const codeMaps = take(frameCount * 16);
+  const frameTables = take(vcpuCount * frameCount * 4);
   const framesOffset = at;
   const totalBytes = align(framesOffset + frameCount * 4096);
   return {
@@ -200,6 +205,7 @@ export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayou
     p2mLeafCount,
     frameFlags,
     codeMaps,
+    frameTables,
     framesOffset,
     totalBytes,
   };

@@ -36,7 +36,8 @@ export function writeTables(memory: WebAssembly.Memory): void {
     const s = substitution(x);
     bytes[Tables.sbox + x] = s;
     bytes[Tables.inverseSbox + s] = x;
-    const column = (value: number, factors: readonly number[]) => factors.reduce((sum, factor, row) => sum | (times(value, factor) << (row * 8)), 0) >>> 0;
+    const column = (value: number, factors: readonly number[]) =>
+      factors.reduce((sum, factor, row) => sum | (times(value, factor) << (row * 8)), 0) >>> 0;
     words[(Tables.encrypt >>> 2) + x] = column(s, [2, 1, 1, 3]);
     words[(Tables.decrypt >>> 2) + s] = column(x, [14, 9, 13, 11]);
   }

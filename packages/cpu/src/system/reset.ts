@@ -11,7 +11,9 @@ const BUSY_TSS32 = 0x8b;
 
 /** Puts a vcpu into its first state: what PVH asks at entry, or what a processor has after a start-up IPI. */
 export function startMachine(m: Machine, start: VcpuStart): void {
+  const frameTables = m.get32(State.frameTables);
   m.bytes.fill(0, m.vb, m.vb + 0x1000);
+  m.set32(State.frameTables, frameTables);
   const isReal = start.mode === "real";
   m.set32(State.cr0, isReal ? 0x10 : 0x11);
   m.setPair(State.flagRes, 1, 0);

@@ -92,7 +92,12 @@ function multiplyCarryless(o: Ops, i: Instruction): void {
   // From the top bit of y down: double the product, add x where the bit is set.
   f.loop((again) => {
     hi.set(hi.get().shl(1).or(lo.get().shrU(63)));
-    lo.set(lo.get().shl(1).xor(x.and(y.get().shrS(63))));
+    lo.set(
+      lo
+        .get()
+        .shl(1)
+        .xor(x.and(y.get().shrS(63))),
+    );
     y.set(y.get().shl(1));
     n.set(n.get().sub(1));
     f.brIf(again, n.get());

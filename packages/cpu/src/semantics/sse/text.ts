@@ -88,7 +88,9 @@ function equalOrdered(c: Comparison, result: Var<"i32">): void {
     const found = f.var("i32", i32(1));
     each(c.o, f.let(c.count.sub(j)), (i) => {
       const place = f.let(i.add(j));
-      const same = element(c, A, i).eq(element(c, B, place)).and(place.ltU(c.lengthB));
+      const same = element(c, A, i)
+        .eq(element(c, B, place))
+        .and(place.ltU(c.lengthB));
       found.set(found.get().and(f.select(i.geU(c.lengthA), i32(1), same)));
     });
     result.set(result.get().or(found.get().shl(j)));
@@ -135,7 +137,10 @@ function compareStrings(o: Ops, i: Instruction, explicit: boolean): { bits: I32;
   const inverted = f.select(control.and(0x20), valid, all);
   const bits = f.let(f.select(control.and(0x10), result.get().xor(inverted), result.get().or(0)));
   const flag = (condition: I32, place: number): I64 => condition.extU().shl(place);
-  const flags = flag(bits.ne(0), 0).or(flag(lengthB.ltU(count), 6)).or(flag(lengthA.ltU(count), 7)).or(flag(bits.and(1), 11));
+  const flags = flag(bits.ne(0), 0)
+    .or(flag(lengthB.ltU(count), 6))
+    .or(flag(lengthA.ltU(count), 7))
+    .or(flag(bits.and(1), 11));
   o.setArithmeticFlags(flags);
   return { bits, control, count };
 }
