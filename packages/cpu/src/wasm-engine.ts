@@ -1,4 +1,4 @@
-import type { Decoded } from "./decode/decoded.ts";
+import { type Decoded, Seg } from "./decode/decoded.ts";
 import { Decoder } from "./decode/decoder.ts";
 import type { CpuidLeaf, Exit, Gpa, Gva, InterruptSource, Vcpu, VcpuEngine, VcpuStart } from "./engine.ts";
 import { Gpr } from "./engine.ts";
@@ -10,11 +10,12 @@ import { Field, INTERRUPTS_OPENED, LoopExit } from "./interp/record.ts";
 import { TraceWriter } from "./interp/trace.ts";
 import type { DomainMemory } from "./memory/domain-memory.ts";
 import { Flag } from "./semantics/flags.ts";
-import { CodeMode, Pending, PROFILE_OFFSET, Slot, State, vcpuArea } from "./state/layout.ts";
+import { Pending, PROFILE_OFFSET, Slot, State, vcpuArea } from "./state/layout.ts";
 import { writeTables } from "./state/tables.ts";
+import { DebugState } from "./system/debug.ts";
 import { describeMachine } from "./system/describe.ts";
 import { deliver, deliverException, TripleFault } from "./system/interrupts.ts";
-import { GuestFault, hiOf, Machine } from "./system/machine.ts";
+import { GuestFault, hiOf, Machine, Vector } from "./system/machine.ts";
 import { startMachine } from "./system/reset.ts";
 
 /** Instructions between two looks at timers and other threads: about 50–100 µs. */
@@ -35,6 +36,8 @@ class WasmVcpu implements Vcpu {
   readonly interpreter: Interpreter;
   readonly cache: CodeCache;
   private readonly memory: DomainMemory;
+  private readonly decoder = new Decoder();
+  private readonly debug: DebugState;
   private readonly systemInstructions: Decoded[] = [];
   private source: InterruptSource = { hasPending: () => false, acknowledge: () => -1 };
   private readonly exits: Exit[] = [];
@@ -43,6 +46,7 @@ class WasmVcpu implements Vcpu {
   private exitRip = 0;
   private portBytes = 0;
   private sinceTick = 0;
+  private faultsDelivered = 0;
   retired = 0;
 
   constructor(id: number, memory: DomainMemory, options: WasmEngineOptions) {
@@ -55,6 +59,7 @@ class WasmVcpu implements Vcpu {
       memory.layout,
       {
         codeModified: (frame, offset, size) => this.cache.invalidate(frame, offset, size),
+        accessed: (lo, hi, size, isWrite) => this.debug.accessed(hi * 2 ** 32 + (lo >>> 0), size, isWrite !== 0),
         mmioWrite: (gpaLo, gpaHi, sizeBytes, lo, hi) => {
           this.exits.push({
             kind: "mmio-write",
@@ -73,7 +78,9 @@ class WasmVcpu implements Vcpu {
     new Int32Array(memory.memory.buffer)[(vb + State.frameTables) >>> 2] =
       memory.layout.frameTables + id * memory.frameCount * 4;
     this.machine = new Machine(memory.memory, vb, exports, options);
-    const writer = new TraceWriter(memory.memory, new Decoder(), {
+    this.debug = new DebugState(this.machine);
+    this.machine.isStackAccess = () => this.isStackAccess();
+    const writer = new TraceWriter(memory.memory, this.decoder, {
       handlerFor: (d, codeMode, form, bytes) => this.interpreter.handlerFor(d, codeMode, form, bytes),
       rememberSystem: (d) => this.systemInstructions.push(d) - 1,
     });
@@ -199,7 +206,7 @@ class WasmVcpu implements Vcpu {
       m.nextRip = m.getAddress(Slot.rip);
       this.takeInterrupt();
       for (;;) {
-        const exit = this.step(this.interpreter.exports.run(m.vb));
+        const exit = m.isStepping ? this.stepOne() : this.step(this.interpreter.exports.run(m.vb));
         if (exit) return exit;
       }
     } catch (thrown) {
@@ -236,6 +243,61 @@ class WasmVcpu implements Vcpu {
     }
   }
 
+  /** Executes one instruction with breakpoints and single-stepping looked at. */
+  private stepOne(): Exit | undefined {
+    const m = this.machine;
+    m.nextRip = m.getAddress(Slot.rip);
+    if (this.debug.stopsBefore(m.nextRip)) {
+      this.fault(new GuestFault(Vector.db));
+      return undefined;
+    }
+    const stepping = (m.get32(State.flagsSystem) & Flag.tf) !== 0;
+    const kicked = m.get32(State.instructionLimit) === 0;
+    if (kicked || this.sinceTick++ >= TICK_INSTRUCTIONS) return this.exits.shift() ?? { kind: "preempted" };
+    m.set32(State.instructionLimit, 1);
+    const reason = this.interpreter.exports.run(m.vb);
+    m.set32(State.instructionLimit, TICK_INSTRUCTIONS);
+    const retired = m.get32(State.instructions);
+    if (reason === LoopExit.fault || (reason === LoopExit.miss && retired === 0)) return this.step(reason);
+    let exit: Exit | undefined;
+    if (reason === LoopExit.system) {
+      const delivered = this.faultsDelivered;
+      exit = this.step(reason);
+      if (this.faultsDelivered !== delivered) return exit;
+    } else {
+      this.retired += retired;
+      m.nextRip = m.getAddress(Slot.rip);
+    }
+    this.afterStep(stepping);
+    return exit;
+  }
+  private afterStep(stepping: boolean): void {
+    const m = this.machine;
+    m.set32(State.flagsSystem, m.get32(State.flagsSystem) & ~Flag.rf);
+    if (!this.debug.stopsAfter(stepping)) return;
+    m.nextRip = m.getAddress(Slot.rip);
+    this.fault(new GuestFault(Vector.db));
+  }
+
+  /** Decodes the instruction at RIP to learn whether its faulting access went through SS. */
+  private isStackAccess(): boolean {
+    const m = this.machine;
+    const rip = m.getAddress(Slot.rip);
+    const bytes = new Uint8Array(15);
+    let count = 0;
+    while (count < 15) {
+      const at = m.mmu.hostAddress(m.vb, (rip + count) >>> 0, hiOf(rip + count), 1, 0);
+      if (at === 0) break;
+      bytes[count++] = m.bytes[at];
+    }
+    try {
+      const d = this.decoder.decode(bytes, 0, count, m.get32(State.codeMode));
+      return d !== undefined && usesStackSegment(d);
+    } catch {
+      return false;
+    }
+  }
+
   private ticked(): Exit | undefined {
     const m = this.machine;
     const queued = this.exits.shift();
@@ -251,6 +313,7 @@ class WasmVcpu implements Vcpu {
 
   private fault(fault: GuestFault): void {
     const m = this.machine;
+    this.faultsDelivered++;
     deliverException(m, fault);
     m.setAddress(Slot.rip, m.nextRip);
   }
@@ -306,7 +369,6 @@ class WasmVcpu implements Vcpu {
     m.thisRip = m.nextRip;
     m.nextRip = m.thisRip + d.lengthBytes;
     m.exit = undefined;
-    const singleStep = m.get32(State.codeMode) & CodeMode.singleStep;
     this.retired++;
     try {
       d.def.system!(m, d);
@@ -321,7 +383,6 @@ class WasmVcpu implements Vcpu {
       return undefined;
     }
     m.setAddress(Slot.rip, m.nextRip);
-    void singleStep;
     const exit: Exit | undefined = m.exit;
     if (exit) {
       this.exitRip = m.thisRip;
@@ -347,6 +408,12 @@ class WasmVcpu implements Vcpu {
       this.fault(thrown);
     }
   }
+}
+
+/** Instructions that reach memory through SS: by their base register, or by the nature of a stack. */
+function usesStackSegment(d: Decoded): boolean {
+  if (d.memory) return d.memory.segment === Seg.ss;
+  return /^(PUSH|POP|CALL|RET|ENTER|LEAVE)/.test(d.def.name);
 }
 
 /** The portable engine: interprets x86-64 with generated WebAssembly. One instance per vcpu thread. */

@@ -12,6 +12,8 @@ import { BUILTIN_COUNT, emitHandlerFunction, type HandlerSample, MainLoop } from
 /** What generated code calls in the host program. */
 export interface EngineImports {
   codeModified(frame: number, offset: number, sizeBytes: number): void;
+  /** An access while `State.slowAccess` is set; 1 if it faults, with the fault in the state. */
+  accessed(vaLo: number, vaHi: number, sizeBytes: number, isWrite: number): number;
   mmioWrite(gpaLo: number, gpaHi: number, sizeBytes: number, lo: number, hi: number): void;
 }
 
@@ -96,8 +98,9 @@ export class Interpreter {
   private buildBase(inline: readonly HandlerSample[], counting: boolean): Uint8Array<ArrayBuffer> {
     const m = this.newModule();
     const codeModified = m.importFunc("env", "codeModified", { params: ["i32", "i32", "i32"], results: [] });
+    const accessed = m.importFunc("env", "accessed", { params: ["i32", "i32", "i32", "i32"], results: ["i32"] });
     const mmioWrite = m.importFunc("env", "mmioWrite", { params: ["i32", "i32", "i32", "i32", "i32"], results: [] });
-    const mmu = defineMmu(m, this.layout, { codeModified, mmioWrite }, TLB_OFFSET);
+    const mmu = defineMmu(m, this.layout, { codeModified, accessed, mmioWrite }, TLB_OFFSET);
     defineHostAddress(m, mmu);
     const loop = new MainLoop(m, { ...mmu, named: new Map() }, mmu.fillItlb, counting);
     loop.emit(inline);

@@ -16,6 +16,7 @@ import {
   ITLB_ENTRIES,
   Itlb,
   type MemoryLayout,
+  NOT_CANONICAL,
   P2M_LEAF_ENTRIES,
   Pending,
   PHYSICAL_BITS,
@@ -68,6 +69,8 @@ export interface Mmu {
 export interface MmuImports {
   /** (frame, offset, size): translated code is about to be overwritten. */
   readonly codeModified: Callee;
+  /** (vaLo, vaHi, size, isWrite) → 1 after a fault: an access while `State.slowAccess` asks to see each. */
+  readonly accessed: Callee;
   /** (gpaLo, gpaHi, size, valueLo, valueHi): a store to a page without a frame. */
   readonly mmioWrite: Callee;
 }
@@ -136,7 +139,8 @@ function defineWalk(m: ModuleBuilder, frameHost: Func, pageFault: Func): Func {
   // A 48-bit address must be sign-extended.
   f.if(va.shl(16).shrS(16).ne(va), () => {
     f.store("i32.store", vb, i32(GENERAL_PROTECTION), State.faultVector);
-    f.store("i32.store", vb, i32(0), State.faultErrorCode);
+    f.store("i32.store", vb, i32(NOT_CANONICAL), State.faultErrorCode);
+    f.store("i64.store", vb, va, State.faultAddress);
     f.return(i64(-1));
   });
 
@@ -362,12 +366,22 @@ function emitSplitCopy(f: Fn, bounce: I32, first: I32, second: I32, size: I32, t
 const crosses = (va: I64, size: I32) => va.wrap().and(4095).add(size).gtU(4096);
 const secondPage = (va: I64, size: I32) => va.add(size.extU()).sub(1).and(i64(-4096));
 
-function defineSlowRead(m: ModuleBuilder, translate: Func): Func {
+/** Shows an access to the host program if it wants to see each; returns 0 from the function after a fault. */
+function emitAccessed(f: Fn, imports: MmuImports, isWrite: 0 | 1): void {
+  const va = f.param<"i64">(1);
+  f.if(state32(f, f.param(0), State.slowAccess), () => {
+    const refused = f.call<"i32">(imports.accessed, va.wrap(), va.shrU(32).wrap(), f.param(2), i32(isWrite));
+    f.if(refused, () => f.return(i32(0)));
+  });
+}
+
+function defineSlowRead(m: ModuleBuilder, imports: MmuImports, translate: Func): Func {
   const func = m.func(["i32", "i64", "i32"], ["i32"], "slowRead");
   const f = func.fn;
   const vb = f.param<"i32">(0);
   const va = f.param<"i64">(1);
   const size = f.param<"i32">(2);
+  emitAccessed(f, imports, 0);
   f.store("i32.store", vb, size, State.mmioSize);
   const first = f.let(f.call<"i32">(translate, vb, va, i32(Access.read)));
   f.if(crosses(va, size).eqz().or(first.eqz()), () => f.return(first));
@@ -380,12 +394,13 @@ function defineSlowRead(m: ModuleBuilder, translate: Func): Func {
   return func;
 }
 
-function defineSlowWrite(m: ModuleBuilder, translate: Func, codeWritten: Func): Func {
+function defineSlowWrite(m: ModuleBuilder, imports: MmuImports, translate: Func, codeWritten: Func): Func {
   const func = m.func(["i32", "i64", "i32"], ["i32"], "slowWrite");
   const f = func.fn;
   const vb = f.param<"i32">(0);
   const va = f.param<"i64">(1);
   const size = f.param<"i32">(2);
+  emitAccessed(f, imports, 1);
   f.store("i32.store", vb, size, State.mmioSize);
   f.store("i32.store", vb, size, State.bounceSize);
   f.store("i64.store", vb, va, State.bounceVa);
@@ -527,13 +542,13 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
   const walk = defineWalk(m, frameHost, definePageFault(m));
   const codeWritten = defineCodeWritten(m, layout, imports);
   const translate = defineTranslate(m, layout, walk, frameHost);
-  const slowWrite = defineSlowWrite(m, translate, codeWritten);
+  const slowWrite = defineSlowWrite(m, imports, translate, codeWritten);
   const commitBounce = defineCommitBounce(m, translate, codeWritten);
   return {
     translate,
     translateCode: defineTranslateCode(m, walk),
     fillItlb: defineFillItlb(m, layout, walk, frameHost),
-    slowRead: defineSlowRead(m, translate),
+    slowRead: defineSlowRead(m, imports, translate),
     slowWrite,
     commitBounce,
     slowStore: defineSlowStore(m, imports, slowWrite, commitBounce),

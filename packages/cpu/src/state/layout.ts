@@ -52,8 +52,8 @@ export const State = {
   /** Linear address that an access through the bounce buffer goes to, and its size. */
   bounceVa: 304,
   bounceSize: 312,
-  /** 1 if a page walk is for the kernel's own tables whatever the CPL. */
-  walkAsSupervisor: 316,
+  /** Not 0 while accesses must be looked at one by one; see `EMPTY_TLB_SET`. */
+  slowAccess: 724,
   cr0: 320,
   cr2: 328,
   cr3: 336,
@@ -123,8 +123,13 @@ export const CodeMode = {
   singleStep: 16,
 } as const;
 
+/** Bits of `State.slowAccess`. */
+export const SlowAccess = { alignment: 1, breakpoints: 2 } as const;
+/** Error code in the state for a #GP or #SS about an address that is not canonical. */
+export const NOT_CANONICAL = 0x10000;
+
 /** Bits of `State.pending`. */
-export const Pending = { mmioRead: 1, codeChanged: 2 } as const;
+export const Pending = { mmioRead: 1 } as const;
 
 // One vcpu's area
 /** Execution counts by handler, when a profile is taken. */
@@ -142,8 +147,12 @@ export const Itlb = { tag: 0, codeTable: 8, frame: 12 } as const;
 export const ITLB_BYTES = ITLB_ENTRIES * ITLB_ENTRY_BYTES;
 
 export const TLB_OFFSET = 0x10000;
-/** User, supervisor, supervisor with access to user pages. */
-export const TLB_SETS = 3;
+/**
+ * User, supervisor, supervisor with access to user pages; and one that is never filled, in use while every access must be looked
+ * at (alignment checks, data breakpoints).
+ */
+export const TLB_SETS = 4;
+export const EMPTY_TLB_SET = 3;
 export const ITLB_OFFSET = TLB_OFFSET + TLB_SETS * TLB_BYTES;
 export const CODE_TABLES_OFFSET = 0x40000;
 /** A code table: for each byte offset in a page, the record of the trace that starts there, or 0. */

@@ -12,6 +12,9 @@ export class TripleFault {}
 
 const CONTRIBUTORY = new Set<number>([Vector.de, Vector.ts, Vector.np, Vector.ss, Vector.gp]);
 
+/** Exceptions reported behind the instruction, and aborts. */
+const TRAPS = new Set<number>([Vector.db, Vector.bp, Vector.of, Vector.df]);
+
 /**
  * Delivers an exception, escalating to #DF and to a shutdown as the manual's table says.
  * `m.nextRip` is the address to return to, and afterwards the handler's.
@@ -23,6 +26,8 @@ export function deliverException(m: Machine, first: GuestFault): void {
     m.nextRip = resume;
     try {
       if (fault.vector === Vector.pf) copyFaultAddress(m);
+      // The saved flags keep an instruction breakpoint from hitting a second time when the instruction is repeated.
+      if (!TRAPS.has(fault.vector)) m.set32(State.flagsSystem, m.get32(State.flagsSystem) | Flag.rf);
       deliver(m, fault.vector, "exception", fault.errorCode);
       return;
     } catch (thrown) {
@@ -211,6 +216,8 @@ export function interruptReturn(m: Machine, width: number): void {
   }
   restoreFlags(m, flags, width, oldCpl);
   m.updateMode();
+  // RF lasts for one instruction; only stepping, which knows when that is over, may see it.
+  if (!m.isStepping) m.set32(State.flagsSystem, m.get32(State.flagsSystem) & ~Flag.rf);
   m.setIp(ip);
 }
 

@@ -4,10 +4,13 @@ import type { CpuidLeaf, Exit, Gva } from "../engine.ts";
 import { Flag } from "../semantics/flags.ts";
 import {
   CodeMode,
+  EMPTY_TLB_SET,
   ITLB_BYTES,
   ITLB_ENTRIES,
   ITLB_OFFSET,
+  NOT_CANONICAL,
   Slot,
+  SlowAccess,
   State,
   TLB_BYTES,
   TLB_OFFSET,
@@ -211,7 +214,16 @@ export class Machine {
     if (this.get32(State.flagsSystem) & Flag.tf || this.breakpointsArmed) mode |= CodeMode.singleStep;
     this.set32(State.codeMode, mode);
     const user = cpl === 3;
-    const set = user ? 0 : this.get32(State.flagsSystem) & Flag.ac && this.cr4 & Cr4.smap ? 2 : 1;
+    const aligned = user && (this.cr0 & Cr0.am) !== 0 && (this.get32(State.flagsSystem) & Flag.ac) !== 0;
+    const slow = (aligned ? SlowAccess.alignment : 0) | (this.dataBreakpointsArmed ? SlowAccess.breakpoints : 0);
+    this.set32(State.slowAccess, slow);
+    const set = slow
+      ? EMPTY_TLB_SET
+      : user
+        ? 0
+        : this.get32(State.flagsSystem) & Flag.ac && this.cr4 & Cr4.smap
+          ? 2
+          : 1;
     this.set32(State.tlb, this.vb + TLB_OFFSET + set * TLB_BYTES);
     const which = user ? 1 : 0;
     this.set32(State.itlb, this.vb + ITLB_OFFSET + which * ITLB_BYTES);
@@ -227,9 +239,18 @@ export class Machine {
       this.get32(State.segLimit + segment * 4) === -1 && (this.get32(State.segAttr + segment * 4) & Attr.present) !== 0
     );
   }
+  /** One instruction at a time: TF is set or a breakpoint is armed. */
+  get isStepping(): boolean {
+    return (this.get32(State.codeMode) & CodeMode.singleStep) !== 0;
+  }
   /** Any of DR7's enable bits. */
   get breakpointsArmed(): boolean {
     return (this.get32(State.dr + 7 * 8) & 0xff) !== 0;
+  }
+
+  private get dataBreakpointsArmed(): boolean {
+    const dr7 = this.get32(State.dr + 7 * 8);
+    return [0, 1, 2, 3].some((n) => (dr7 >> (n * 2)) & 3 && (dr7 >> (16 + n * 4)) & 3);
   }
 
   private flushItlbSet(which: number): void {
@@ -264,8 +285,13 @@ export class Machine {
   /** The fault that generated code left in the state. */
   takeFault(): GuestFault {
     const vector = this.get32(State.faultVector);
+    if (vector === Vector.gp && this.get32(State.faultErrorCode) === NOT_CANONICAL) {
+      return new GuestFault(this.isStackAccess() ? Vector.ss : Vector.gp, 0);
+    }
     return new GuestFault(vector, WITH_ERROR_CODE.has(vector) ? this.get32(State.faultErrorCode) : undefined);
   }
+  /** Whether the access that just faulted went through the stack segment; set by the engine, which can decode. */
+  isStackAccess: () => boolean = () => false;
   read8(va: number): number {
     return this.bytes[this.host(va, 1, 0)];
   }

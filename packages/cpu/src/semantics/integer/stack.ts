@@ -68,8 +68,11 @@ define("ENTER", "c8 Iw,Ib d64", (o, i) => {
     sp.set(sp.get().sub(w));
     o.store(o.stackLinear(i, f.let(sp.get().or(0))), w, frame);
   });
+  // Processors check that the new top of the stack could be written.
+  const top = f.let(sp.get().sub(i.imm().and(0xffff).extU()));
+  o.update(o.stackLinear(i, top), w, () => {});
   o.writeGpr(5, i.width, frame);
-  o.writeGpr(4, i.stackSize, sp.get().sub(i.imm().and(0xffff).extU()));
+  o.writeGpr(4, i.stackSize, top);
 });
 define("LEAVE", "c9 d64", (o, i) => {
   const bp = o.readGpr(5, i.stackSize);
