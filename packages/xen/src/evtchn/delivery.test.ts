@@ -47,6 +47,15 @@ class Setup {
     return this.guest.peek(SCRATCH + 4);
   }
 
+  /** Gives channel n, whose port was closed, a new port. */
+  reopen(n: number): void {
+    const port = this.allocUnbound();
+    this.channels[n].close();
+    this.ports[n] = port;
+    this.channels[n] = this.host.bindInterdomain(port, () => {})!;
+    this.unmask(port);
+  }
+
   unmask(port: number): void {
     if (this.events.unmask(port)) assert.equal(this.op(EvtchnOp.unmask, [port]), 0);
   }
@@ -126,7 +135,7 @@ for (const abi of ["2-level", "fifo"] as const) {
           arbitrary: fc.record({ do: fc.constant("notify" as const), n: fc.nat(PORTS - 1), v: fc.nat(15) }),
         },
         fc.record({
-          do: fc.constantFrom("mask", "unmask", "move", "priority", "handle"),
+          do: fc.constantFrom("mask", "unmask", "move", "priority", "reopen", "handle"),
           n: fc.nat(PORTS - 1),
           v: fc.nat(15),
         }),
@@ -154,7 +163,12 @@ for (const abi of ["2-level", "fifo"] as const) {
               masked.delete(port);
               s.unmask(port);
             } else if (action === "move") s.op(EvtchnOp.bind_vcpu, [port, v & 1]);
-            else if (action === "priority") s.op(EvtchnOp.set_priority, [port, v]);
+            else if (action === "reopen") {
+              assert.equal(s.op(EvtchnOp.close, [port]), 0);
+              raised.delete(port);
+              masked.delete(port);
+              s.reopen(n);
+            } else if (action === "priority") s.op(EvtchnOp.set_priority, [port, v]);
             else handle();
           }
           for (const port of s.ports) {
@@ -177,6 +191,28 @@ test("events are handled in the order of their priority", () => {
   for (const n of [1, 2, 4]) s.channels[n].notify();
   assert.deepEqual(s.events.handleUpcall(0), [s.ports[4], s.ports[2], s.ports[1]]);
   assert.equal(s.op(EvtchnOp.set_priority, [s.ports[1], 16]), -22);
+});
+
+test("a port that is opened again finds the queue whose last event it was", () => {
+  const s = new Setup("fifo");
+  const moveAndNotify = (): void => {
+    assert.equal(s.op(EvtchnOp.bind_vcpu, [s.ports[0], 1]), 0);
+    s.channels[0].notify();
+    assert.deepEqual(s.events.handleUpcall(1), [s.ports[0]]);
+  };
+  moveAndNotify();
+  assert.equal(s.op(EvtchnOp.close, [s.ports[0]]), 0);
+  s.reopen(0);
+  moveAndNotify();
+});
+
+test("a port is not given out again while the guest has it in a queue", () => {
+  const s = new Setup("fifo");
+  s.channels[0].notify();
+  assert.equal(s.op(EvtchnOp.close, [s.ports[0]]), 0);
+  assert.notEqual(s.allocUnbound(), s.ports[0]);
+  assert.deepEqual(s.events.handleUpcall(0), []);
+  assert.equal(s.allocUnbound(), s.ports[0]);
 });
 
 test("events that were pending before FIFO are pending after", () => {

@@ -13,30 +13,18 @@ import {
   FIFO_MASKED,
   FIFO_PENDING,
   FIFO_QUEUES,
-  FIFO_WORDS_PER_PAGE,
   FifoControlBlock,
 } from "../abi/event-channel.ts";
 import type { Domain } from "../domain/domain.ts";
 import { Field, PortField, VcpuField } from "../domain/layout.ts";
 import { acquire, release } from "../domain/lock.ts";
 import type { VcpuRecord } from "../domain/vcpu-record.ts";
+import { eventWord, markEventPage } from "./event-array.ts";
 import { portField, setPortField } from "./ports.ts";
 import { markUpcallPending } from "./upcall.ts";
 
 /** How often a change of a word is tried against a guest that keeps changing it. */
 const MAX_ATTEMPTS = 8;
-
-/** Index of a port's event word in guest memory, or −1 while the guest has not given its page. */
-function eventWord(domain: Domain, port: number): number {
-  const page = Math.floor(port / FIFO_WORDS_PER_PAGE);
-  if (page >= domain.get(Field.nrFifoPages)) return -1;
-  return domain.get(Field.fifoWords + page) + (port % FIFO_WORDS_PER_PAGE);
-}
-
-function markEventPage(domain: Domain, port: number): void {
-  const page = Math.floor(port / FIFO_WORDS_PER_PAGE);
-  domain.memory.markWritten(domain.get(Field.fifoFrames + page) as Frame);
-}
 
 /** Makes a port pending; true if it was not pending before. */
 export function setPendingFifo(domain: Domain, port: number, record: VcpuRecord): boolean {

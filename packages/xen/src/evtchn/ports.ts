@@ -11,6 +11,7 @@ import {
   PORTS_AT,
   PortField,
 } from "../domain/layout.ts";
+import { isLinked } from "./event-array.ts";
 
 /** A field of a port's record; see `PortField`. */
 export function portField(domain: Domain, port: number, field: number): number {
@@ -31,11 +32,12 @@ export function isOpenPort(domain: Domain, port: number): boolean {
   return port > 0 && port < portLimit(domain) && portField(domain, port, PortField.state) !== EvtchnStatus.closed;
 }
 
-/** A port that is closed, or −1 if all are in use. */
+/** A port that is closed and in no queue any more, or −1 if there is none. */
 export function findFreePort(domain: Domain): number {
   const limit = portLimit(domain);
   for (let port = 1; port < limit; port++) {
-    if (portField(domain, port, PortField.state) === EvtchnStatus.closed) return port;
+    const isClosed = portField(domain, port, PortField.state) === EvtchnStatus.closed;
+    if (isClosed && !isLinked(domain, port)) return port;
   }
   return -1;
 }
@@ -51,8 +53,8 @@ export function openPort(
   setPortField(domain, port, PortField.notifyVcpu, notifyVcpu);
   setPortField(domain, port, PortField.remote, remote);
   setPortField(domain, port, PortField.remotePort, remotePort);
+  // `lastQueue` stays: the port may still be the tail of the queue that it was in before it was closed.
   setPortField(domain, port, PortField.priority, FIFO_PRIORITY_DEFAULT);
-  setPortField(domain, port, PortField.lastQueue, FIFO_PRIORITY_DEFAULT);
   setPortField(domain, port, PortField.state, state);
 }
 
