@@ -2,9 +2,9 @@
 import type { DomainConfig } from "@xenoserver/toolstack/cfg/index.ts";
 import { type ExitReason, type ExitReport, launchDomain, planDomain } from "@xenoserver/toolstack/domain/index.ts";
 import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
+import { BootWatch } from "./boot-watch.ts";
 import { type ConsoleEnd, openConsole } from "./console-io.ts";
 import { ExitStatus } from "./exit-status.ts";
-import { MarkerWatch } from "./marker.ts";
 import { type ClosingReport, describeReport } from "./report.ts";
 
 export interface ForegroundOptions {
@@ -59,18 +59,17 @@ async function runUntilEnd(
   let type: ((bytes: Uint8Array) => Promise<void>) | undefined;
   for (let restarts = 0; ; restarts++) {
     const begin = performance.now();
-    const marker = new MarkerWatch(INIT_MARKER);
+    const watch = new BootWatch(INIT_MARKER);
     let bootMs: number | null = null;
     // The files are read again at each start, so that they need not be kept in memory while the guest runs.
     const domain = launchDomain(planDomain(config), {
       onConsole: (bytes) => {
-        const booted = marker.feed(bytes);
-        const written = end.write(bytes);
-        if (booted) {
-          bootMs = performance.now() - begin;
-          options.onBooted?.(bootMs, (line) => end.note(line));
-        }
-        return written;
+        const lineEnd = watch.feed(bytes);
+        if (lineEnd === undefined) return end.write(bytes);
+        bootMs = performance.now() - begin;
+        end.write(bytes.subarray(0, lineEnd));
+        options.onBooted?.(bootMs, (line) => end.note(line));
+        return lineEnd < bytes.length ? end.write(bytes.subarray(lineEnd)) : undefined;
       },
       ...(options.verbose && { onLog: (message: string) => end.note(message) }),
     });

@@ -8,6 +8,9 @@ import {
 } from "@xenoserver/toolstack/guest/index.ts";
 import { runForeground } from "./foreground.ts";
 
+/** Errors below "critical" are hidden, as the kernel counts the absence of PCI and of an I/O APIC among them. */
+const CMDLINE = "console=hvc0 quiet loglevel=3";
+
 export interface TryOptions {
   readonly suite?: string;
   readonly flavour: KernelFlavour;
@@ -35,7 +38,7 @@ export async function tryCommand(overrides: readonly string[], options: TryOptio
   const initramfs = await buildInitramfs(source, {}, progress);
 
   const settings = new Map<string, CfgSetting>();
-  const own = { name: "debian", kernel: kernel.path, ramdisk: initramfs, cmdline: "console=hvc0 quiet" };
+  const own = { name: "debian", kernel: kernel.path, ramdisk: initramfs, cmdline: CMDLINE };
   applyOverrides(settings, [...Object.entries(own).map(([key, value]) => `${key}="${value}"`), ...overrides]);
   const { config } = domainConfig(settings, "command line");
   progress(

@@ -1,0 +1,25 @@
+/** `xeno try`, from the outside: a stock Debian kernel to its shell and back. Skipped where no package source is. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { openPackageSource, PackageError } from "@xenoserver/toolstack/guest/index.ts";
+import { xeno } from "./test-process.ts";
+
+const mirror = process.env["XENO_DEBIAN_MIRROR"];
+const unreachable = await openPackageSource(mirror === undefined ? {} : { mirror })
+  .then((source) => source.find("busybox-static"))
+  .then(() => false as const)
+  .catch((error: unknown) => {
+    if (error instanceof PackageError) return error.message;
+    throw error;
+  });
+
+test("piped commands run in the guest's shell, and poweroff ends it with status 0", { skip: unreachable }, async () => {
+  const input = 'echo "sum $((40 + 2))"\ncat /sys/hypervisor/type\npoweroff -f\n';
+  const { status, stdout, stderr } = await xeno(["try", "--timeout=120"], { input });
+  assert.equal(status, 0, stderr);
+  assert.match(stdout, /xeno: init reached\r\n/);
+  assert.match(stdout, /\nsum 42\r\n/);
+  assert.match(stdout, /\nxen\r\n/);
+  assert.match(stderr, /xeno: booted in \d+\.\d s\. poweroff -f powers off, Ctrl-\] leaves\.\n/);
+  assert.match(stderr, /xeno: debian powered off after \d+\.\d s \(boot to init \d+\.\d s\)\n$/);
+});
