@@ -1,0 +1,3 @@
+export * from "./behaviours.ts";
+export { Area, buildGuest, GuestAssembler, type GuestMode, LOAD_ADDRESS, ShutdownReason } from "./guest.ts";
+export * from "./hostile.ts";
