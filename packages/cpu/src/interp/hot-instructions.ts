@@ -153,4 +153,50 @@ export const HOT_INSTRUCTIONS: readonly string[] = [
   "66833d7a8e260000", // CMP mem2,imm2
   "483383b8000000", // XOR gpr8,mem8
   "450fb7f5", // MOVZX gpr4,gpr2
+  "c1ce0c", // ROR gpr4,imm1
+  "03540500", // ADD gpr4,mem4
+  "4438143a", // CMP mem1,gpr1
+  "4811ce", // ADC gpr8,gpr8
+  "f7d7", // NOT gpr4
+  "6644895417fe", // MOV mem2,gpr2
+  "480304dd60cb3982", // ADD gpr8,mem8
+  "0fc8", // BSWAP gpr4
+  "410f42f5", // CMOVB gpr4,gpr4
+  "66448b5416fe", // MOV gpr2,mem2
+  "664139c5", // CMP gpr2,gpr2
+  "66050077", // ADD gpr2=eAX,imm2
+  "4983d400", // ADC gpr8,imm8
+  "428a0423", // MOV gpr1,mem1
+  "4233048a", // XOR gpr4,mem4
+  "0500160000", // ADD gpr4=eAX,imm4
+  "f7d8", // NEG gpr4
+  "3d1e000080", // CMP gpr4=eAX,imm4
+  "d3e0", // SHL gpr4,gpr1=CL
+  "7f0c", // JG rel8
+  "0b82c0772b83", // OR gpr4,mem4
+  "66448b1e", // MOV gpr2,mem2
+  "66ff84b084040000", // INC mem2
+  "44880c17", // MOV mem1,gpr1
+  "48f7742408", // DIV mem8
+  "41c0ef06", // SHR gpr1,imm1
+  "0f43c2", // CMOVAE gpr4,gpr4
+  "440f47e8", // CMOVA gpr4,gpr4
+  "d0a0f12a0000", // SHL mem1,imm1
+  "2d05000040", // SUB gpr4=eAX,imm4
+  "403a7101", // CMP gpr1,mem1
+  "660fefd8", // PXOR xmm16,xmm16
+  "09fe", // OR gpr4,gpr4
+  "660f74e0", // PCMPEQB xmm16,xmm16
+  "b001", // MOV gpr1,imm1
+  "660f6e2486", // MOVD xmm16,mem4
+  "f3a4", // MOVS 
+  "660fd7d4", // PMOVMSKB gpr4,xmm16
+  "c1fb1f", // SAR gpr4,imm1
+  "d3ed", // SHR gpr4,gpr1=CL
+  "660ffec4", // PADDD xmm16,xmm16
+  "f30f6f07", // MOVUPS xmm16,mem16
+  "2b1555622500", // SUB gpr4,mem4
+  "432b04ae", // SUB gpr4,mem4
+  "66440f6fd0", // MOVAPS xmm16,xmm16
+  "4c0180f00f0000", // ADD mem8,gpr8
 ];
