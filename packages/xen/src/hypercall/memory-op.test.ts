@@ -61,6 +61,7 @@ test("RAM can be moved, one page or a range", () => {
   assert.deepEqual([0x30, 0x31].map(frameAt), frames);
   assert.equal(frameAt(0x20), -1);
   assert.equal(addToPhysmap(XenMapSpace.gmfn, 0xfefff, 0x32), EINVAL, "special pages stay");
+  assert.equal(addToPhysmap(XenMapSpace.gmfn_range, 0x20, 0x30, 2000), -7, "not more than one call may take");
 });
 
 test("other domains and impossible places are refused", () => {

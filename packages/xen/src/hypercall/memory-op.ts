@@ -96,7 +96,8 @@ function addToPhysmap(ctx: HypercallContext, args: HypercallArgs): HypercallResu
   const index = request.ulong(8);
   const gfn = request.ulong(is64 ? 16 : 12);
   if (space === XenMapSpace.gmfn_range) {
-    const size = Math.min(request.u16(2), MAX_BATCH);
+    const size = request.u16(2);
+    if (size > MAX_BATCH) return -Errno.E2BIG;
     for (let n = 0; n < size; n++) {
       const result = mapOne(ctx, XenMapSpace.gmfn, index + n, gfn + n, is64);
       if (result !== 0) return result;
