@@ -6,7 +6,7 @@ import { type BuiltDomain, buildDomain, framesNeeded, HostEventChannels, Shutdow
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
 import type { DomainConfig } from "../cfg/index.ts";
-import { asConfigError, type DomainPlan } from "./plan.ts";
+import { asConfigError, type DomainPlan, freePlan } from "./plan.ts";
 import type { DomainListener, ExitReason, ExitReport, RunningDomain } from "./running-domain.ts";
 import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
@@ -17,7 +17,7 @@ const STOP_MS = 2000;
 const CONSOLE_CHUNK_BYTES = 16384;
 
 /**
- * Builds a domain and starts it.
+ * Builds a domain and starts it. The plan is used up: its files' bytes are given back.
  * @throws ConfigError  the plan cannot be built, e.g. the host has not enough memory for it
  */
 export function launchDomain(plan: DomainPlan, listener: DomainListener): RunningDomain {
@@ -38,6 +38,7 @@ export function launchDomain(plan: DomainPlan, listener: DomainListener): Runnin
   } catch (error) {
     throw asConfigError(error);
   }
+  freePlan(plan);
   // Xen reboots a domain after a triple fault; unless the kernel asks for that, it hides a broken guest in a loop.
   built.domain.setHvmParam(HvmParam.TRIPLE_FAULT_REASON, ShutdownReason.crash, 0);
   return new LocalDomain(config, memory, built, listener);

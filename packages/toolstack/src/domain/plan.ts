@@ -27,11 +27,29 @@ export function planDomain(config: DomainConfig): DomainPlan {
 function readKernel(path: string): KernelImage {
   const bytes = readInput("kernel", path);
   try {
-    return loadKernelImage(bytes, path);
+    const image = loadKernelImage(bytes, path);
+    if (image.segments[0]!.bytes.buffer !== bytes.buffer) freeBytes(bytes);
+    return image;
   } catch (error) {
     throw asConfigError(error);
   }
 }
+
+/**
+ * Gives the memory of a plan's files back at once; the plan is useless then. They are larger than all else that the
+ * process has beside the guest's memory, and the garbage collector would let them lie for the whole run.
+ */
+export function freePlan({ kernel, ramdisk }: DomainPlan): void {
+  for (const { bytes } of kernel.segments) freeBytes(bytes);
+  if (ramdisk !== undefined) freeBytes(ramdisk);
+}
+
+/** Small arrays may share a pool with others' bytes and stay. */
+function freeBytes({ buffer }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && !buffer.detached && buffer.byteLength >= FREED_FROM_BYTES) buffer.transfer(0);
+}
+
+const FREED_FROM_BYTES = 1 << 20;
 
 /** What the builder refuses is a mistake in the configuration; anything else is passed through. */
 export function asConfigError(error: unknown): unknown {

@@ -6,6 +6,7 @@
  */
 
 const BLOCK_BYTES = 8 << 20;
+const MATCH_MIN_BYTES = 4;
 const MAGIC = [0x02, 0x21, 0x4c, 0x18] as const;
 
 /** The data breaks the format's rules, or ends early. */
@@ -54,20 +55,13 @@ function decodeBlock(input: Uint8Array, output: Uint8Array, start: number): numb
   const limit = start + BLOCK_BYTES;
   let from = 0;
   let to = start;
-
-  const extend = (): number => {
-    let length = 15;
-    for (;;) {
-      if (from >= input.length) throw new Lz4Error("LZ4 length runs past its block");
-      const byte = input[from++]!;
-      length += byte;
-      if (byte !== 255) return length;
-    }
-  };
-
   while (from < input.length) {
     const token = input[from++]!;
-    const literals = token >> 4 === 15 ? extend() : token >> 4;
+    let literals = token >> 4;
+    if (literals === 15) {
+      literals = extendedLength(input, from);
+      from += extensionBytes(literals);
+    }
     const literalsEnd = from + literals;
     if (literalsEnd > input.length || to + literals > limit) throw new Lz4Error("LZ4 literals run past their block");
     if (literals >= COPY_CALL_BYTES) {
@@ -79,16 +73,31 @@ function decodeBlock(input: Uint8Array, output: Uint8Array, start: number): numb
     if (from + 2 > input.length) throw new Lz4Error("LZ4 block ends within an offset");
     const offset = input[from]! | (input[from + 1]! << 8);
     from += 2;
-    const length = ((token & 15) === 15 ? extend() : token & 15) + 4;
+    let length = token & 15;
+    if (length === 15) {
+      length = extendedLength(input, from);
+      from += extensionBytes(length);
+    }
     if (offset === 0 || offset > to - start) {
       throw new Lz4Error(`LZ4 match reaches back ${offset} bytes, expected 1 to ${to - start}`);
     }
-    const end = to + length;
+    const end = to + length + MATCH_MIN_BYTES;
     if (end > limit) throw new Lz4Error("LZ4 match runs past 8 MiB");
-    if (length >= COPY_CALL_BYTES && offset >= length) {
-      output.copyWithin(to, to - offset, to - offset + length);
+    if (end - to >= COPY_CALL_BYTES && offset >= end - to) {
+      output.copyWithin(to, to - offset, end - offset);
       to = end;
     } else for (; to < end; to++) output[to] = output[to - offset]!;
   }
   return to;
 }
+
+/** A length of 15 or more: bytes are added to 15 up to the first that is not 255. */
+function extendedLength(input: Uint8Array, from: number): number {
+  for (let at = from; at < input.length; at++) {
+    if (input[at] !== 255) return 15 + (at - from) * 255 + input[at]!;
+  }
+  throw new Lz4Error("LZ4 length runs past its block");
+}
+
+/** How many bytes such a length takes. */
+const extensionBytes = (length: number): number => Math.floor((length - 15) / 255) + 1;
