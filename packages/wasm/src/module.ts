@@ -25,9 +25,10 @@ export class ModuleBuilder {
   private readonly typeIndex = new Map<string, number>();
   private readonly imports: FuncImport[] = [];
   private readonly funcs: { type: number; fn: Fn }[] = [];
-  private readonly exports: { name: string; kind: number; index: number }[] = [];
+  private readonly exports: { name: string; kind: number; callee: Callee }[] = [];
   private readonly globals: { type: ValType; value: number }[] = [];
-  private readonly elements: { offset: number; funcs: number[] }[] = [];
+  private readonly elements: { offset: number; funcs: readonly Callee[] }[] = [];
+  private importsClosed = false;
   private memory: { module: string; name: string; limits: MemoryLimits } | undefined;
   private table: { module: string; name: string; min: number } | undefined;
 
@@ -41,9 +42,9 @@ export class ModuleBuilder {
     return index;
   }
 
-  /** Imports come before the first `func`, since they share the index space. */
+  /** Imports precede functions in the index space, so none may come once the index of a function has been asked for. */
   importFunc(module: string, name: string, signature: Signature): Callee {
-    if (this.funcs.length) throw new Error(`import ${module}.${name} after the first function`);
+    if (this.importsClosed) throw new Error(`import ${module}.${name} after the index of a function was used`);
     const index = this.imports.push({ module, name, type: this.type(signature) }) - 1;
     return { index, signature };
   }
@@ -57,9 +58,21 @@ export class ModuleBuilder {
   func(params: readonly ValType[], results: readonly ValType[], exportAs?: string): Func {
     const signature = { params, results };
     const fn = new Fn(signature);
-    const index = this.imports.length + this.funcs.push({ type: this.type(signature), fn }) - 1;
-    if (exportAs) this.exports.push({ name: exportAs, kind: 0, index });
-    return { index, signature, fn };
+    const position = this.funcs.push({ type: this.type(signature), fn }) - 1;
+    const indexOf = () => this.functionIndex(position);
+    const func: Func = {
+      get index() {
+        return indexOf();
+      },
+      signature,
+      fn,
+    };
+    if (exportAs) this.exports.push({ name: exportAs, kind: 0, callee: func });
+    return func;
+  }
+  private functionIndex(position: number): number {
+    this.importsClosed = true;
+    return this.imports.length + position;
   }
   /** A mutable global with a constant first value. */
   global(type: ValType, value: number): number {
@@ -67,7 +80,7 @@ export class ModuleBuilder {
   }
   /** Puts functions into the imported table from `offset` on, when the module is instantiated. */
   element(offset: number, funcs: readonly Callee[]): void {
-    this.elements.push({ offset, funcs: funcs.map((f) => f.index) });
+    this.elements.push({ offset, funcs });
   }
 
   finish(): Uint8Array<ArrayBuffer> {
@@ -81,7 +94,7 @@ export class ModuleBuilder {
       this.exports.forEach((e) => {
         w.name(e.name);
         w.u8(e.kind);
-        w.uleb(e.index);
+        w.uleb(e.callee.index);
       }),
     );
     section(out, 9, this.elements.length, (w) =>
@@ -91,7 +104,7 @@ export class ModuleBuilder {
         w.sleb32(e.offset);
         w.u8(0x0b);
         w.uleb(e.funcs.length);
-        for (const index of e.funcs) w.uleb(index);
+        for (const callee of e.funcs) w.uleb(callee.index);
       }),
     );
     section(out, 10, this.funcs.length, (w) =>

@@ -2,6 +2,7 @@ import { type Callee, i32, ModuleBuilder } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { defineMmu, type Mmu } from "../mmu/walk.ts";
+import { emitHelpers, importedHelpers } from "../semantics/helpers.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { CodeMode, type MemoryLayout, State, TLB_OFFSET, Tlb } from "../state/layout.ts";
 import type { MmuExports } from "../system/machine.ts";
@@ -102,7 +103,7 @@ export class Interpreter {
     const mmioWrite = m.importFunc("env", "mmioWrite", { params: ["i32", "i32", "i32", "i32", "i32"], results: [] });
     const mmu = defineMmu(m, this.layout, { codeModified, accessed, mmioWrite }, TLB_OFFSET);
     defineHostAddress(m, mmu);
-    const loop = new MainLoop(m, { ...mmu, named: new Map() }, mmu.fillItlb, counting);
+    const loop = new MainLoop(m, { ...mmu, named: emitHelpers(m) }, mmu.fillItlb, counting);
     loop.emit(inline);
     return m.finish();
   }
@@ -152,7 +153,7 @@ export class Interpreter {
       slowWrite: helper("slowWrite", ["i32", "i64", "i32"], ["i32"]),
       slowStore: helper("slowStore", ["i32", "i64", "i64", "i32"], ["i32"]),
       commitBounce: helper("commitBounce", ["i32", "i32"], []),
-      named: new Map(),
+      named: importedHelpers(m, "engine"),
     };
   }
 }

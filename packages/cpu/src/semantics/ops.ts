@@ -9,6 +9,7 @@ import {
   i64Halves,
   type V128,
   type Val,
+  type ValType,
 } from "@xenoserver/wasm";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { Slot, State, Tlb } from "../state/layout.ts";
@@ -78,8 +79,8 @@ export interface Helpers {
   readonly slowStore: Callee;
   /** (vb): stores what was put into the bounce buffer. */
   readonly commitBounce: Callee;
-  /** Any helper a semantics file registers under its own name. */
-  readonly named: ReadonlyMap<string, Callee>;
+  /** Finds a helper that a semantics file defined, see helpers.ts. */
+  readonly named: (name: string) => Callee;
 }
 
 export const PAGE_MASK = i64(-4096);
@@ -140,10 +141,12 @@ export abstract class Ops {
   setState64(offset: number, value: I64): void {
     this.f.store("i64.store", this.vb, value, offset);
   }
-  helper(name: string): Callee {
-    const found = this.helpers.named.get(name);
-    if (!found) throw new Error(`helper "${name}" is not registered`);
-    return found;
+  /** Calls a helper that returns a value, see helpers.ts. */
+  call<T extends ValType>(name: string, ...args: Val[]): Val<T> {
+    return this.f.let(this.f.call<T>(this.helpers.named(name), this.vb, ...args));
+  }
+  callVoid(name: string, ...args: Val[]): void {
+    this.f.callVoid(this.helpers.named(name), this.vb, ...args);
   }
 
   /** Leaves with exception `vector`. */

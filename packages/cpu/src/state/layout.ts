@@ -53,7 +53,7 @@ export const State = {
   bounceVa: 304,
   bounceSize: 312,
   /** Not 0 while accesses must be looked at one by one; see `EMPTY_TLB_SET`. */
-  slowAccess: 724,
+  slowAccess: 728,
   cr0: 320,
   cr2: 328,
   cr3: 336,
@@ -106,6 +106,15 @@ export const State = {
   xmm: 0x400, // 16 × 16 bytes
   bounce: 0x600, // 64 bytes
   bounce2: 0x640,
+  // Scratch of floating point: parts of an unrounded number, exceptions so far, and whether one of them traps
+  fpSign: 0x680,
+  fpExp: 0x684,
+  fpRest: 0x688,
+  fpFlags: 0x690,
+  fpTrap: 0x694,
+  /** Sign and exponent of an 80-bit result whose significand was returned. */
+  fpSignExp: 0x698,
+  fpLanes: 0x6a0, // two vectors, taken apart lane by lane
 } as const;
 
 /** Instruction decoding depends on these; two traces of the same bytes with different modes are different traces. */
