@@ -1,4 +1,6 @@
 import {
+  type BitEffect,
+  type CaseInstruction,
   CODE_BASE,
   CODE_BYTES,
   Flag,
@@ -10,7 +12,6 @@ import {
 } from "./case.ts";
 import type { KnownRegister } from "./memory-operand.ts";
 import type { Prng } from "./prng.ts";
-import type { FlagEffect, StatusEffect } from "./undefined-flags.ts";
 import { fxState, interesting64 } from "./values.ts";
 
 interface Fixup {
@@ -38,12 +39,16 @@ export class CaseBuilder {
   readonly code: number[] = [];
   /** Offset of each drawn instruction (with the helpers before it). */
   readonly starts: number[] = [];
-  readonly #texts: string[] = [];
+  readonly #instructions: CaseInstruction[] = [];
+  #settled = 0;
+  #helperUndefined = 0;
   readonly gprs = new BigUint64Array(16);
   readonly memory: MemoryPatch[] = [];
   readonly #fixups: Fixup[] = [];
   /** Bit set of registers that addresses rely on. */
   pinned = 0;
+  /** Those among them that no instruction may change, because it could not say so. */
+  fixed = 0;
   #known: KnownRegister[] = [];
   /** True until an instruction moves RSP in a way that is not tracked. */
   #rspKnown = true;
@@ -52,6 +57,7 @@ export class CaseBuilder {
   readonly #ignoreFlags: { at: number; mask: number }[] = [];
   readonly #ignoreStatus: { at: number; mask: number }[] = [];
   readonly #ignoreMemory: { offset: number; lengthBytes: number }[] = [];
+  readonly #partialStack: { at: number; lengthBytes: number }[] = [];
   /** Flags that are undefined on some way to instruction n, n > the current one. */
   readonly #pendingFlags = new Map<number, number>();
   readonly #pendingStatus = new Map<number, number>();
@@ -63,6 +69,7 @@ export class CaseBuilder {
     this.#placeStack();
     if (needs.stringPointers) for (const i of [6, 7]) this.#pin(i, this.#pointer(), false);
     if (needs.rbxPointer) this.#pin(3, this.#pointer(), false);
+    this.fixed = this.pinned & ~(1 << 4);
     if (needs.frame) this.#pin(5, this.#pointer(), false);
     const free = [3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].filter((i) => (this.pinned & (1 << i)) === 0);
     for (let n = r.between(1, 3); n > 0; n--) this.#pin(free.splice(r.below(free.length), 1)[0], this.#pointer(), true);
@@ -83,7 +90,11 @@ export class CaseBuilder {
   begin(text: string): void {
     const index = this.starts.length;
     this.starts.push(this.code.length);
-    this.#texts.push(text);
+    this.#instructions.push({ at: this.code.length, text });
+    this.#joinBranches(index);
+  }
+  /** What is undefined on a way that leads to instruction `index`, is undefined there. */
+  #joinBranches(index: number): void {
     this.undefinedFlags |= this.#pendingFlags.get(index) ?? 0;
     this.undefinedStatus |= this.#pendingStatus.get(index) ?? 0;
     this.note();
@@ -96,7 +107,25 @@ export class CaseBuilder {
     if (this.undefinedStatus !== (this.#ignoreStatus.at(-1)?.mask ?? 0))
       this.#ignoreStatus.push({ at, mask: this.undefinedStatus });
   }
-  apply(flags: FlagEffect, status: StatusEffect): void {
+  /** Notes that a helper leaves flags undefined. */
+  leaveUndefined(flags: number): void {
+    this.undefinedFlags |= flags;
+    this.#helperUndefined |= flags;
+    this.note();
+  }
+  /** Ends the current instruction. */
+  apply(flags: BitEffect, status: BitEffect, branch: boolean): void {
+    const current = this.#instructions.pop()!;
+    const own = { ...flags, undefined: flags.undefined | (this.#helperUndefined & ~flags.defined) };
+    this.#instructions.push({
+      ...current,
+      ...(hasEffect(own) && { flags: own }),
+      ...(hasEffect(status) && { status }),
+      ...(this.#settled !== 0 && { settled: this.#settled }),
+      ...(branch && { branch }),
+    });
+    this.#settled = 0;
+    this.#helperUndefined = 0;
     this.undefinedFlags = (this.undefinedFlags & ~flags.defined) | flags.undefined;
     this.undefinedStatus = (this.undefinedStatus & ~status.defined) | status.undefined;
     this.note();
@@ -110,8 +139,13 @@ export class CaseBuilder {
   settleFlags(): void {
     const mask = ~this.undefinedFlags;
     this.emit(0x9c, 0x81, 0x24, 0x24, mask & 0xff, (mask >> 8) & 0xff, (mask >> 16) & 0xff, (mask >> 24) & 0xff, 0x9d);
+    this.#settled |= this.undefinedFlags;
     this.undefinedFlags = 0;
     this.note();
+  }
+  /** A fault in the current instruction may leave some of the stack it was about to write. */
+  ignorePartialStack(lengthBytes: number): void {
+    this.#partialStack.push({ at: this.starts.at(-1) ?? 0, lengthBytes });
   }
   ignoreMemory(offset: number, lengthBytes: number): void {
     if (offset >= 0 && offset + lengthBytes <= SCRATCH_BYTES) this.#ignoreMemory.push({ offset, lengthBytes });
@@ -141,6 +175,7 @@ export class CaseBuilder {
   finish(): TestCase {
     const r = this.#r;
     const end = this.code.length;
+    this.#joinBranches(this.starts.length);
     const codeOffset = this.#codeOffset(end);
     const codeAddress = CODE_BASE + codeOffset;
     const starts = [...this.starts, end];
@@ -159,6 +194,7 @@ export class CaseBuilder {
       ...(this.#ignoreFlags.length > 0 && { rflags: this.#ignoreFlags }),
       ...(this.#ignoreStatus.length > 0 && { fsw: this.#ignoreStatus }),
       ...(this.#ignoreMemory.length > 0 && { memory: this.#ignoreMemory }),
+      ...(this.#partialStack.length > 0 && { partialStack: this.#partialStack }),
     };
     return {
       gprs: this.gprs,
@@ -166,7 +202,7 @@ export class CaseBuilder {
       ...(this.#needs.fp && { fx: fxState(r) }),
       code,
       codeOffset,
-      instructions: this.starts.map((at, i) => ({ at, text: this.#texts[i] })),
+      instructions: this.#instructions,
       ...(this.memory.length > 0 && { memory: this.memory }),
       ...(Object.keys(ignore).length > 0 && { ignore }),
     };
@@ -201,3 +237,5 @@ export class CaseBuilder {
     if (address) this.#known.push({ num, value });
   }
 }
+
+const hasEffect = (e: BitEffect): boolean => (e.reads | e.defined | e.undefined) !== 0;

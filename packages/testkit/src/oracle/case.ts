@@ -62,6 +62,27 @@ export interface Ignore {
   readonly fsw?: readonly { readonly at: number; readonly mask: number }[];
   /** Scratch bytes that hold implementation-defined contents. */
   readonly memory?: readonly { readonly offset: number; readonly lengthBytes: number }[];
+  /** Instructions (by offset) that may have stored part of this many bytes below RSP when they fault. */
+  readonly partialStack?: readonly { readonly at: number; readonly lengthBytes: number }[];
+}
+
+/** What an instruction does to flags (RFLAGS) or condition codes (x87 status word), as bit masks. */
+export interface BitEffect {
+  readonly reads: number;
+  readonly defined: number;
+  readonly undefined: number;
+}
+
+/** One drawn instruction of a case, with the helpers before it. */
+export interface CaseInstruction {
+  /** Bytes into `code`. */
+  readonly at: number;
+  readonly text: string;
+  readonly flags?: BitEffect;
+  readonly status?: BitEffect;
+  /** RFLAGS bits that the helpers before it make defined. */
+  readonly settled?: number;
+  readonly branch?: true;
 }
 
 export interface TestCase {
@@ -77,7 +98,7 @@ export interface TestCase {
   readonly memory?: readonly MemoryPatch[];
   readonly ignore?: Ignore | undefined;
   /** Where instructions start (bytes into `code`) and what they are, for reports and for shrinking. */
-  readonly instructions?: readonly { readonly at: number; readonly text: string }[] | undefined;
+  readonly instructions?: readonly CaseInstruction[] | undefined;
 }
 
 /**

@@ -3,11 +3,12 @@ import {
   initialScratch,
   type MemoryPatch,
   RFLAGS_MASK,
+  SCRATCH_BASE,
   type TestCase,
   type TestResult,
   Vector,
 } from "./case.ts";
-import { ignoredAt, registerName } from "./describe.ts";
+import { codeOffsetOf, ignoredAt, registerName } from "./describe.ts";
 
 /** The first thing in which two results of a case differ. */
 export interface Difference {
@@ -106,11 +107,24 @@ function compareMemory(c: TestCase, expected: TestResult, actual: TestResult): D
   for (const range of c.ignore?.memory ?? []) {
     for (const image of [e, a]) image.fill(0, range.offset, range.offset + range.lengthBytes);
   }
+  const partial = partialStackBytes(c, expected);
+  if (partial > 0) {
+    const top = Number(expected.gprs[4]) - SCRATCH_BASE;
+    for (const image of [e, a]) image.fill(0, Math.max(0, top - partial), Math.max(0, top));
+  }
   const at = e.findIndex((byte, i) => byte !== a[i]);
   if (at < 0) return undefined;
   const text = (image: Uint8Array): string =>
     [...image.subarray(at, at + 16)].map((b) => b.toString(16).padStart(2, "0")).join(" ");
   return { what: `memory+${hex(at)}`, expected: text(e), actual: text(a) };
+}
+
+/** Bytes below RSP that the instruction which faulted may have written in part. */
+function partialStackBytes(c: TestCase, r: TestResult): number {
+  if (c.ignore?.partialStack === undefined || r.vector === Vector.BP || r.vector === Vector.DB) return 0;
+  const at = codeOffsetOf(c, r);
+  const current = c.instructions?.findLast((x) => x.at <= at);
+  return c.ignore.partialStack.find((x) => x.at === current?.at)?.lengthBytes ?? 0;
 }
 
 function sameChunks(a: readonly MemoryPatch[], b: readonly MemoryPatch[]): boolean {

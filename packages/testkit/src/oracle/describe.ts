@@ -5,6 +5,10 @@ import type { Difference } from "./compare.ts";
 const REGISTER_NAMES = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split(" ");
 export const registerName = (num: number): string => REGISTER_NAMES[num];
 
+/** Where the result ended, in bytes from the start of the code; for #BP the INT3 itself. */
+export const codeOffsetOf = (c: TestCase, r: TestResult): number =>
+  Number(r.rip) - CODE_BASE - (c.codeOffset ?? 0) - (r.vector === Vector.BP ? 1 : 0);
+
 /** The bits that are undefined where the result ended. */
 export function ignoredAt(
   c: TestCase,
@@ -12,7 +16,7 @@ export function ignoredAt(
   result: TestResult,
 ): number {
   if (entries === undefined) return 0;
-  const at = Number(result.rip) - CODE_BASE - (c.codeOffset ?? 0) - (result.vector === Vector.BP ? 1 : 0);
+  const at = codeOffsetOf(c, result);
   // A case that left its code ended behind some branch; all that was ever undefined may be.
   if (at < 0 || at > c.code.length) return entries.reduce((mask, entry) => mask | entry.mask, 0);
   let mask = 0;

@@ -102,7 +102,10 @@ function noteFailure(
   const fails = (candidates: readonly TestCase[]): boolean[] => {
     const expected = reference.run(candidates);
     const actual = o.engine.run(candidates);
-    return candidates.map((candidate, i) => compareResults(candidate, expected[i], actual[i]) !== undefined);
+    return candidates.map((candidate, i) => {
+      const d = compareResults(candidate, expected[i], actual[i]);
+      return d !== undefined && kindOf(d) === kindOf(first);
+    });
   };
   const testCase = shrink(c, fails);
   const [expected] = reference.run([testCase]);
@@ -119,6 +122,10 @@ function noteFailure(
       expected,
     });
 }
+
+/** Shrinking must not slide from one fault into another: a wrong register stays one, #PF for #GP stays that. */
+const kindOf = (d: Difference): string =>
+  d.what === "vector" ? `${d.expected.split(" ")[0]} ${d.actual.split(" ")[0]}` : d.what.replace(/\d+$|\+.*/, "");
 
 const signature = (c: TestCase, d: Difference): string =>
   `${d.what.replace(/\d+$|\+.*/, "")} ${c.instructions?.at(-1)?.text ?? Buffer.from(c.code).toString("hex")}`;

@@ -82,8 +82,7 @@ function divideHelper(r: Prng, b: CaseBuilder, opcode: number, digit: number): v
   else {
     b.emit(0x83, 0xe2, 0x07);
     // AND EDX, 7 leaves AF undefined.
-    b.undefinedFlags |= Flag.AF;
-    b.note();
+    b.leaveUndefined(Flag.AF);
   }
 }
 

@@ -65,7 +65,7 @@ export class Generator {
     sequence.forEach((d, i) => {
       b.begin(d.text);
       // The condition codes cannot be settled as flags can, so nothing stores them while they are undefined.
-      if (b.undefinedStatus !== 0 && statusEffect(d.spec, d.name).reads) return;
+      if ((statusEffect(d.spec, d.name).reads & b.undefinedStatus) !== 0) return;
       const helped = emitHelpers(r, b, d, { index: i, count: sequence.length });
       emitInstruction(r, b, d, { ...helped, index: i, count: sequence.length });
     });

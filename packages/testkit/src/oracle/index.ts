@@ -6,6 +6,7 @@ export * from "./encoding-spec.ts";
 export * from "./fuzz.ts";
 export { excludedSpecs, Generator, type GeneratorOptions } from "./generate.ts";
 export { HostCpu } from "./host.ts";
+export * from "./known/index.ts";
 export * from "./prng.ts";
 export * from "./shrink.ts";
 export * from "./undefined-flags.ts";

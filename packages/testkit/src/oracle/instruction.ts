@@ -66,7 +66,8 @@ export function emitInstruction(r: Prng, b: CaseBuilder, d: Drawable, given: Hel
   b.emit(...immediates);
   emitBranch(r, b, d, given);
   if (traits.stack) b.moveStack();
-  b.apply(flags, statusEffect(spec, name));
+  if (name === "ENTER") b.ignorePartialStack(8 * 33);
+  b.apply(flags, statusEffect(spec, name), traits.branch !== undefined);
 }
 
 function drawShape(r: Prng, d: Drawable, given: Helped): Shape {
@@ -168,7 +169,7 @@ function drawRegister(r: Prng, b: CaseBuilder, shape: Shape, byteOperand: boolea
     const n = r.below(range);
     // AH…BH belong to RAX…RBX; whether REX comes is open yet, so both owners count.
     const owners = byteOperand && n >= 4 && n < 8 ? (1 << n) | (1 << (n & 3)) : 1 << n;
-    if ((b.pinned & owners) === 0 || r.chance(2)) return n;
+    if ((b.pinned & owners) === 0 || ((b.fixed & owners) === 0 && r.chance(2))) return n;
   }
   return 0;
 }

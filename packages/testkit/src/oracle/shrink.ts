@@ -1,4 +1,4 @@
-import { defaultFx, FX_BYTES, type TestCase } from "./case.ts";
+import { type BitEffect, type CaseInstruction, defaultFx, FX_BYTES, type TestCase } from "./case.ts";
 
 const NOP = 0x90;
 
@@ -31,31 +31,73 @@ function dropped(c: TestCase): TestCase[] {
   return list.flatMap(({ at, text }, i) => {
     if (text === "nop") return [];
     const code = c.code.slice().fill(NOP, at, list[i + 1]?.at ?? c.code.length);
-    return [{ ...c, code, instructions: list.map((x, k) => (k === i ? { at, text: "nop" } : x)) }];
+    return withInstructions(
+      c,
+      code,
+      list.map((x, k) => (k === i ? { at, text: "nop" } : x)),
+    );
   });
 }
 
-/** Without the NOPs, or with what starts after them moved down by cutting the code at its front or end. */
+/** Without the NOPs. */
 function closedUp(c: TestCase): TestCase[] {
   const list = c.instructions ?? [];
   if (!list.some((x) => x.text === "nop")) return [];
   const bytes: number[] = [];
-  const instructions: { at: number; text: string }[] = [];
-  list.forEach(({ at, text }, i) => {
-    if (text === "nop") return;
-    instructions.push({ at: bytes.length, text });
-    bytes.push(...c.code.subarray(at, list[i + 1]?.at ?? c.code.length));
+  const instructions: CaseInstruction[] = [];
+  const moved = new Map<number, number>();
+  list.forEach((x, i) => {
+    if (x.text === "nop") return;
+    moved.set(x.at, bytes.length);
+    instructions.push({ ...x, at: bytes.length });
+    bytes.push(...c.code.subarray(x.at, list[i + 1]?.at ?? c.code.length));
   });
-  const ignore = c.ignore && {
-    ...c.ignore,
-    ...(c.ignore.rflags && { rflags: everywhere(c.ignore.rflags) }),
-    ...(c.ignore.fsw && { fsw: everywhere(c.ignore.fsw) }),
-  };
-  return [{ ...c, code: new Uint8Array(bytes), instructions, ...(ignore && { ignore }) }];
+  const partialStack = c.ignore?.partialStack?.flatMap((x) => {
+    const at = moved.get(x.at);
+    return at === undefined ? [] : [{ ...x, at }];
+  });
+  const ignore = { ...c.ignore, ...(partialStack && { partialStack }) };
+  return withInstructions({ ...c, ignore }, new Uint8Array(bytes), instructions);
 }
 
-function everywhere(entries: readonly { at: number; mask: number }[]): { at: number; mask: number }[] {
-  return [{ at: 0, mask: entries.reduce((mask, e) => mask | e.mask, 0) }];
+/**
+ * The case with other instructions, and with what is undefined worked out anew: an instruction that is gone no longer
+ * defines anything. None if one that is left would now read something undefined.
+ */
+function withInstructions(c: TestCase, code: Uint8Array, instructions: readonly CaseInstruction[]): TestCase[] {
+  const flags = masksAfter(instructions, code.length, (x) => x.flags);
+  const status = masksAfter(instructions, code.length, (x) => x.status);
+  if (flags === undefined || status === undefined) return [];
+  const { rflags: _, fsw: __, ...rest } = c.ignore ?? {};
+  const ignore = { ...rest, ...(flags.length > 0 && { rflags: flags }), ...(status.length > 0 && { fsw: status }) };
+  const { ignore: ___, ...plain } = c;
+  return [{ ...plain, code, instructions, ...(Object.keys(ignore).length > 0 && { ignore }) }];
+}
+
+function masksAfter(
+  instructions: readonly CaseInstruction[],
+  codeBytes: number,
+  effectOf: (x: CaseInstruction) => BitEffect | undefined,
+): { at: number; mask: number }[] | undefined {
+  const masks: { at: number; mask: number }[] = [];
+  let mask = 0;
+  let branched = false;
+  for (const [i, x] of instructions.entries()) {
+    const effect = effectOf(x);
+    if (effect === undefined) continue;
+    // Only what reads flags is preceded by a helper that settles them.
+    if (effect === x.flags) mask &= ~(x.settled ?? 0);
+    if ((effect.reads & mask) !== 0) return undefined;
+    // Behind a branch it is open which definitions were passed.
+    branched ||= x.branch === true;
+    const before = mask;
+    mask = (branched ? mask : mask & ~effect.defined) | effect.undefined;
+    // A helper in front of the instruction may have left flags undefined when the instruction faults.
+    const within = before | mask;
+    if (within !== (masks.at(-1)?.mask ?? 0)) masks.push({ at: x.at, mask: within });
+    if (mask !== (masks.at(-1)?.mask ?? 0)) masks.push({ at: instructions[i + 1]?.at ?? codeBytes, mask });
+  }
+  return masks;
 }
 
 function simplerRegisters(c: TestCase): TestCase[] {

@@ -2,22 +2,14 @@
  * What instructions do to the flags, as far as the architecture says so.
  * @see Intel SDM volume 1, appendix A ("EFLAGS Cross-Reference"), and the pages of volume 2
  */
-import { Flag } from "./case.ts";
+import { type BitEffect, Flag } from "./case.ts";
 import type { EncodingSpec } from "./encoding-spec.ts";
 
 const { CF, PF, AF, ZF, SF, OF } = Flag;
 export const ARITHMETIC_FLAGS = CF | PF | AF | ZF | SF | OF;
 
-export interface FlagEffect {
-  /** Bits that the instruction always sets to a defined value. */
-  readonly defined: number;
-  readonly undefined: number;
-  /** Bits that its result depends on. */
-  readonly reads: number;
-}
-
-const NONE: FlagEffect = { defined: 0, undefined: 0, reads: 0 };
-const effect = (defined: number, undefinedBits = 0, reads = 0): FlagEffect => ({
+const NONE: BitEffect = { defined: 0, undefined: 0, reads: 0 };
+const effect = (defined: number, undefinedBits = 0, reads = 0): BitEffect => ({
   defined,
   undefined: undefinedBits,
   reads,
@@ -29,7 +21,7 @@ const bitTest = effect(CF, OF | SF | AF | PF);
 const bitScan = effect(ZF, CF | OF | SF | AF | PF);
 const withCarry = effect(ARITHMETIC_FLAGS, 0, CF);
 
-const BY_MNEMONIC: Readonly<Record<string, FlagEffect>> = {
+const BY_MNEMONIC: Readonly<Record<string, BitEffect>> = {
   ADD: all,
   SUB: all,
   CMP: all,
@@ -104,7 +96,7 @@ const FCMOV_FLAGS = [CF, ZF, CF | ZF, PF];
  * @param bits   operand size
  * @param count  shift count as encoded (not yet masked), undefined if it is in CL
  */
-export function flagEffect(spec: EncodingSpec, name: string, bits: number, count: number | undefined): FlagEffect {
+export function flagEffect(spec: EncodingSpec, name: string, bits: number, count: number | undefined): BitEffect {
   if (SHIFTS.has(name)) return shiftEffect(name, bits, count);
   const reads = readsByOpcode(spec);
   const own = BY_MNEMONIC[name] ?? BY_MNEMONIC[name.replace(/[BWDQ]$/, "")] ?? NONE;
@@ -115,7 +107,7 @@ export function flagEffect(spec: EncodingSpec, name: string, bits: number, count
   };
 }
 
-function shiftEffect(name: string, bits: number, count: number | undefined): FlagEffect {
+function shiftEffect(name: string, bits: number, count: number | undefined): BitEffect {
   const reads = name === "RCL" || name === "RCR" ? CF : 0;
   const masked = count === undefined ? undefined : count & (bits === 64 ? 63 : 31);
   if (masked === 0) return effect(0, 0, reads);
@@ -146,24 +138,17 @@ const C0 = 0x100;
 const C1 = 0x200;
 const C2 = 0x400;
 const C3 = 0x4000;
+const CONDITION_CODES = C0 | C1 | C2 | C3;
 
-/** What an x87 instruction does to the condition codes C0–C3 of the status word. */
-export interface StatusEffect {
-  readonly defined: number;
-  readonly undefined: number;
-  /** True if the instruction stores the status word somewhere. */
-  readonly reads: boolean;
-}
-
-/** Comparisons, FXAM and partial remainders define all four; the rest defines C1 at most. */
-export function statusEffect(spec: EncodingSpec, name: string): StatusEffect {
+/** What an x87 instruction does to the condition codes of the status word: comparisons, FXAM and partial remainders define all four; the rest defines C1 at most. */
+export function statusEffect(spec: EncodingSpec, name: string): BitEffect {
   const isX87 = spec.map === "1" && spec.opcode >= 0xd8 && spec.opcode <= 0xdf;
-  const reads = /^F(N?STSW|N?STENV|N?SAVE|XSAVE)/.test(name);
-  if (/^F(XRSTOR|LDENV|RSTOR|N?INIT)/.test(name)) return { defined: C0 | C1 | C2 | C3, undefined: 0, reads };
+  const reads = /^F(N?STSW|N?STENV|N?SAVE|XSAVE)/.test(name) ? CONDITION_CODES : 0;
+  if (/^F(XRSTOR|LDENV|RSTOR|N?INIT)/.test(name)) return { defined: CONDITION_CODES, undefined: 0, reads };
   if (!isX87) return { defined: 0, undefined: 0, reads };
   if (/^F(U?COMI|I?COMI)P?$/.test(name)) return { defined: C1, undefined: 0, reads };
-  if (/^F(U?COM|ICOM|TST|XAM|PREM)/.test(name)) return { defined: C0 | C1 | C2 | C3, undefined: 0, reads };
+  if (/^F(U?COM|ICOM|TST|XAM|PREM)/.test(name)) return { defined: CONDITION_CODES, undefined: 0, reads };
   if (/^F(FREE|NOP|N?STCW|LDCW|N?CLEX|N?STSW|N?STENV)/.test(name))
-    return { defined: 0, undefined: C0 | C1 | C2 | C3, reads };
+    return { defined: 0, undefined: CONDITION_CODES, reads };
   return { defined: C1, undefined: C0 | C2 | C3, reads };
 }
