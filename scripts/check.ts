@@ -7,7 +7,7 @@
 import { spawnSync } from "node:child_process";
 import { globSync } from "node:fs";
 import { join } from "node:path";
-import { ROOT } from "./pinned-node.mjs";
+import { findNode, ROOT } from "./pinned-node.mjs";
 
 const TEST_GLOBS = ["packages/**/*.test.ts", "apps/**/*.test.ts", "scripts/**/*.test.ts", "bench/**/*.test.ts"];
 
@@ -28,7 +28,10 @@ if (files.length === 0) {
 const steps: readonly Step[] = [
   { name: "types", args: [join("node_modules", "typescript", "bin", "tsc"), "--noEmit"] },
   { name: "format and lint", args: [join("node_modules", "@biomejs", "biome", "bin", "biome"), "check"] },
-  { name: `tests (${files.length} files)`, args: ["--test", "--test-reporter=spec", ...files] },
+  {
+    name: `tests (${files.length} files)`,
+    args: [...(findNode()?.flags ?? []), "--test", "--test-reporter=spec", ...files],
+  },
 ];
 
 const results = steps.map(({ name, args }) => {

@@ -26,7 +26,7 @@ before(() => {
 after(() => rmSync(folder, { recursive: true }));
 
 const run = (guest: keyof typeof GUESTS, args: readonly string[] = [], options = {}) =>
-  xeno(["run", `kernel=${file(guest)}`, "memory=16", ...args], options);
+  xeno(["run", `kernel=${file(guest)}`, "memory=32", ...args], options);
 
 describe("endings", () => {
   test("power-off is status 0 and one line", async () => {
@@ -98,7 +98,7 @@ describe("report", () => {
     assert.equal(status, 0);
     assert.match(
       stdout,
-      /^name = "domain"\n.*kernel = ".*spin" {2}# elf, 64-bit ELF, PVH entry 0x[0-9a-f]+\n.*memory = 16\nvcpus = 2\n/s,
+      /^name = "domain"\n.*kernel = ".*spin" {2}# elf, 64-bit ELF, PVH entry 0x[0-9a-f]+\n.*memory = 32\nvcpus = 2\n/s,
     );
   });
 });
@@ -106,7 +106,7 @@ describe("report", () => {
 describe("configuration", () => {
   test("from a file, with settings on the command line over it", async () => {
     writeFileSync(file("g.cfg"), `name = "g"\nkernel = "${file("poweroff")}"\nmemory = 1\n`);
-    const { status, stderr } = await xeno(["run", file("g.cfg"), "memory=16"]);
+    const { status, stderr } = await xeno(["run", file("g.cfg"), "memory=32"]);
     assert.equal(status, 0, stderr);
     assert.match(stderr, /xeno: g powered off/);
   });
@@ -131,11 +131,11 @@ describe("configuration", () => {
   }
 
   test("a domain that does not fit is refused before the start", async () => {
-    writeFileSync(file("large"), Buffer.alloc(20 << 20));
+    writeFileSync(file("large"), Buffer.alloc(40 << 20));
     const large = await run("spin", [`ramdisk=${file("large")}`]);
     assert.deepEqual(
       [large.status, large.stderr],
-      [2, "xeno: ramdisk of 20 MiB: expected less than the 16 MiB of memory\n"],
+      [2, "xeno: ramdisk of 40 MiB: expected less than the 32 MiB of memory\n"],
     );
     const long = await run("spin", [`extra=${"x".repeat(3000)}`]);
     assert.deepEqual(

@@ -23,7 +23,7 @@ after(() => rmSync(folder, { recursive: true }));
 
 /** Runs the command on a terminal, types `keys` when `cue` appears, and asks for the terminal's state at the end. */
 function onTerminal(guest: string, cue: string, keys: readonly string[]): Promise<string> {
-  const command = `${process.execPath} ${XENO} run kernel=${file(guest)} memory=16 -v; echo STATUS=$?; stty -a`;
+  const command = `${process.execPath} ${XENO} run kernel=${file(guest)} memory=32 -v; echo STATUS=$?; stty -a`;
   const child = spawn("script", ["-qec", command, "/dev/null"], { stdio: ["pipe", "pipe", "inherit"] });
   let output = "";
   let typed = 0;
