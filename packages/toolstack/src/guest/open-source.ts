@@ -1,6 +1,5 @@
 /** Which source of Debian packages this machine uses. */
 import { AptSource, machineArchive } from "./apt.ts";
-import { MirrorSource } from "./mirror.ts";
 import { PackageError, type PackageSource, type Progress } from "./package-source.ts";
 
 export interface SourceOptions {
@@ -18,6 +17,8 @@ export async function openPackageSource({ suite, mirror, keyring, progress }: So
     throw new PackageError(`suite is ${JSON.stringify(suite)}, expected a release of Debian such as bookworm`);
   }
   if (mirror !== undefined) {
+    // Loaded only here, as the OpenPGP library takes 20 MB that a running domain has no use for.
+    const { MirrorSource } = await import("./mirror.ts");
     return MirrorSource.open({
       mirror,
       suite: suite ?? "stable",
