@@ -1,5 +1,6 @@
 import {
   type BitEffect,
+  type CaseBits,
   type CaseInstruction,
   CODE_BASE,
   CODE_BYTES,
@@ -62,18 +63,25 @@ export class CaseBuilder {
   readonly #pendingFlags = new Map<number, number>();
   readonly #pendingStatus = new Map<number, number>();
 
-  constructor(r: Prng, needs: CaseNeeds) {
+  readonly bits: CaseBits;
+
+  constructor(r: Prng, needs: CaseNeeds, bits: CaseBits = 64) {
     this.#r = r;
     this.#needs = needs;
-    for (let i = 0; i < 16; i++) this.gprs[i] = interesting64(r);
+    this.bits = bits;
+    const registers = bits === 64 ? 16 : 8;
+    for (let i = 0; i < registers; i++) this.gprs[i] = BigInt.asUintN(bits, interesting64(r));
     this.#placeStack();
     if (needs.stringPointers) for (const i of [6, 7]) this.#pin(i, this.#pointer(), false);
     if (needs.rbxPointer) this.#pin(3, this.#pointer(), false);
     this.fixed = this.pinned & ~(1 << 4);
     if (needs.frame) this.#pin(5, this.#pointer(), false);
-    const free = [3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].filter((i) => (this.pinned & (1 << i)) === 0);
-    for (let n = r.between(1, 3); n > 0; n--) this.#pin(free.splice(r.below(free.length), 1)[0], this.#pointer(), true);
-    if (r.chance(60)) {
+    const free = [3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].filter(
+      (i) => i < registers && (this.pinned & (1 << i)) === 0,
+    );
+    for (let n = r.between(1, bits === 64 ? 3 : 2); n > 0 && free.length > 0; n--)
+      this.#pin(free.splice(r.below(free.length), 1)[0], this.#pointer(), true);
+    if (r.chance(60) && free.length > 0) {
       const index = r.chance(60) ? r.between(-64, 64) : r.between(-4096, 4096);
       this.#pin(free.splice(r.below(free.length), 1)[0], index, true);
     }
@@ -197,6 +205,7 @@ export class CaseBuilder {
       ...(this.#partialStack.length > 0 && { partialStack: this.#partialStack }),
     };
     return {
+      ...(this.bits === 32 && { bits: 32 as const }),
       gprs: this.gprs,
       rflags: rflags & RFLAGS_MASK,
       ...(this.#needs.fp && { fx: fxState(r) }),
@@ -232,7 +241,7 @@ export class CaseBuilder {
     return SCRATCH_BASE + (r.chance(70) ? offset & ~63 : offset);
   }
   #pin(num: number, value: number, address: boolean): void {
-    this.gprs[num] = BigInt.asUintN(64, BigInt(value));
+    this.gprs[num] = BigInt.asUintN(this.bits, BigInt(value));
     this.pinned |= 1 << num;
     if (address) this.#known.push({ num, value });
   }

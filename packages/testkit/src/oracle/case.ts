@@ -1,7 +1,8 @@
 /**
  * A test case of the oracle and what comes of it: pure data, shared by the host CPU and every engine.
  *
- * The world of a case, in 64-bit mode at CPL 3 with IOPL 0, CR0.AM = 1, CR4.OSFXSR = CR4.OSXMMEXCPT = 1:
+ * The world of a case, at CPL 3 with IOPL 0, CR0.AM = 1, CR4.OSFXSR = CR4.OSXMMEXCPT = 1, in 64-bit mode or, where the
+ * case says so, in compatibility mode:
  *
  * | addresses                                   | rights         | contents                                          |
  * | ------------------------------------------- | -------------- | ------------------------------------------------- |
@@ -10,7 +11,8 @@
  * | `CODE_BASE` + 0 … `CODE_BYTES` − 1          | read, execute  | INT3 everywhere, the case's code at `codeOffset`  |
  * | everything else                             | not present    |                                                   |
  *
- * FS.base is `FS_BASE`, GS.base is `GS_BASE`; the other segments are flat. A case starts at its code and ends at its
+ * FS.base is `FS_BASE`, GS.base is `GS_BASE`; the other segments are flat. In compatibility mode FS and GS are null, CS
+ * is a 32-bit segment, and the low halves of the first eight registers are all there is. A case starts at its code and ends at its
  * first exception. Code that runs to its end meets an INT3 there, so a complete run is #BP with RIP one behind the code.
  */
 
@@ -85,7 +87,11 @@ export interface CaseInstruction {
   readonly branch?: true;
 }
 
+export type CaseBits = 32 | 64;
+
 export interface TestCase {
+  /** 32: compatibility mode. Default 64. */
+  readonly bits?: CaseBits;
   /** RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 … R15. */
   readonly gprs: BigUint64Array;
   /** Only the bits of `RFLAGS_MASK` count; IF and bit 1 are always set. */

@@ -3,7 +3,7 @@
  *
  * ```
  * batch   0 u32 magic   4 u32 case count   8 u64 bytes of all that follows the header   64 background   64+65536 cases
- * case    0 u32 record bytes   4 u16 code bytes   6 u16 patches   8 u32 code offset   12 u32 bit 0: has an FX image
+ * case    0 u32 record bytes   4 u16 code bytes   6 u16 patches   8 u32 code offset   12 u32 bit 0: has an FX image, 1: 32-bit
  *         16 u64 rflags   24 u64[16] gprs   160 FX image (512, if there)   code, padded to 8
  *         patches: u32 offset, u32 bytes, contents padded to 8
  * result  0 u32 record bytes   4 u8 kind   5 u8 vector   6 u8 FX image follows   8 u32 error code   12 u32 chunks
@@ -74,7 +74,7 @@ function encodeCase(out: Uint8Array, view: DataView, at: number, c: TestCase, in
   view.setUint16(at + 4, c.code.length, true);
   view.setUint16(at + 6, patches.length, true);
   view.setUint32(at + 8, codeOffset, true);
-  view.setUint32(at + 12, c.fx ? 1 : 0, true);
+  view.setUint32(at + 12, (c.fx ? 1 : 0) | (c.bits === 32 ? 2 : 0), true);
   view.setUint32(at + 16, (c.rflags & RFLAGS_MASK) | 0x202, true);
   out.set(new Uint8Array(c.gprs.buffer, c.gprs.byteOffset, 128), at + 24);
   let p = at + CASE_FIXED_BYTES;
@@ -119,6 +119,7 @@ export function decodeBatch(bytes: Uint8Array): TestCase[] {
       p += 8 + pad(length, 8);
     }
     cases.push({
+      ...((view.getUint32(at + 12, true) & 2) !== 0 && { bits: 32 as const }),
       gprs: new BigUint64Array(batch.slice(at + 24, at + 152).buffer),
       rflags: view.getUint32(at + 16, true) & RFLAGS_MASK,
       ...(fx && { fx }),

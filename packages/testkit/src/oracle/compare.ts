@@ -64,8 +64,11 @@ function compareTrap(expected: TestResult, actual: TestResult): Difference | und
 }
 
 function compareRegisters(c: TestCase, expected: TestResult, actual: TestResult): Difference | undefined {
-  for (let i = 0; i < 16; i++) {
-    if (expected.gprs[i] !== actual.gprs[i]) return differ(registerName(i), expected.gprs[i], actual.gprs[i]);
+  const [count, bits] = c.bits === 32 ? [8, 32] : [16, 64];
+  for (let i = 0; i < count; i++) {
+    if (expected.gprs[i] === actual.gprs[i]) continue;
+    const d = differ(registerName(i), BigInt.asUintN(bits, expected.gprs[i]), BigInt.asUintN(bits, actual.gprs[i]));
+    if (d) return d;
   }
   const mask = RFLAGS_MASK & ~ignoredAt(c, c.ignore?.rflags, expected);
   return differ("rflags", expected.rflags & mask, actual.rflags & mask);
@@ -92,7 +95,7 @@ function compareFx(c: TestCase, expected: TestResult, actual: TestResult): Diffe
     const d = differ(`st${i}`, st(e), st(a));
     if (d) return d;
   }
-  for (let i = 0; i < 16; i++) {
+  for (let i = 0; i < (c.bits === 32 ? 8 : 16); i++) {
     const at = 160 + 16 * i;
     const value = (v: DataView): bigint => (v.getBigUint64(at + 8, true) << 64n) | v.getBigUint64(at, true);
     const d = differ(`xmm${i}`, value(e), value(a));

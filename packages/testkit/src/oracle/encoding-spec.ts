@@ -25,8 +25,10 @@ export interface EncodingSpec {
   readonly operands: readonly string[];
   /** REX.W that this line asks for. */
   readonly rexW?: 0 | 1;
-  /** Invalid in 64-bit mode: never drawn. */
+  /** Not in 64-bit mode. */
   readonly invalid64?: boolean;
+  /** Only in 64-bit mode. */
+  readonly only64?: boolean;
   /** RFLAGS bits that the instruction sets and that it leaves undefined; overrides the testkit's own table. */
   readonly flags?: { readonly defined: number; readonly undefined: number };
 }

@@ -1,4 +1,4 @@
-import type { TestCase, TestEngine, TestResult } from "./case.ts";
+import type { CaseBits, TestCase, TestEngine, TestResult } from "./case.ts";
 import { compareResults, type Difference } from "./compare.ts";
 import { describeFailure } from "./describe.ts";
 import type { EncodingSpec } from "./encoding-spec.ts";
@@ -22,6 +22,8 @@ export interface FuzzOptions {
   readonly failures?: number;
   readonly batchCases?: number;
   readonly maxInstructions?: number;
+  /** 32 fuzzes compatibility mode; default 64. */
+  readonly bits?: CaseBits;
   /** Called after each batch and for each failure. */
   readonly log?: (line: string) => void;
 }
@@ -51,10 +53,11 @@ export function fuzz(options: FuzzOptions): FuzzReport {
   if (options.cases === undefined && options.minutes === undefined)
     throw new Error("fuzz: expected a number of cases or minutes");
   const reference = options.reference ?? new HostCpu();
-  const { maxInstructions } = options;
+  const { maxInstructions, bits } = options;
   const generator = new Generator({
     seed: options.seed,
     specs: options.specs,
+    ...(bits && { bits }),
     ...(maxInstructions && { maxInstructions }),
   });
   const started = performance.now();

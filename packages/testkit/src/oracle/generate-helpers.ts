@@ -46,7 +46,7 @@ export function emitHelpers(r: Prng, b: CaseBuilder, d: Drawable, at: Position):
   if (traits.branch === "indirect") {
     const register = freeRegister(r, b);
     const target = r.between(at.index + 1, at.count);
-    b.emit(register > 7 ? 0x49 : 0x48, 0xc7, 0xc0 | (register & 7));
+    emitMoveOpcode(b, register);
     b.deferred(4, (code, starts) => code + starts[target]);
     b.branchTo(target);
     return { target: register };
@@ -64,20 +64,27 @@ export function emitHelpers(r: Prng, b: CaseBuilder, d: Drawable, at: Position):
 
 /** A register that is neither pinned nor RAX, RCX or RDX, or RDX if all are taken. */
 function freeRegister(r: Prng, b: CaseBuilder): number {
-  const free = [3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].filter((i) => (b.pinned & (1 << i)) === 0);
+  const free = [3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].filter(
+    (i) => (i < 8 || b.bits === 64) && (b.pinned & (1 << i)) === 0,
+  );
   return free.length > 0 ? r.pick(free) : 2;
 }
 
-/** MOV r64, imm32. */
+/** MOV of an imm32, up to the immediate; sign-extended in 64-bit mode. */
+function emitMoveOpcode(b: CaseBuilder, register: number): void {
+  if (b.bits === 64) b.emit(register > 7 ? 0x49 : 0x48);
+  b.emit(0xc7, 0xc0 | (register & 7));
+}
+
 function moveImmediate(b: CaseBuilder, register: number, value: number): void {
-  b.emit(register > 7 ? 0x49 : 0x48, 0xc7, 0xc0 | (register & 7));
+  emitMoveOpcode(b, register);
   b.number(value, 4);
 }
 
 /** Makes the upper half of the dividend small, so that most quotients fit. */
 function divideHelper(r: Prng, b: CaseBuilder, opcode: number, digit: number): void {
   if (opcode === 0xf6) b.emit(0xb4, r.chance(50) ? 0 : r.below(8));
-  else if (digit === 7) b.emit(...r.pick([[0x99], [0x48, 0x99], [0x66, 0x99]]));
+  else if (digit === 7) b.emit(...r.pick([[0x99], b.bits === 64 ? [0x48, 0x99] : [0x99], [0x66, 0x99]]));
   else if (r.chance(50)) b.emit(0xba, r.below(4), 0, 0, 0);
   else {
     b.emit(0x83, 0xe2, 0x07);

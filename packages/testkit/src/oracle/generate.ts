@@ -1,4 +1,4 @@
-import type { TestCase } from "./case.ts";
+import type { CaseBits, TestCase } from "./case.ts";
 import { CaseBuilder } from "./case-builder.ts";
 import { type EncodingSpec, mnemonicOf, specText } from "./encoding-spec.ts";
 import { emitHelpers } from "./generate-helpers.ts";
@@ -10,6 +10,8 @@ import { statusEffect } from "./undefined-flags.ts";
 export interface GeneratorOptions {
   readonly seed: number;
   readonly specs: readonly EncodingSpec[];
+  /** 32 draws code for compatibility mode; default 64. */
+  readonly bits?: CaseBits;
   /** Longest sequence; default 8. */
   readonly maxInstructions?: number;
 }
@@ -24,12 +26,14 @@ export class Generator {
   readonly #r: Prng;
   readonly #drawables: readonly Drawable[];
   readonly #max: number;
+  readonly #bits: CaseBits;
 
   /** @throws if no line of the table can be drawn */
   constructor(options: GeneratorOptions) {
     this.#r = new Prng(options.seed);
     this.#max = options.maxInstructions ?? 8;
-    this.#drawables = drawables(options.specs);
+    this.#bits = options.bits ?? 64;
+    this.#drawables = drawables(options.specs, this.#bits);
     if (this.#drawables.length === 0) throw new Error("generator: the table has no encoding that can be drawn");
   }
 
@@ -50,18 +54,22 @@ export class Generator {
 
   /** `count` cases of the one encoding alone; empty if the encoding is never drawn. */
   *each(spec: EncodingSpec, count: number): IterableIterator<TestCase> {
-    const [d] = drawables([spec]);
+    const [d] = drawables([spec], this.#bits);
     for (let i = 0; d !== undefined && i < count; i++) yield this.#build([d]);
   }
 
   #build(sequence: readonly Drawable[]): TestCase {
     const r = this.#r;
-    const b = new CaseBuilder(r, {
-      stringPointers: sequence.some((d) => d.traits.string || d.name.startsWith("MASKMOV")),
-      rbxPointer: sequence.some((d) => d.traits.implicitPointer),
-      frame: sequence.some((d) => d.name === "LEAVE" || d.name === "ENTER"),
-      fp: sequence.some((d) => d.traits.fp),
-    });
+    const b = new CaseBuilder(
+      r,
+      {
+        stringPointers: sequence.some((d) => d.traits.string || d.name.startsWith("MASKMOV")),
+        rbxPointer: sequence.some((d) => d.traits.implicitPointer),
+        frame: sequence.some((d) => d.name === "LEAVE" || d.name === "ENTER"),
+        fp: sequence.some((d) => d.traits.fp),
+      },
+      this.#bits,
+    );
     sequence.forEach((d, i) => {
       b.begin(d.text);
       // The condition codes cannot be settled as flags can, so nothing stores them while they are undefined.
@@ -81,19 +89,22 @@ function withForm(spec: EncodingSpec): EncodingSpec {
   return spec;
 }
 
-function drawables(specs: readonly EncodingSpec[]): Drawable[] {
+function drawables(specs: readonly EncodingSpec[], bits: CaseBits): Drawable[] {
   return specs
     .map((given) => {
       const spec = withForm(given);
-      return { spec, name: mnemonicOf(spec), text: specText(spec), traits: traitsOf(spec) };
+      return { spec, name: mnemonicOf(spec), text: specText(spec), traits: traitsOf(spec, bits) };
     })
     .filter((d) => d.traits.excluded === undefined);
 }
 
 /** The lines that are never drawn, with the reason: so that a report can say what is not covered. */
-export function excludedSpecs(specs: readonly EncodingSpec[]): { spec: EncodingSpec; reason: string }[] {
+export function excludedSpecs(
+  specs: readonly EncodingSpec[],
+  bits: CaseBits = 64,
+): { spec: EncodingSpec; reason: string }[] {
   return specs.flatMap((spec) => {
-    const reason = traitsOf(withForm(spec)).excluded;
+    const reason = traitsOf(withForm(spec), bits).excluded;
     return reason === undefined ? [] : [{ spec, reason }];
   });
 }

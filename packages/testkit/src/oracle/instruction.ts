@@ -2,7 +2,7 @@ import { SCRATCH_BASE } from "./case.ts";
 import type { CaseBuilder } from "./case-builder.ts";
 import type { EncodingSpec } from "./encoding-spec.ts";
 import type { Helped, Position } from "./generate-helpers.ts";
-import { addressTarget, drawTarget, type MemoryOperand } from "./memory-operand.ts";
+import { address16, addressTarget, drawTarget, type MemoryOperand } from "./memory-operand.ts";
 import { fillOperand, implementationDefined } from "./operand-contents.ts";
 import type { Prng } from "./prng.ts";
 import { type Drawable, memoryBytes, requiredAlignment } from "./traits.ts";
@@ -24,7 +24,7 @@ interface Shape {
 /** Emits one instruction of the encoding with drawn operands. */
 export function emitInstruction(r: Prng, b: CaseBuilder, d: Drawable, given: Helped & Position): void {
   const { spec, name, traits } = d;
-  const shape = drawShape(r, d, given);
+  const shape = drawShape(r, b, d, given);
   const last = given.index === given.count - 1;
   const rm = spec.modrm ? drawModrm(r, b, d, shape, given, last) : undefined;
   let plusR = 0;
@@ -47,7 +47,7 @@ export function emitInstruction(r: Prng, b: CaseBuilder, d: Drawable, given: Hel
   if (traits.lockable && rm?.memory && spec.operands[0]?.[0] !== "G" && r.chance(18)) shape.prefixes.push(0xf0);
   else if (last && r.chance(0.5)) shape.prefixes.push(0xf0);
   if (rm?.memory?.segmentPrefix !== undefined) shape.prefixes.push(rm.memory.segmentPrefix);
-  if (rm?.memory?.address32) shape.prefixes.push(0x67);
+  if (rm?.memory?.addressPrefix) shape.prefixes.push(0x67);
   shuffle(r, shape.prefixes);
   b.emit(...shape.prefixes);
   if (shape.rex !== 0) b.emit(shape.rex | 0x40);
@@ -60,17 +60,18 @@ export function emitInstruction(r: Prng, b: CaseBuilder, d: Drawable, given: Hel
       aligned: false,
       reserved: false,
     });
-    b.number(address, shape.prefixes.includes(0x67) ? 4 : 8);
+    b.number(address, b.bits / 8);
   }
   if (rm) emitModrm(b, rm, immediates.length);
   b.emit(...immediates);
   emitBranch(r, b, d, given);
   if (traits.stack) b.moveStack();
   if (name === "ENTER") b.ignorePartialStack(8 * 33);
+  if (name.startsWith("PUSHA")) b.ignorePartialStack(32);
   b.apply(flags, statusEffect(spec, name), traits.branch !== undefined);
 }
 
-function drawShape(r: Prng, d: Drawable, given: Helped): Shape {
+function drawShape(r: Prng, b: CaseBuilder, d: Drawable, given: Helped): Shape {
   const { spec, name, traits } = d;
   const prefixes: number[] = [];
   const mandatory = spec.prefix === undefined ? undefined : MANDATORY[spec.prefix];
@@ -82,7 +83,8 @@ function drawShape(r: Prng, d: Drawable, given: Helped): Shape {
   const no16 = name === "BSWAP" || (traits.doubleShift && (spec.opcode & 1) === 1 && !given.smallCount);
   const small = mandatory !== 0x66 && !fixedSize && !no16 && r.chance(traits.x87 ? 4 : 22);
   if (small) prefixes.push(0x66);
-  const rexW = spec.rexW === undefined ? r.chance(vector ? 20 : traits.x87 ? 4 : 35) : spec.rexW === 1;
+  const long = b.bits === 64;
+  const rexW = !long ? false : spec.rexW === undefined ? r.chance(vector ? 20 : traits.x87 ? 4 : 35) : spec.rexW === 1;
   if (
     (traits.string && r.chance(6)) ||
     (spec.map === "1" && spec.opcode >= 0xe0 && spec.opcode <= 0xe3 && r.chance(20))
@@ -100,8 +102,8 @@ function drawShape(r: Prng, d: Drawable, given: Helped): Shape {
     prefixes.push(r.pick([0xf2, 0xf3]));
   }
   if (prefixes.length > 0 && r.chance(2)) prefixes.push(r.pick(prefixes));
-  const rex = rexW ? 0x48 : r.chance(20) ? 0x40 : 0;
-  const default64 = traits.stack || traits.branch !== undefined;
+  const rex = rexW ? 0x48 : long && r.chance(20) ? 0x40 : 0;
+  const default64 = long && (traits.stack || traits.branch !== undefined);
   return { prefixes, rex, rexW, operandBytes: rexW || (default64 && !small) ? 8 : small || mandatory === 0x66 ? 2 : 4 };
 }
 
@@ -121,7 +123,7 @@ function drawModrm(r: Prng, b: CaseBuilder, d: Drawable, shape: Shape, given: He
   if (spec.reg === undefined) {
     if (/^[GR]/.test(inReg) && given.bitOffset !== undefined) reg = given.bitOffset;
     else if (/^G/.test(inReg)) reg = drawRegister(r, b, shape, inReg === "Gb");
-    else reg = /^[PSCD]/.test(inReg) ? r.below(8) : r.below(shape.rex || r.chance(40) ? 16 : 8);
+    else reg = /^[PSCD]/.test(inReg) ? r.below(8) : r.below(registerRange(r, b, shape));
     if (reg > 7) shape.rex |= 0x44;
   }
   const toMemory =
@@ -136,7 +138,7 @@ function drawModrm(r: Prng, b: CaseBuilder, d: Drawable, shape: Shape, given: He
   if (spec.rm === undefined) {
     if (given.target !== undefined) rm = given.target;
     else if (/^[ER]/.test(inRm)) rm = drawRegister(r, b, shape, inRm === "Eb");
-    else rm = /^[QN]/.test(inRm) || traits.x87 ? r.below(8) : r.below(shape.rex || r.chance(40) ? 16 : 8);
+    else rm = /^[QN]/.test(inRm) || traits.x87 ? r.below(8) : r.below(registerRange(r, b, shape));
     if (rm > 7) shape.rex |= 0x41;
   }
   // Without REX, 4–7 in the reg field of a byte instruction are AH…BH; a later REX makes them SPL…DIL.
@@ -145,6 +147,7 @@ function drawModrm(r: Prng, b: CaseBuilder, d: Drawable, shape: Shape, given: He
 
 function drawMemory(r: Prng, b: CaseBuilder, d: Drawable, shape: Shape, operand: string, last: boolean): MemoryOperand {
   const { spec, name, traits } = d;
+  if (b.bits === 32 && (name === "LEA" ? r.chance(20) : last && r.chance(2))) return address16(r);
   const bytes = memoryBytes(spec, operand, shape.operandBytes, shape.rexW);
   const reserved = implementationDefined(name) !== undefined;
   const target = drawTarget(r, {
@@ -154,7 +157,13 @@ function drawMemory(r: Prng, b: CaseBuilder, d: Drawable, shape: Shape, operand:
     aligned: traits.lockable,
     reserved,
   });
-  const memory = addressTarget(r, target, b.known, reserved || traits.lockable || requiredAlignment(spec, bytes) > 1);
+  const memory = addressTarget(
+    r,
+    target,
+    b.known,
+    reserved || traits.lockable || requiredAlignment(spec, bytes) > 1,
+    b.bits,
+  );
   fillOperand(r, b, d, memory.target, bytes);
   for (const [from, to] of implementationDefined(name)?.(shape.prefixes.includes(0x66)) ?? []) {
     b.ignoreMemory(memory.target - SCRATCH_BASE + from, to - from);
@@ -162,9 +171,13 @@ function drawMemory(r: Prng, b: CaseBuilder, d: Drawable, shape: Shape, operand:
   return memory;
 }
 
+/** How many registers the instruction can name; more than eight need REX. */
+const registerRange = (r: Prng, b: CaseBuilder, shape: Shape): 8 | 16 =>
+  b.bits === 64 && (shape.rex !== 0 || r.chance(40)) ? 16 : 8;
+
 /** A register number whose use leaves pinned registers alone; now and then any. */
 function drawRegister(r: Prng, b: CaseBuilder, shape: Shape, byteOperand: boolean): number {
-  const range = shape.rex !== 0 || r.chance(40) ? 16 : 8;
+  const range = registerRange(r, b, shape);
   for (let tries = 0; tries < 20; tries++) {
     const n = r.below(range);
     // AH…BH belong to RAX…RBX; whether REX comes is open yet, so both owners count.

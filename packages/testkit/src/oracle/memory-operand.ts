@@ -1,4 +1,4 @@
-import { FS_BASE, GS_BASE, READONLY_BASE, SCRATCH_BASE, SCRATCH_BYTES } from "./case.ts";
+import { type CaseBits, FS_BASE, GS_BASE, READONLY_BASE, SCRATCH_BASE, SCRATCH_BYTES } from "./case.ts";
 import type { Prng } from "./prng.ts";
 
 const SCRATCH_END = SCRATCH_BASE + SCRATCH_BYTES;
@@ -19,11 +19,12 @@ export interface MemoryOperand {
   readonly modrm: number;
   readonly sib: number | undefined;
   readonly displacement: number;
-  readonly displacementBytes: 0 | 1 | 4;
+  readonly displacementBytes: 0 | 1 | 2 | 4;
   /** RIP-relative: the displacement is `effective − end of instruction`. */
   readonly ripRelative: boolean;
   readonly segmentPrefix: number | undefined;
-  readonly address32: boolean;
+  /** The address size is not that of the mode. */
+  readonly addressPrefix: boolean;
   readonly rexX: boolean;
   readonly rexB: boolean;
   /** Linear address that it refers to. */
@@ -79,14 +80,16 @@ export function addressTarget(
   wanted: number,
   known: readonly KnownRegister[],
   keepTarget: boolean,
+  bits: CaseBits,
 ): MemoryOperand {
-  const segment = r.chance(8) ? r.pick([0x64, 0x65]) : r.chance(4) ? r.pick([0x26, 0x2e, 0x36, 0x3e]) : undefined;
+  const segment =
+    bits === 64 && r.chance(8) ? r.pick([0x64, 0x65]) : r.chance(4) ? r.pick([0x26, 0x2e, 0x36, 0x3e]) : undefined;
   const segmentBase = segment === 0x64 ? FS_BASE : segment === 0x65 ? GS_BASE : 0;
-  const wish32 = r.chance(6);
+  const wish32 = bits === 64 && r.chance(6);
   // A 32-bit address wraps before the segment base is added, so a negative one would go elsewhere.
   const rest = (target: number) => {
     const effective = target - segmentBase;
-    return { segmentPrefix: segment, target, effective, address32: wish32 && effective >= 0 };
+    return { segmentPrefix: segment, target, effective, addressPrefix: wish32 && effective >= 0 };
   };
   const form = r.below(100);
   if (form < 10 || known.length === 0) {
@@ -94,9 +97,9 @@ export function addressTarget(
       ...rest(wanted),
       modrm: 5,
       sib: undefined,
-      displacement: 0,
+      displacement: wanted,
       displacementBytes: 4,
-      ripRelative: true,
+      ripRelative: bits === 64,
       rexX: false,
       rexB: false,
     };
@@ -130,6 +133,26 @@ export function addressTarget(
     ripRelative: false,
     rexX: (index?.num ?? 0) > 7,
     rexB: (base?.num ?? 0) > 7,
+  };
+}
+
+/** A 16-bit address, for 32-bit code: it reaches the first 64 KiB only, where nothing is. */
+export function address16(r: Prng): MemoryOperand {
+  const mod = r.below(3);
+  const rm = r.below(8);
+  const displacementBytes = mod === 2 || (mod === 0 && rm === 6) ? 2 : mod === 1 ? 1 : 0;
+  return {
+    modrm: (mod << 6) | rm,
+    sib: undefined,
+    displacement: r.below(0x1_0000),
+    displacementBytes,
+    ripRelative: false,
+    segmentPrefix: undefined,
+    addressPrefix: true,
+    rexX: false,
+    rexB: false,
+    target: 0,
+    effective: 0,
   };
 }
 

@@ -3,10 +3,12 @@ import {
   al,
   byte,
   cs,
+  ds,
   dword,
   eax,
   ecx,
   edi,
+  es,
   esi,
   ptr,
   qword,
@@ -34,6 +36,9 @@ import { CHUNK_BYTES, CODE_BASE, FS_BASE, FX_BYTES, GS_BASE, SCRATCH_BASE, SCRAT
 import { CASE_FIXED_BYTES, FX_RESULT_BYTES, KINDS, RESULT_FIXED_BYTES } from "./codec.ts";
 import { OUTPUT_BYTES, OUTPUT_RESERVE_BYTES, RUNNER_BYTES, Signal, Ucontext, variable } from "./runner-layout.ts";
 
+/** Selectors of Linux on x86-64 for 32-bit programs. */
+const USER_CODE_32 = 0x23;
+const USER_DATA = 0x2b;
 const CASE_GPRS = 24;
 const RESULT_GPRS = 40;
 const kind = (name: (typeof KINDS)[number]): number => KINDS.indexOf(name);
@@ -81,7 +86,10 @@ function emitEnter(a: Assembler): void {
     .push(rax)
     .push(qword(rbx, CASE_GPRS + 8 * rsp.num))
     .push(qword(rbx, 16));
-  a.mov(eax, cs).push(rax).mov(eax, dword(rbx, 8)).add(eax, CODE_BASE).push(rax);
+  a.mov(eax, cs).test(byte(rbx, 12), 2).jcc("z", "enter.cs");
+  // In 64-bit mode DS and ES mean nothing, so they may stay.
+  a.mov(eax, USER_DATA).mov(ds, eax).mov(es, eax).mov(eax, USER_CODE_32);
+  a.label("enter.cs").push(rax).mov(eax, dword(rbx, 8)).add(eax, CODE_BASE).push(rax);
   for (let i = 0; i < 16; i++) {
     if (i !== rbx.num && i !== rsp.num) a.mov(register(i, 64), qword(rbx, CASE_GPRS + 8 * i));
   }

@@ -1,4 +1,5 @@
 /** What the generator must know of an instruction beyond its encoding. Keyed by opcode, so any spelling of mnemonics works. */
+import type { CaseBits } from "./case.ts";
 import { type EncodingSpec, mnemonicOf } from "./encoding-spec.ts";
 
 export interface Traits {
@@ -32,19 +33,19 @@ export interface Drawable {
 }
 
 const STRING_OPCODES = new Set([0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf]);
-const STACK_OPCODES = new Set([0x8f, 0x9c, 0x9d, 0xc8, 0xc9, 0x68, 0x6a]);
+const STACK_OPCODES = new Set([0x60, 0x61, 0x8f, 0x9c, 0x9d, 0xc8, 0xc9, 0x68, 0x6a]);
 const LOCKABLE = new Set(
   "ADD ADC AND BTC BTR BTS CMPXCHG CMPXCHG8B CMPXCHG16B DEC INC NEG NOT OR SBB SUB XADD XCHG XOR".split(" "),
 );
 const APPROXIMATE_X87 = new Set([0xf0, 0xf1, 0xf2, 0xf3, 0xf9, 0xfb, 0xfe, 0xff]);
 
-export function traitsOf(spec: EncodingSpec): Traits {
+export function traitsOf(spec: EncodingSpec, bits: CaseBits): Traits {
   const { map, opcode, reg } = spec;
   const one = map === "1";
   const name = mnemonicOf(spec);
   const x87 = one && opcode >= 0xd8 && opcode <= 0xdf;
   return {
-    excluded: exclusion(spec),
+    excluded: exclusion(spec, bits),
     privileged: isPrivileged(spec),
     string: one && STRING_OPCODES.has(opcode),
     stack:
@@ -92,11 +93,12 @@ function isPrivileged({ map, opcode }: EncodingSpec): boolean {
 }
 
 /** Instructions whose result depends on the machine, the kernel or the vendor, or that leave the sandbox. */
-function exclusion(spec: EncodingSpec): string | undefined {
+function exclusion(spec: EncodingSpec, bits: CaseBits): string | undefined {
   const { map, opcode, reg, modOnly, prefix } = spec;
-  if (spec.invalid64) return "not in 64-bit mode";
+  if (bits === 64 && spec.invalid64) return "not in 64-bit mode";
+  if (bits === 32 && (spec.only64 || spec.rexW === 1)) return "only in 64-bit mode";
   if (spec.operands.some((o) => /^S[a-z]*$/.test(o))) return "segment registers hold the host's selectors";
-  if (map === "1") return exclusionOneByte(spec);
+  if (map === "1") return exclusionOneByte(spec, bits);
   if (map !== "0f") return undefined;
   if (opcode === 0x05 || opcode === 0x34 || opcode === 0x35) return "system call";
   if ([0xa2, 0x31, 0x33].includes(opcode)) return "reads the machine's identity or clock";
@@ -119,11 +121,15 @@ function exclusion(spec: EncodingSpec): string | undefined {
   return undefined;
 }
 
-function exclusionOneByte({ opcode, reg, rm, modOnly }: EncodingSpec): string | undefined {
-  if ([0x8c, 0x8e].includes(opcode)) return "segment registers hold the host's selectors";
+function exclusionOneByte(spec: EncodingSpec, bits: CaseBits): string | undefined {
+  const { opcode, reg, rm, modOnly } = spec;
+  if (opcode === 0x63 && bits === 32 && mnemonicOf(spec) === "MOVSXD") return "only in 64-bit mode";
+  if ([0x8c, 0x8e, 0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f].includes(opcode))
+    return "segment registers hold the host's selectors";
   if ([0x9a, 0xea, 0xca, 0xcb, 0xcf].includes(opcode) || (opcode === 0xff && (reg === 3 || reg === 5)))
     return "far transfer";
-  if (opcode === 0xc4 || opcode === 0xc5 || opcode === 0x62) return "VEX or EVEX";
+  if (opcode === 0xc4 || opcode === 0xc5) return "VEX, or a segment register";
+  if (opcode === 0x62 && bits === 64) return "EVEX";
   if (opcode === 0xc6 && reg === 7) return "TSX";
   if (opcode === 0xc7 && reg === 7) return "TSX";
   if (

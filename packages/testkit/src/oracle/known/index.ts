@@ -1,3 +1,4 @@
+import { COMPATIBILITY_ANSWERS } from "./compatibility.ts";
 import { CONTROL_ANSWERS } from "./control.ts";
 import { INTEGER_ANSWERS } from "./integer.ts";
 import type { KnownAnswer } from "./known-answer.ts";
@@ -12,4 +13,5 @@ export const KNOWN_ANSWERS: readonly KnownAnswer[] = [
   ...CONTROL_ANSWERS,
   ...VECTOR_ANSWERS,
   ...X87_ANSWERS,
+  ...COMPATIBILITY_ANSWERS,
 ];

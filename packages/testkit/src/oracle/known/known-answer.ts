@@ -1,5 +1,6 @@
 import { Assembler } from "../../asm/index.ts";
 import {
+  type CaseBits,
   CODE_BASE,
   defaultFx,
   Flag,
@@ -48,7 +49,22 @@ export interface KnownAnswer {
 
 /** Writes a known answer: name, code, state before, state after. */
 export function known(name: string, write: (a: Assembler) => unknown, before: State, want: Wanted): KnownAnswer {
-  const a = new Assembler({ mode: 64, origin: CODE_BASE });
+  return answer(64, name, write, before, want);
+}
+
+/** The same in compatibility mode. */
+export function known32(name: string, write: (a: Assembler) => unknown, before: State, want: Wanted): KnownAnswer {
+  return answer(32, name, write, before, want);
+}
+
+function answer(
+  bits: CaseBits,
+  name: string,
+  write: (a: Assembler) => unknown,
+  before: State,
+  want: Wanted,
+): KnownAnswer {
+  const a = new Assembler({ mode: bits, origin: CODE_BASE });
   write(a);
   const gprs: Record<number, bigint> = {};
   for (let i = 0; i < 16; i++) {
@@ -66,7 +82,7 @@ export function known(name: string, write: (a: Assembler) => unknown, before: St
     memory,
     fx: fxOf(before),
   });
-  return { name, testCase, want };
+  return { name, testCase: bits === 32 ? { ...testCase, bits } : testCase, want };
 }
 
 const fromHex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.replaceAll(" ", ""), "hex"));
@@ -116,9 +132,11 @@ export function checkAnswer({ testCase, want }: KnownAnswer, r: TestResult): str
   same("rip", CODE_BASE + (want.at ?? (complete ? testCase.code.length + 1 : 0)), r.rip);
   same("error code", want.errorCode ?? 0, r.errorCode);
   same("cr2", want.cr2 ?? 0, r.cr2);
-  r.gprs.forEach((value, i) => {
-    same(registerName(i), BigInt.asUintN(64, BigInt(want[registerName(i) as "rax"] ?? testCase.gprs[i])), value);
-  });
+  const [count, bits] = testCase.bits === 32 ? [8, 32] : [16, 64];
+  for (let i = 0; i < count; i++) {
+    const wanted = BigInt(want[registerName(i) as "rax"] ?? testCase.gprs[i]);
+    same(registerName(i), BigInt.asUintN(bits, wanted), BigInt.asUintN(bits, r.gprs[i]));
+  }
   if (want.flags !== undefined) {
     const { set, compared } = parseFlags(want.flags);
     same("rflags", set & compared, r.rflags & compared);
