@@ -39,7 +39,8 @@ function importsOf(file: string): Import[] {
   return [...text.matchAll(pattern)].map((match) => ({ file, specifier: (match[1] ?? match[2])! }));
 }
 
-const isTest = (file: string): boolean => /\.test\.ts$|\/test\//.test(file);
+/** Tests, and the folders that hold what only tests use. */
+const isTest = (file: string): boolean => /\.test\.ts$|\/testing\//.test(file);
 const packageOf = (file: string): string => file.split("/")[1]!;
 const imports = sources.flatMap(importsOf);
 
@@ -72,6 +73,13 @@ test("relative imports stay within their package", () => {
     if (!specifier.startsWith(".") || !file.startsWith("packages/")) return false;
     return relative(join("packages", packageOf(file)), join(dirname(file), specifier)).startsWith("..");
   });
+  assert.deepEqual(wrong, []);
+});
+
+test("what is shipped imports nothing that only tests use", () => {
+  const wrong = imports.filter(
+    ({ file, specifier }) => /\/testing\//.test(specifier) && file.startsWith("packages/") && !isTest(file),
+  );
   assert.deepEqual(wrong, []);
 });
 
