@@ -8,6 +8,7 @@ import { Interpreter } from "./interp/interpreter.ts";
 import type { HandlerSample } from "./interp/main-loop.ts";
 import { Field, INTERRUPTS_OPENED, LoopExit } from "./interp/record.ts";
 import { TraceWriter } from "./interp/trace.ts";
+import { HotSpots } from "./jit/hot-spots.ts";
 import type { DomainMemory } from "./memory/domain-memory.ts";
 import { Flag } from "./semantics/flags.ts";
 import { Pending, PROFILE_OFFSET, Slot, State, vcpuArea } from "./state/layout.ts";
@@ -25,6 +26,8 @@ export interface WasmEngineOptions {
   readonly cpuid: readonly CpuidLeaf[];
   /** Monotonic nanoseconds, counted by the guest's TSC. */
   readonly nowNs: () => number;
+  /** Which code to translate to WebAssembly: none, what turns out hot (the default), or everything at once (for tests). */
+  readonly translate?: "never" | "hot" | "always";
   /** Count executions by handler; see `profileOf`. */
   readonly profile?: boolean;
 }
@@ -38,6 +41,7 @@ class WasmVcpu implements Vcpu {
   private readonly memory: DomainMemory;
   private readonly decoder = new Decoder();
   private readonly debug: DebugState;
+  private readonly hotSpots: HotSpots;
   private readonly systemInstructions: Decoded[] = [];
   private source: InterruptSource = { hasPending: () => false, acknowledge: () => -1 };
   private readonly exits: Exit[] = [];
@@ -46,12 +50,14 @@ class WasmVcpu implements Vcpu {
   private exitRip = 0;
   private portBytes = 0;
   private sinceTick = 0;
+  private readonly translates: "never" | "hot" | "always";
   private faultsDelivered = 0;
   retired = 0;
 
   constructor(id: number, memory: DomainMemory, options: WasmEngineOptions) {
     this.id = id;
     this.memory = memory;
+    this.translates = options.translate ?? "hot";
     const vb = vcpuArea(id);
     writeTables(memory.memory);
     this.interpreter = new Interpreter(
@@ -85,7 +91,9 @@ class WasmVcpu implements Vcpu {
       rememberSystem: (d) => this.systemInstructions.push(d) - 1,
     });
     this.cache = new CodeCache(memory, vb, writer, (base, frame) => exports.dropWriteEntries(base, frame));
+    this.hotSpots = new HotSpots(memory, this.cache, this.interpreter, this.decoder);
     this.cache.onReset = () => {
+      this.hotSpots.reset();
       this.systemInstructions.length = 0;
       this.machine.flushAll();
     };
@@ -243,6 +251,16 @@ class WasmVcpu implements Vcpu {
     }
   }
 
+  private sampleHotSpot(): void {
+    const m = this.machine;
+    if (this.translates === "never" || !m.is64 || m.isStepping) return;
+    const rip = m.getAddress(Slot.rip);
+    if (this.interpreter.exports.translateCode(m.vb, rip >>> 0, hiOf(rip)) === 0) return;
+    const gfn = ((m.get32(State.result + 4) & 0xfffff) * 2 ** 32 + (m.get32(State.result) >>> 0)) / 4096;
+    const frame = this.memory.frameAt(Math.floor(gfn) as never);
+    if (frame >= 0) this.hotSpots.sample(frame, ((rip % 4096) + 4096) % 4096);
+  }
+
   /** Executes one instruction with breakpoints and single-stepping looked at. */
   private stepOne(): Exit | undefined {
     const m = this.machine;
@@ -304,7 +322,10 @@ class WasmVcpu implements Vcpu {
     if (queued) return queued;
     const interruptsOpened = m.get32(State.instructionLimit) === INTERRUPTS_OPENED;
     const spent = this.sinceTick + m.get32(State.instructions);
-    if (!interruptsOpened || spent >= TICK_INSTRUCTIONS) return { kind: "preempted" };
+    if (!interruptsOpened || spent >= TICK_INSTRUCTIONS) {
+      this.sampleHotSpot();
+      return { kind: "preempted" };
+    }
     this.sinceTick = spent;
     m.set32(State.instructionLimit, TICK_INSTRUCTIONS - spent);
     this.takeInterrupt();
@@ -342,7 +363,10 @@ class WasmVcpu implements Vcpu {
     const codeMode = m.get32(State.codeMode);
     const provided = this.cache.provide(page, frame, offset, codeMode);
     this.interpreter.flush();
-    if (provided) return undefined;
+    if (provided) {
+      if (this.translates === "always" && m.is64 && !m.isStepping) this.hotSpots.translate([{ frame, offset }]);
+      return undefined;
+    }
     const next = this.codeFrame(page + 4096);
     if (next === undefined) return undefined;
     this.cache.provideCrossing(page, frame, offset, next, codeMode);

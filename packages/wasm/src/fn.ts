@@ -110,6 +110,11 @@ export class Fn {
     return result;
   }
 
+  /** How many blocks, loops and branches enclose what is emitted next. */
+  get nesting(): number {
+    return this.depth;
+  }
+
   /** Emits an expression for its effect, dropping its value. */
   drop(value: Val): void {
     this.emit(value);
@@ -213,6 +218,19 @@ export class Fn {
     this.code.u8(0x13);
     this.code.uleb(typeIndex);
     this.code.uleb(table);
+  }
+  /** A tail call: this function's frame is gone when the callee starts. */
+  returnCall(callee: Callee, ...args: Val[]): void {
+    for (const arg of args) this.emit(arg);
+    this.code.u8(0x12);
+    this.code.uleb(callee.index);
+  }
+  /** Emits statements in front of all that was emitted so far; they see the same locals. */
+  prepend(body: () => void): void {
+    const later = this.code.view().slice();
+    this.code.length = 0;
+    body();
+    this.code.append(later);
   }
   globalGet<T extends ValType>(type: T, index: number): Val<T> {
     return new Val(type, Node.globalGet, undefined, undefined, undefined, index);

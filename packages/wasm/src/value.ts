@@ -171,6 +171,7 @@ export class Val<T extends ValType = ValType> {
     return this.cmp("ge_s", other);
   }
   eqz(): Val<"i32"> {
+    if (this.isConst) return constant("i32", this.i0 === 0 && (this.type === "i32" || this.i1 === 0) ? 1 : 0);
     return new Val("i32", op(this.type, "eqz")[0], this);
   }
   clz(): Val<T> {

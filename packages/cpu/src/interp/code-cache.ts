@@ -30,6 +30,8 @@ interface CodePage {
   traces: Trace[];
 }
 
+/** The code mode of translated regions. */
+const REGION_MODE = CodeMode.code64 | CodeMode.stack32 | CodeMode.flat;
 /** An instruction that goes on in the next page: the check, up to two prefix records, itself, and the end of its trace. */
 const CROSSING_RECORDS = 5;
 
@@ -133,6 +135,46 @@ export class CodeCache {
     this.words[(table + offset * 4) >>> 2] = record;
     this.markCode(frame, offset, 4096);
     this.markCode(nextFrame, 0, 16);
+  }
+
+  /** The record at which control arrives at an offset of a frame, or 0; 64-bit code only. */
+  recordAt(frame: number, offset: number): number {
+    const table = this.pages.get(frame)?.tables.get(REGION_MODE);
+    return table === undefined ? 0 : this.words[(table + offset * 4) >>> 2];
+  }
+  /** True if a translated region starts there. */
+  hasRegion(record: number): boolean {
+    return this.halves[record >>> 1] === Builtin.region;
+  }
+
+  /**
+   * Lets a trace's first record call a translated region. What it was goes to a shadow, from which the interpreter can still run
+   * the trace.
+   * @param ranges offsets of the region's code, [start, end)
+   * @param place  the region's function in the table
+   */
+  installRegion(
+    frame: number,
+    record: number,
+    offset: number,
+    ranges: readonly (readonly [number, number])[],
+    place: number,
+  ): void {
+    const shadow = this.recordsAt + this.nextRecord * RECORD_BYTES;
+    this.nextRecord += 2;
+    this.bytes.copyWithin(shadow, record, record + RECORD_BYTES);
+    this.bytes.copyWithin(shadow + RECORD_BYTES, record, record + RECORD_BYTES);
+    this.halves[(shadow + RECORD_BYTES) >>> 1] = Builtin.link;
+    this.words[(shadow + RECORD_BYTES + Field.imm) >>> 2] = record + RECORD_BYTES;
+    this.words[(record + Field.disp) >>> 2] = shadow;
+    this.words[(record + Field.imm) >>> 2] = place;
+    this.halves[record >>> 1] = Builtin.region;
+    const page = this.pages.get(frame)!;
+    const table = page.tables.get(REGION_MODE)! + offset * 4;
+    for (const [start, end] of ranges) {
+      page.traces.push({ start, end, record, recordEnd: record + RECORD_BYTES, table });
+      this.markCode(frame, start, end);
+    }
   }
 
   private tableOf(frame: number, codeMode: number): number {

@@ -189,7 +189,7 @@ export const HOT_INSTRUCTIONS: readonly string[] = [
   "660f74e0", // PCMPEQB xmm16,xmm16
   "b001", // MOV gpr1,imm1
   "660f6e2486", // MOVD xmm16,mem4
-  "f3a4", // MOVS 
+  "f3a4", // MOVS
   "660fd7d4", // PMOVMSKB gpr4,xmm16
   "c1fb1f", // SAR gpr4,imm1
   "d3ed", // SHR gpr4,gpr1=CL

@@ -1,14 +1,17 @@
-import { type Callee, i32, ModuleBuilder } from "@xenoserver/wasm";
+import { type Callee, i32, i64, ModuleBuilder } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
+import type { Region } from "../jit/region.ts";
+import { translateRegion } from "../jit/translate.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { defineMmu, type Mmu } from "../mmu/walk.ts";
 import { emitHelpers, importedHelpers } from "../semantics/helpers.ts";
 import type { Helpers } from "../semantics/ops.ts";
-import { CodeMode, type MemoryLayout, State, TLB_OFFSET, Tlb } from "../state/layout.ts";
+import { CodeMode, ITLB_ENTRIES, Itlb, type MemoryLayout, Slot, State, TLB_OFFSET, Tlb } from "../state/layout.ts";
 import type { MmuExports } from "../system/machine.ts";
 import type { AddressForm } from "./address.ts";
 import { isWideImmediate } from "./interp-ops.ts";
-import { BUILTIN_COUNT, emitHandlerFunction, type HandlerSample, MainLoop } from "./main-loop.ts";
+import { BUILTIN_COUNT, Builtin, emitHandlerFunction, type HandlerSample, MainLoop } from "./main-loop.ts";
+import { Field, REGION_SIGNATURE, RegionStatus } from "./record.ts";
 
 /** What generated code calls in the host program. */
 export interface EngineImports {
@@ -25,6 +28,8 @@ export interface InterpreterExports extends MmuExports {
 }
 
 const MAX_HANDLERS = 8192;
+/** Places for translated regions in the table, behind the handlers. */
+const MAX_REGIONS = 32768;
 
 /** The identity of a handler: instructions that agree in it run the same code. */
 export function handlerKey(d: Decoded, codeMode: number, indexed: boolean): string {
@@ -64,6 +69,7 @@ export class Interpreter {
   private readonly variants = new Map<number, number>();
   private readonly waiting: { sample: HandlerSample; id: number }[] = [];
   private nextHandler: number;
+  private nextRegion = MAX_HANDLERS;
   /** Bytes of a sample instruction by handler number; for profiles. */
   readonly samples = new Map<number, HandlerSample>();
 
@@ -76,7 +82,7 @@ export class Interpreter {
   ) {
     this.memory = memory;
     this.layout = layout;
-    this.table = new WebAssembly.Table({ element: "anyfunc", initial: MAX_HANDLERS });
+    this.table = new WebAssembly.Table({ element: "anyfunc", initial: MAX_HANDLERS + MAX_REGIONS });
     const module = new WebAssembly.Module(this.buildBase(inline, counting));
     const instance = new WebAssembly.Instance(module, { env: { memory, table: this.table, ...imports } as never });
     this.instanceExports = instance.exports as Record<string, WebAssembly.ExportValue>;
@@ -92,7 +98,7 @@ export class Interpreter {
     const m = new ModuleBuilder();
     const pages = this.layout.totalBytes / 0x10000;
     m.importMemory("env", "memory", { minPages: pages, maxPages: pages });
-    m.importTable("env", "table", MAX_HANDLERS);
+    m.importTable("env", "table", MAX_HANDLERS + MAX_REGIONS);
     return m;
   }
 
@@ -103,6 +109,7 @@ export class Interpreter {
     const mmioWrite = m.importFunc("env", "mmioWrite", { params: ["i32", "i32", "i32", "i32", "i32"], results: [] });
     const mmu = defineMmu(m, this.layout, { codeModified, accessed, mmioWrite }, TLB_OFFSET);
     defineHostAddress(m, mmu);
+    defineChain(m);
     const loop = new MainLoop(m, { ...mmu, named: emitHelpers(m) }, mmu.fillItlb, counting);
     loop.emit(inline);
     return m.finish();
@@ -145,17 +152,77 @@ export class Interpreter {
     new WebAssembly.Instance(module, { env: { memory: this.memory, table: this.table }, engine: this.instanceExports });
   }
 
-  private importHelpers(m: ModuleBuilder): Helpers {
+  /**
+   * Compiles regions into one module.
+   * @returns each region's place in the table, undefined when there is no room left
+   */
+  addRegions(regions: readonly Region[]): number[] | undefined {
+    if (this.nextRegion + regions.length > MAX_HANDLERS + MAX_REGIONS) return undefined;
+    const m = this.newModule();
+    const helpers = this.importHelpers(m, "regionSlowWrite", "regionSlowStore");
+    const chain = m.importFunc("engine", "chain", { params: ["i32", "i64"], results: ["i32"] });
+    const places = regions.map((region) => {
+      m.element(this.nextRegion, [translateRegion(m, helpers, chain, region)]);
+      return this.nextRegion++;
+    });
+    this.instantiate(m);
+    return places;
+  }
+  /** Makes all places of regions free again; none may be in use. */
+  forgetRegions(): void {
+    this.nextRegion = MAX_HANDLERS;
+  }
+
+  private instantiate(m: ModuleBuilder): void {
+    const module = new WebAssembly.Module(m.finish());
+    new WebAssembly.Instance(module, {
+      env: { memory: this.memory, table: this.table },
+      engine: this.instanceExports,
+    });
+  }
+
+  private importHelpers(m: ModuleBuilder, slowWrite = "slowWrite", slowStore = "slowStore"): Helpers {
     const helper = (name: string, params: readonly ("i32" | "i64")[], results: readonly "i32"[]): Callee =>
       m.importFunc("engine", name, { params, results });
     return {
       slowRead: helper("slowRead", ["i32", "i64", "i32"], ["i32"]),
-      slowWrite: helper("slowWrite", ["i32", "i64", "i32"], ["i32"]),
-      slowStore: helper("slowStore", ["i32", "i64", "i64", "i32"], ["i32"]),
+      slowWrite: helper(slowWrite, ["i32", "i64", "i32"], ["i32"]),
+      slowStore: helper(slowStore, ["i32", "i64", "i64", "i32"], ["i32"]),
       commitBounce: helper("commitBounce", ["i32", "i32"], []),
       named: importedHelpers(m, "engine"),
     };
   }
+}
+
+/**
+ * chain(vb, linear): how a region goes on at an address outside it. If another region starts there and the instruction limit is
+ * not reached, that region runs in its place; otherwise the dispatch loop takes over.
+ */
+function defineChain(m: ModuleBuilder): void {
+  const func = m.func(["i32", "i64"], ["i32"], "chain");
+  const f = func.fn;
+  const vb = f.param<"i32">(0);
+  const target = f.param<"i64">(1);
+  const state = (offset: number) => f.load<"i32">("i32.load", vb, offset);
+  const page = f.let(target.and(i64(-4096)));
+  f.block((toLoop) => {
+    f.brIf(toLoop, state(State.jitInstructions).geU(state(State.instructionLimit)));
+    const index = target
+      .shrU(8)
+      .wrap()
+      .and((ITLB_ENTRIES - 1) << 4);
+    const entry = f.let(index.add(state(State.itlb)));
+    f.brIf(toLoop, f.load<"i64">("i64.load", entry, Itlb.tag).ne(page));
+    const inTable = target.wrap().and(4095).shl(2);
+    const record = f.let(f.load<"i32">("i32.load", inTable.add(f.load("i32.load", entry, Itlb.codeTable))));
+    f.brIf(toLoop, record.eqz());
+    f.brIf(toLoop, f.load<"i32">("i32.load16_u", record, Field.handler).ne(Builtin.region));
+    f.store("i64.store", vb, page, Slot.pageVa);
+    f.returnCallIndirect(m.type(REGION_SIGNATURE), 0, f.load("i32.load", record, Field.imm), vb);
+  });
+  f.store("i64.store", vb, target, Slot.rip);
+  f.return(i32(RegionStatus.redirect));
+  f.unreachable();
 }
 
 /** Entry points for the host program, which passes addresses as two halves. */
@@ -169,7 +236,7 @@ function defineHostAddress(m: ModuleBuilder, mmu: Mmu): void {
   f.if(crossing.eqz(), () => {
     for (const tag of [Tlb.read, Tlb.write]) {
       f.if(f.param<"i32">(4).eq(tag === Tlb.write ? 1 : 0), () => {
-        const hit = emitTlbLookup({ f, vb }, va, 1, tag);
+        const hit = emitTlbLookup({ f, tlbBase: () => f.load("i32.load", vb, State.tlb) }, va, 1, tag);
         f.if(hit.matches, () => f.return(hit.host));
       });
     }

@@ -13,7 +13,7 @@ import type { Decoded } from "../decode/decoded.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { ITLB_ENTRIES, Itlb, PROFILE_OFFSET, Slot, State } from "../state/layout.ts";
 import { functionExits, type HandlerExits, InterpOps } from "./interp-ops.ts";
-import { Field, HandlerStatus, LoopExit, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
+import { Field, HandlerStatus, LoopExit, OFFSET_MASK, REGION_SIGNATURE, RegionStatus, SCALE_SHIFT } from "./record.ts";
 
 /** Handlers that no instruction defines; their numbers are the first of the table. */
 export const Builtin = {
@@ -31,8 +31,10 @@ export const Builtin = {
   undefined: 5,
   /** Goes on only if the next page is still the frame in `imm`: before an instruction that lies across both. */
   crossing: 6,
+  /** Calls the translated region whose place in the table is in `imm`; `disp` is the record it replaced. */
+  region: 7,
 } as const;
-export const BUILTIN_COUNT = 7;
+export const BUILTIN_COUNT = 8;
 
 /** Bits of `imm` in an address record: the segment to check against its limit, or `noCheck`. */
 export const AddressRecord = { segmentMask: 7, noCheck: 8, wrap32: 16 } as const;
@@ -53,6 +55,9 @@ export class MainLoop {
   private readonly helpers: Helpers;
   private readonly handlerType: number;
   private readonly pc: Var<"i32">;
+  /** Not 0 when the next region is to be interpreted. */
+  private readonly once: Var<"i32">;
+  private readonly regionType: number;
   /** Such that (progress + pc) / 16 is the number of instructions retired. */
   private readonly progress: Var<"i32">;
   private readonly target: Var<"i64">;
@@ -78,6 +83,8 @@ export class MainLoop {
     this.progress = fn.var("i32");
     this.target = fn.var("i64");
     this.linkFrom = fn.var("i32");
+    this.once = fn.var("i32");
+    this.regionType = m.type(REGION_SIGNATURE);
   }
 
   private get vb(): I32 {
@@ -89,6 +96,8 @@ export class MainLoop {
     const { vb, pc, progress } = this;
     pc.set(i32(0));
     progress.set(i32(0));
+    this.once.set(i32(0));
+    f.store("i32.store", vb, i32(0), State.jitInstructions);
     this.linkFrom.set(i32(0));
     this.target.set(f.load("i64.load", vb, Slot.rip));
     f.block((fault) => {
@@ -119,13 +128,13 @@ export class MainLoop {
   private leaveAt(record: I32, exit: number): void {
     const f = this.func.fn;
     f.store("i64.store", this.vb, this.addressOf(record), Slot.rip);
-    f.store("i32.store", this.vb, this.progress.get().add(this.pc.get()).shrU(4), State.instructions);
+    f.store("i32.store", this.vb, this.retired(), State.instructions);
     f.return(i32(exit));
   }
   private leaveTo(target: I64, exit: number): void {
     const f = this.func.fn;
     f.store("i64.store", this.vb, target, Slot.rip);
-    f.store("i32.store", this.vb, this.progress.get().add(this.pc.get()).shrU(4), State.instructions);
+    f.store("i32.store", this.vb, this.retired(), State.instructions);
     f.return(i32(exit));
   }
   private addressOf(record: I32): I64 {
@@ -161,10 +170,15 @@ export class MainLoop {
     pc.set(found);
   }
 
+  /** Instructions since the entry, interpreted and translated ones. */
+  private retired(): I32 {
+    const translated = this.func.fn.load<"i32">("i32.load", this.vb, State.jitInstructions);
+    return this.progress.get().add(this.pc.get()).shrU(4).add(translated);
+  }
   /** True when the instruction limit is reached. */
   private spent(): I32 {
     const limit = this.func.fn.load<"i32">("i32.load", this.vb, State.instructionLimit);
-    return this.progress.get().add(this.pc.get()).shrU(4).geU(limit);
+    return this.retired().geU(limit);
   }
   /** Counts the instruction at `pc` as retired although control does not reach the next record. */
   private retire(): void {
@@ -223,6 +237,7 @@ export class MainLoop {
       () => this.absolute(),
       () => this.undefinedInstruction(),
       () => this.crossing(),
+      () => this.region(),
       ...inline.map((sample) => () => {
         const ops = new InterpOps(
           f,
@@ -327,6 +342,24 @@ export class MainLoop {
     const frame = f.load<"i32">("i32.load", entry, Itlb.frame).eq(f.load("i32.load", pc.get(), Field.imm));
     f.if(same.and(frame).eqz(), () => this.leaveAt(pc.get(), LoopExit.miss));
     this.prefixDone();
+  }
+
+  private region(): void {
+    const f = this.func.fn;
+    const { vb, pc } = this;
+    f.if(this.once.get(), () => {
+      this.once.set(i32(0));
+      const shadow = f.let(f.load<"i32">("i32.load", pc.get(), Field.disp));
+      this.progress.set(this.progress.get().add(pc.get()).sub(shadow));
+      pc.set(shadow);
+      f.br(this.nextLabel);
+    });
+    const status = f.let(f.callIndirect(this.regionType, "i32", 0, f.load("i32.load", pc.get(), Field.imm), vb));
+    const rip = f.load<"i64">("i64.load", vb, Slot.rip);
+    f.if(status.eq(RegionStatus.fault), () => this.leaveTo(rip, LoopExit.fault));
+    this.once.set(status);
+    this.target.set(f.load("i64.load", vb, Slot.rip));
+    f.br(this.lookupLabel);
   }
 
   private undefinedInstruction(): void {

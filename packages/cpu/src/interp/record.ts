@@ -33,3 +33,16 @@ export const LoopExit = {
 
 /** Instruction limit that an instruction sets after it let interrupts in: leave at the next branch, but not to the hypervisor. */
 export const INTERRUPTS_OPENED = 1;
+
+/** A translated region: (vb) → `RegionStatus`. */
+export const REGION_SIGNATURE = { params: ["i32"], results: ["i32"] } as const;
+
+/** What a region's function returns to the dispatch loop. */
+export const RegionStatus = {
+  /** Go on at `Slot.rip`. */
+  redirect: 0,
+  /** An exception is in the state; `Slot.rip` is the instruction. */
+  fault: 1,
+  /** Let the interpreter do the instruction at `Slot.rip`. */
+  interpret: 2,
+} as const;

@@ -1,11 +1,12 @@
 import type { Fn, I32, I64 } from "@xenoserver/wasm";
 import { i64 } from "@xenoserver/wasm";
-import { State, TLB_ENTRIES, Tlb } from "../state/layout.ts";
+import { TLB_ENTRIES, Tlb } from "../state/layout.ts";
 
 /** What a lookup needs to know of whoever emits it. */
 interface Emitter {
   readonly f: Fn;
-  readonly vb: I32;
+  /** Address of the TLB in use. */
+  tlbBase(): I32;
 }
 
 /**
@@ -22,7 +23,7 @@ export function emitTlbLookup(e: Emitter, at: I64, size: number, tag: number): {
     .shrU(7)
     .wrap()
     .and((TLB_ENTRIES - 1) << 5);
-  const entry = f.let(index.add(f.load<"i32">("i32.load", e.vb, State.tlb)));
+  const entry = f.let(index.add(e.tlbBase()));
   const lastPage = at.add(size - 1).and(i64(-4096));
   const matches = f.load<"i64">("i64.load", entry, tag).eq(lastPage);
   const host = f.load<"i32">("i32.load", entry, Tlb.addend).add(at.wrap());

@@ -60,6 +60,9 @@ export interface Mmu {
   readonly slowRead: Func;
   readonly slowWrite: Func;
   readonly slowStore: Func;
+  /** As slowWrite and slowStore, for translated regions: they fail with `State.interpretOnce` where code would be overwritten. */
+  readonly regionSlowWrite: Func;
+  readonly regionSlowStore: Func;
   readonly commitBounce: Func;
   readonly flushTlb: Func;
   readonly flushTlbPage: Func;
@@ -244,15 +247,15 @@ function defineWalk(m: ModuleBuilder, frameHost: Func, pageFault: Func): Func {
 /** Emits "frame number of a host address". */
 const frameOf = (host: I32, layout: MemoryLayout) => host.sub(i32(layout.framesOffset)).shrU(12);
 
-/** (host, size): tells the engine if translated code lies in these bytes. */
-function defineCodeWritten(m: ModuleBuilder, layout: MemoryLayout, imports: MmuImports): Func {
-  const func = m.func(["i32", "i32"], []);
+/** (host, size) → 1 if decoded or translated code lies in these bytes. */
+function defineHoldsCode(m: ModuleBuilder, layout: MemoryLayout): Func {
+  const func = m.func(["i32", "i32"], ["i32"]);
   const f = func.fn;
   const host = f.param<"i32">(0);
   const size = f.param<"i32">(1);
-  f.if(host.ltU(i32(layout.framesOffset)), () => f.return());
+  f.if(host.ltU(i32(layout.framesOffset)), () => f.return(i32(0)));
   const frame = f.let(frameOf(host, layout));
-  f.if(f.load<"i32">("i32.load8_u", frame, layout.frameFlags).and(FrameFlag.code).eqz(), () => f.return());
+  f.if(f.load<"i32">("i32.load8_u", frame, layout.frameFlags).and(FrameFlag.code).eqz(), () => f.return(i32(0)));
   const shift = Math.log2(CODE_GRANULE_BYTES);
   const granule = f.var("i32", host.and(4095).shrU(shift));
   const last = f.let(host.and(4095).add(size).sub(1).shrU(shift));
@@ -261,12 +264,23 @@ function defineCodeWritten(m: ModuleBuilder, layout: MemoryLayout, imports: MmuI
     () => {
       const at = frame.shl(4).add(granule.get().shrU(3));
       const bit = f.load<"i32">("i32.load8_u", at, layout.codeMaps).shrU(granule.get().and(7)).and(1);
-      f.if(bit, () => {
-        f.callVoid(imports.codeModified, frame, host.and(4095), size);
-        f.return();
-      });
+      f.if(bit, () => f.return(i32(1)));
       granule.set(granule.get().add(1));
     },
+  );
+  f.return(i32(0));
+  f.unreachable();
+  return func;
+}
+
+/** (host, size): tells the engine if code lies in these bytes. */
+function defineCodeWritten(m: ModuleBuilder, layout: MemoryLayout, imports: MmuImports, holdsCode: Func): Func {
+  const func = m.func(["i32", "i32"], []);
+  const f = func.fn;
+  const host = f.param<"i32">(0);
+  const size = f.param<"i32">(1);
+  f.if(f.call<"i32">(holdsCode, host, size), () =>
+    f.callVoid(imports.codeModified, frameOf(host, layout), host.and(4095), size),
   );
   return func;
 }
@@ -394,8 +408,14 @@ function defineSlowRead(m: ModuleBuilder, imports: MmuImports, translate: Func):
   return func;
 }
 
-function defineSlowWrite(m: ModuleBuilder, imports: MmuImports, translate: Func, codeWritten: Func): Func {
-  const func = m.func(["i32", "i64", "i32"], ["i32"], "slowWrite");
+/**
+ * What a store does when its page has code: emitted with the place and size before anything is written. The interpreter drops
+ * that code and goes on; a translated region might drop itself, so it leaves the instruction to the interpreter.
+ */
+type CodeGuard = (f: Fn, host: I32, size: I32) => void;
+
+function defineSlowWrite(m: ModuleBuilder, imports: MmuImports, translate: Func, guard: CodeGuard, name: string): Func {
+  const func = m.func(["i32", "i64", "i32"], ["i32"], name);
   const f = func.fn;
   const vb = f.param<"i32">(0);
   const va = f.param<"i64">(1);
@@ -407,11 +427,14 @@ function defineSlowWrite(m: ModuleBuilder, imports: MmuImports, translate: Func,
   const first = f.let(f.call<"i32">(translate, vb, va, i32(Access.write)));
   f.if(first.eqz(), () => f.return(i32(0)));
   f.if(crosses(va, size).eqz(), () => {
-    f.callVoid(codeWritten, first, size);
+    guard(f, first, size);
     f.return(first);
   });
   const second = f.let(f.call<"i32">(translate, vb, secondPage(va, size), i32(Access.write)));
   f.if(second.eqz(), () => f.return(i32(0)));
+  const head = f.let(i32(4096).sub(first.and(4095)));
+  guard(f, first, head);
+  guard(f, second, size.sub(head));
   const bounce = f.let(vb.add(State.bounce));
   emitSplitCopy(f, bounce, first, second, size, false);
   f.return(bounce);
@@ -437,8 +460,8 @@ function defineCommitBounce(m: ModuleBuilder, translate: Func, codeWritten: Func
   return func;
 }
 
-function defineSlowStore(m: ModuleBuilder, imports: MmuImports, slowWrite: Func, commit: Func): Func {
-  const func = m.func(["i32", "i64", "i64", "i32"], ["i32"], "slowStore");
+function defineSlowStore(m: ModuleBuilder, imports: MmuImports, slowWrite: Func, commit: Func, name: string): Func {
+  const func = m.func(["i32", "i64", "i64", "i32"], ["i32"], name);
   const f = func.fn;
   const vb = f.param<"i32">(0);
   const value = f.param<"i64">(2);
@@ -540,9 +563,17 @@ function defineDropWriteEntries(m: ModuleBuilder, tlbOffset: number): Func {
 export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuImports, tlbOffset: number): Mmu {
   const frameHost = defineFrameHost(m, layout);
   const walk = defineWalk(m, frameHost, definePageFault(m));
-  const codeWritten = defineCodeWritten(m, layout, imports);
+  const holdsCode = defineHoldsCode(m, layout);
+  const codeWritten = defineCodeWritten(m, layout, imports, holdsCode);
+  const drop: CodeGuard = (f, host, size) => f.callVoid(codeWritten, host, size);
+  const decline: CodeGuard = (f, host, size) =>
+    f.if(f.call<"i32">(holdsCode, host, size), () => {
+      f.store("i32.store", f.param<"i32">(0), i32(1), State.interpretOnce);
+      f.return(i32(0));
+    });
   const translate = defineTranslate(m, layout, walk, frameHost);
-  const slowWrite = defineSlowWrite(m, imports, translate, codeWritten);
+  const slowWrite = defineSlowWrite(m, imports, translate, drop, "slowWrite");
+  const regionSlowWrite = defineSlowWrite(m, imports, translate, decline, "regionSlowWrite");
   const commitBounce = defineCommitBounce(m, translate, codeWritten);
   return {
     translate,
@@ -551,7 +582,9 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
     slowRead: defineSlowRead(m, imports, translate),
     slowWrite,
     commitBounce,
-    slowStore: defineSlowStore(m, imports, slowWrite, commitBounce),
+    slowStore: defineSlowStore(m, imports, slowWrite, commitBounce, "slowStore"),
+    regionSlowWrite,
+    regionSlowStore: defineSlowStore(m, imports, regionSlowWrite, commitBounce, "regionSlowStore"),
     flushTlb: defineFlushTlb(m, tlbOffset),
     flushTlbPage: defineFlushTlbPage(m, tlbOffset),
     dropWriteEntries: defineDropWriteEntries(m, tlbOffset),

@@ -149,6 +149,11 @@ export abstract class Ops {
     this.f.callVoid(this.helpers.named(name), this.vb, ...args);
   }
 
+  /** Address of the TLB in use. */
+  tlbBase(): I32 {
+    return this.f.load<"i32">("i32.load", this.vb, State.tlb);
+  }
+
   /** Leaves with exception `vector`. */
   raise(vector: number, errorCode: I32 = i32(0)): void {
     this.setState32(State.faultVector, i32(vector));

@@ -84,6 +84,10 @@ export const State = {
   tscOffset: 584,
   dr: 592, // 8 × 8 bytes
   cr8: 656,
+  /** Instructions retired in translated regions since the last entry. */
+  jitInstructions: 728,
+  /** 1 when a region leaves an instruction to the interpreter. */
+  interpretOnce: 732,
   /** Address of this vcpu's `frameTables`. */
   frameTables: 668,
   /** Base of user-mode entries of the software TLB is 1 when a page of more than 4 KiB was ever cached since the last full flush. */

@@ -50,11 +50,11 @@ export class CaseEngine implements TestEngine {
   private readonly view: DataView;
   private readonly frames = new Map<number, number>();
 
-  constructor() {
+  constructor(translate: "never" | "always" = "never") {
     this.memory = DomainMemory.create(1, 128);
     this.bytes = new Uint8Array(this.memory.memory.buffer);
     this.view = new DataView(this.memory.memory.buffer);
-    this.engine = new WasmEngine(this.memory, { cpuid: [], nowNs: () => 0 });
+    this.engine = new WasmEngine(this.memory, { cpuid: [], nowNs: () => 0, translate });
     this.vcpu = this.engine.createVcpu(0);
     this.machine = machineOf(this.vcpu);
     this.buildWorld();

@@ -1,0 +1,202 @@
+import { type Callee, type Fn, type I32, i32, type Label, type ModuleBuilder } from "@xenoserver/wasm";
+import { REGION_SIGNATURE, RegionStatus } from "../interp/record.ts";
+import type { Helpers } from "../semantics/ops.ts";
+import { Slot, State } from "../state/layout.ts";
+import { type Exits, JitOps } from "./jit-ops.ts";
+import type { Block, Region } from "./region.ts";
+
+/** Blocks `from` to `to` (indices, inclusive): one block, or a loop around several. */
+interface Item {
+  readonly from: number;
+  readonly to: number;
+  readonly isLoop: boolean;
+}
+
+/** Emits one region as a function (vb) → status. */
+class RegionTranslator {
+  private readonly f: Fn;
+  private readonly ops: JitOps;
+  private readonly region: Region;
+  private readonly chain: Callee;
+  private readonly indexOf = new Map<number, number>();
+  /** Labels that a forward jump to a block can use, and those that repeat a loop from its head. */
+  private readonly forward = new Map<number, Label>();
+  private readonly backward = new Map<number, Label>();
+  private readonly loops: Item[];
+  private current = 0;
+
+  constructor(m: ModuleBuilder, helpers: Helpers, chain: Callee, region: Region) {
+    const func = m.func(REGION_SIGNATURE.params, REGION_SIGNATURE.results);
+    this.func = func;
+    this.f = func.fn;
+    this.chain = chain;
+    this.region = region;
+    region.blocks.forEach((block, index) => this.indexOf.set(block.start, index));
+    this.loops = findLoops(region, this.indexOf);
+    const exits: Exits = {
+      fault: { level: 1 },
+      leave: { level: 2 },
+      target: this.f.var("i64"),
+      faultOffset: this.f.var("i32"),
+      branch: (condition) => this.branch(condition),
+    };
+    this.exits = exits;
+    this.ops = new JitOps(this.f, helpers, exits);
+  }
+  readonly func: ReturnType<ModuleBuilder["func"]>;
+  private readonly exits: Exits;
+
+  emit(): void {
+    const { f, ops } = this;
+    f.block(() => {
+      f.block(() => {
+        const entry = this.indexOf.get(this.region.entry)!;
+        this.emitFrom(entry);
+      });
+      ops.storeState();
+      f.returnCall(this.chain, f.param(0), this.exits.target.get());
+    });
+    ops.storeState();
+    this.leaveFault();
+    f.prepend(() => ops.loadState());
+  }
+
+  private leaveFault(): void {
+    const { f } = this;
+    const vb = f.param<"i32">(0);
+    f.store("i64.store", vb, this.ops.addressOf(0).add(this.exits.faultOffset.get().extU()), Slot.rip);
+    f.if(f.load<"i32">("i32.load", vb, State.interpretOnce), () => {
+      f.store("i32.store", vb, i32(0), State.interpretOnce);
+      f.return(i32(RegionStatus.interpret));
+    });
+    f.return(i32(RegionStatus.fault));
+    f.unreachable();
+  }
+
+  /** The entry may lie anywhere in the region: a jump into the middle is one more forward branch from the front. */
+  private emitFrom(entry: number): void {
+    const items = this.itemsOf(0, this.region.blocks.length - 1, undefined);
+    this.emitItems(items, entry);
+  }
+
+  /** Splits a range of blocks into loops and single blocks. */
+  private itemsOf(from: number, to: number, inside: Item | undefined): Item[] {
+    const items: Item[] = [];
+    for (let at = from; at <= to; ) {
+      const loop = this.loops.find(
+        (l) => l.from === at && l.to <= to && l !== inside && (!inside || l.to < inside.to || l.from > inside.from),
+      );
+      items.push(loop ?? { from: at, to: at, isLoop: false });
+      at = (loop?.to ?? at) + 1;
+    }
+    return items;
+  }
+
+  private emitItems(items: readonly Item[], entry: number): void {
+    const { f } = this;
+    const open = (k: number): void => {
+      if (k === 0) {
+        const first = items.findIndex((item) => item.from <= entry && entry <= item.to);
+        if (first > 0) this.jumpForward(items[first].from, entry);
+        return;
+      }
+      f.block((label) => {
+        this.forward.set(items[k].from, label);
+        open(k - 1);
+        this.emitItem(items[k - 1], entry);
+      });
+    };
+    open(items.length - 1);
+    this.emitItem(items.at(-1)!, entry);
+  }
+
+  private jumpForward(head: number, entry: number): void {
+    // Only heads can be reached; another entry is left to a region of its own.
+    if (head !== entry) throw new Error("a region's entry lies inside a loop");
+    this.f.br(this.forward.get(head)!);
+  }
+
+  private emitItem(item: Item, entry: number): void {
+    this.forward.delete(item.from);
+    if (!item.isLoop) return this.emitBlock(item.from);
+    this.f.loop((again) => {
+      this.backward.set(item.from, again);
+      const inner = this.itemsOf(item.from, item.to, item);
+      this.emitItems(inner, Math.max(entry >= item.from && entry <= item.to ? item.from : item.from, item.from));
+      this.backward.delete(item.from);
+    });
+  }
+
+  private emitBlock(index: number): void {
+    const { ops, f } = this;
+    const block = this.region.blocks[index];
+    this.current = index;
+    ops.beginBlock(block.instructions.length);
+    for (const { d, offset } of block.instructions) {
+      f.scope(() => d.def.semantics!(ops, ops.begin(d, offset)));
+    }
+    ops.endBlock();
+    if (block.fallsThrough) this.goTo(block.end, index + 1);
+  }
+
+  /** Jumps to the target of the current block's last instruction. */
+  private branch(condition: I32 | undefined): void {
+    const block = this.region.blocks[this.current];
+    const { d, offset } = block.instructions.at(-1)!;
+    const target = offset + d.lengthBytes + d.immLo;
+    const go = () => this.goTo(target, -1);
+    if (condition) this.f.if(condition, go);
+    else go();
+  }
+
+  /**
+   * Goes on at an offset of the page.
+   * @param next the block that comes behind the current one in the code, reached by doing nothing; −1 for a real jump
+   */
+  private goTo(offset: number, next: number): void {
+    const { f, ops } = this;
+    const target = this.indexOf.get(offset);
+    if (target !== undefined && target === next) return;
+    const back = target === undefined ? undefined : this.backward.get(target);
+    if (back) {
+      const limit = f.load<"i32">("i32.load", f.param(0), State.instructionLimit);
+      f.brIf(back, ops.count.get().ltU(limit));
+      return ops.leaveTo(ops.addressOf(offset));
+    }
+    const forward = target === undefined ? undefined : this.forward.get(target);
+    if (forward) return f.br(forward);
+    ops.leaveTo(ops.addressOf(offset));
+  }
+}
+
+/** Loops of a region: from the target of a backward jump to the last block that jumps there, nested or apart. */
+function findLoops(region: Region, indexOf: ReadonlyMap<number, number>): Item[] {
+  const ends = new Map<number, number>();
+  region.blocks.forEach((block: Block, index) => {
+    for (const successor of [block.target, block.fallsThrough ? block.end : -1]) {
+      const target = indexOf.get(successor);
+      if (target !== undefined && target <= index) ends.set(target, Math.max(ends.get(target) ?? 0, index));
+    }
+  });
+  const loops = [...ends].map(([from, to]) => ({ from, to, isLoop: true }));
+  // Loops that overlap without nesting: the outer one is extended until it holds the other.
+  for (let changed = true; changed; ) {
+    changed = false;
+    for (const a of loops) {
+      for (const b of loops) {
+        if (a.from < b.from && b.from <= a.to && a.to < b.to) {
+          a.to = b.to;
+          changed = true;
+        }
+      }
+    }
+  }
+  return loops;
+}
+
+/** Adds a region's function to a module. */
+export function translateRegion(m: ModuleBuilder, helpers: Helpers, chain: Callee, region: Region): Callee {
+  const translator = new RegionTranslator(m, helpers, chain, region);
+  translator.emit();
+  return translator.func;
+}
