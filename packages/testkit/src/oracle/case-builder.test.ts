@@ -10,7 +10,13 @@ const SHIFT = { ...NOTHING, undefined: Flag.AF };
 const COMPARE = { ...NOTHING, defined: Flag.AF };
 
 function build(write: (b: CaseBuilder) => void): TestCase {
-  const b = new CaseBuilder(new Prng(1), { stringPointers: false, rbxPointer: false, frame: false, fp: false });
+  const b = new CaseBuilder(new Prng(1), {
+    stringPointers: false,
+    rbxPointer: false,
+    frame: false,
+    fp: false,
+    alignmentCheck: false,
+  });
   write(b);
   return b.finish();
 }

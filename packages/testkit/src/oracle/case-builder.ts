@@ -31,12 +31,17 @@ export interface CaseNeeds {
   /** RBP points into scratch memory but changes on the way. */
   readonly frame: boolean;
   readonly fp: boolean;
+  /** The AC flag may be drawn. */
+  readonly alignmentCheck: boolean;
 }
 
 /** A case under construction: code bytes, starts of instructions, initial state, and what has become undefined so far. */
 export class CaseBuilder {
   readonly #r: Prng;
   readonly #needs: CaseNeeds;
+  get alignmentCheck(): boolean {
+    return this.#needs.alignmentCheck;
+  }
   readonly code: number[] = [];
   /** Offset of each drawn instruction (with the helpers before it). */
   readonly starts: number[] = [];
@@ -197,7 +202,7 @@ export class CaseBuilder {
     }
     const flags = Flag.CF | Flag.PF | Flag.AF | Flag.ZF | Flag.SF | Flag.OF;
     let rflags = r.u32() & (flags | (r.chance(20) ? Flag.DF : 0));
-    if (r.chance(1)) rflags |= r.pick([Flag.TF, Flag.AC, Flag.ID, Flag.NT]);
+    if (r.chance(1)) rflags |= r.pick([Flag.TF, this.#needs.alignmentCheck ? Flag.AC : Flag.TF, Flag.ID, Flag.NT]);
     const ignore = {
       ...(this.#ignoreFlags.length > 0 && { rflags: this.#ignoreFlags }),
       ...(this.#ignoreStatus.length > 0 && { fsw: this.#ignoreStatus }),

@@ -22,8 +22,9 @@ export interface FuzzOptions {
   readonly failures?: number;
   readonly batchCases?: number;
   readonly maxInstructions?: number;
-  /** 32 fuzzes compatibility mode; default 64. */
+  /** Passed to the generator. */
   readonly bits?: CaseBits;
+  readonly alignmentCheck?: boolean;
   /** Called after each batch and for each failure. */
   readonly log?: (line: string) => void;
 }
@@ -53,11 +54,12 @@ export function fuzz(options: FuzzOptions): FuzzReport {
   if (options.cases === undefined && options.minutes === undefined)
     throw new Error("fuzz: expected a number of cases or minutes");
   const reference = options.reference ?? new HostCpu();
-  const { maxInstructions, bits } = options;
+  const { maxInstructions, bits, alignmentCheck } = options;
   const generator = new Generator({
     seed: options.seed,
     specs: options.specs,
     ...(bits && { bits }),
+    ...(alignmentCheck && { alignmentCheck }),
     ...(maxInstructions && { maxInstructions }),
   });
   const started = performance.now();
@@ -100,7 +102,7 @@ function noteFailure(
 ): void {
   if (failures.size >= (o.failures ?? 10)) return;
   // One wrong instruction fails in every sequence it is in.
-  const culprits = new Set([...failures.values()].map((f) => f.testCase.instructions?.at(-1)?.text));
+  const culprits = new Set([...failures.values()].map((f) => lastInstruction(f.testCase)));
   if (c.instructions?.some(({ text }) => culprits.has(text))) return;
   const fails = (candidates: readonly TestCase[]): boolean[] => {
     const expected = reference.run(candidates);
@@ -130,5 +132,7 @@ function noteFailure(
 const kindOf = (d: Difference): string =>
   d.what === "vector" ? `${d.expected.split(" ")[0]} ${d.actual.split(" ")[0]}` : d.what.replace(/\d+$|\+.*/, "");
 
+const lastInstruction = (c: TestCase): string | undefined => c.instructions?.findLast((x) => x.text !== "nop")?.text;
+
 const signature = (c: TestCase, d: Difference): string =>
-  `${d.what.replace(/\d+$|\+.*/, "")} ${c.instructions?.at(-1)?.text ?? Buffer.from(c.code).toString("hex")}`;
+  `${d.what.replace(/\d+$|\+.*/, "")} ${lastInstruction(c) ?? Buffer.from(c.code).toString("hex")}`;

@@ -53,7 +53,7 @@ export function emitHelpers(r: Prng, b: CaseBuilder, d: Drawable, at: Position):
   }
   if (name.startsWith("POPF")) {
     b.emit(0x68);
-    b.number(drawFlags(r), 4);
+    b.number(drawFlags(r, b.alignmentCheck), 4);
     b.moveStack();
   }
   if (name.startsWith("PCMPESTR"))
@@ -102,10 +102,10 @@ function pushTarget(r: Prng, b: CaseBuilder, at: Position): void {
 }
 
 /** Flags for POPF: TF and AC seldom. */
-function drawFlags(r: Prng): number {
+function drawFlags(r: Prng, alignmentCheck: boolean): number {
   let flags = r.u32() & (Flag.CF | Flag.PF | Flag.AF | Flag.ZF | Flag.SF | Flag.OF | Flag.DF);
   if (r.chance(8)) flags |= Flag.TF;
-  if (r.chance(5)) flags |= Flag.AC;
+  if (alignmentCheck && r.chance(5)) flags |= Flag.AC;
   if (r.chance(10)) flags |= Flag.ID | Flag.NT;
   return flags;
 }

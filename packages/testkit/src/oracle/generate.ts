@@ -10,6 +10,11 @@ import { statusEffect } from "./undefined-flags.ts";
 export interface GeneratorOptions {
   readonly seed: number;
   readonly specs: readonly EncodingSpec[];
+  /**
+   * Draw the AC flag too. Default false: what is checked in 8- and 16-byte accesses of MMX and SSE depends on the
+   * processor, and only few engines care.
+   */
+  readonly alignmentCheck?: boolean;
   /** 32 draws code for compatibility mode; default 64. */
   readonly bits?: CaseBits;
   /** Longest sequence; default 8. */
@@ -27,12 +32,14 @@ export class Generator {
   readonly #drawables: readonly Drawable[];
   readonly #max: number;
   readonly #bits: CaseBits;
+  readonly #alignmentCheck: boolean;
 
   /** @throws if no line of the table can be drawn */
   constructor(options: GeneratorOptions) {
     this.#r = new Prng(options.seed);
     this.#max = options.maxInstructions ?? 8;
     this.#bits = options.bits ?? 64;
+    this.#alignmentCheck = options.alignmentCheck ?? false;
     this.#drawables = drawables(options.specs, this.#bits);
     if (this.#drawables.length === 0) throw new Error("generator: the table has no encoding that can be drawn");
   }
@@ -67,6 +74,7 @@ export class Generator {
         rbxPointer: sequence.some((d) => d.traits.implicitPointer),
         frame: sequence.some((d) => d.name === "LEAVE" || d.name === "ENTER"),
         fp: sequence.some((d) => d.traits.fp),
+        alignmentCheck: this.#alignmentCheck,
       },
       this.#bits,
     );

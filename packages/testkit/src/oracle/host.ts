@@ -1,9 +1,9 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { makeCase, type TestCase, type TestEngine, type TestResult } from "./case.ts";
+import { makeCase, type TestCase, type TestEngine, type TestResult, Vector } from "./case.ts";
 import { decodeResults, encodeBatch, normaliseFx } from "./codec.ts";
 import { buildRunner } from "./runner.ts";
 
@@ -34,9 +34,11 @@ export class HostCpu implements TestEngine {
     if (HostCpu.#usable === undefined) {
       HostCpu.#usable = false;
       const program = HostCpu.#cachedProgram();
-      if (program !== undefined) {
-        const probe = runBatch(program, [makeCase({ code: new Uint8Array(0) })]);
-        HostCpu.#usable = probe.length === 1 && probe[0].vector === 3;
+      try {
+        const probe = program === undefined ? [] : runBatch(program, [makeCase({ code: new Uint8Array(0) })]);
+        HostCpu.#usable = probe.length === 1 && probe[0].vector === Vector.BP;
+      } catch {
+        // A temporary folder without execute permission, a sandbox that forbids the runner's system calls.
       }
     }
     return HostCpu.#usable;
@@ -63,9 +65,16 @@ export class HostCpu implements TestEngine {
     const elf = buildRunner();
     const hash = createHash("sha256").update(elf).digest("hex").slice(0, 16);
     const folder = join(tmpdir(), `xenoserver-oracle-${process.getuid?.() ?? 0}`);
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    // Anyone may have made a folder of this name; nothing in it is run unless it is ours alone.
+    const { uid, mode } = statSync(folder);
+    if (uid !== process.getuid?.() || (mode & 0o022) !== 0) {
+      throw new Error(
+        `oracle: ${folder} belongs to uid ${uid} with mode ${mode.toString(8)}, expected to be ours alone`,
+      );
+    }
     const path = join(folder, `runner-${hash}`);
     if (existsSync(path)) return path;
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
     const own = `${path}.${process.pid}`;
     writeFileSync(own, elf);
     chmodSync(own, 0o700);
