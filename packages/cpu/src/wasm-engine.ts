@@ -51,7 +51,6 @@ class WasmVcpu implements Vcpu {
   private portBytes = 0;
   private sinceTick = 0;
   private readonly translates: "never" | "hot" | "always";
-  private faultsDelivered = 0;
   retired = 0;
 
   constructor(id: number, memory: DomainMemory, options: WasmEngineOptions) {
@@ -279,9 +278,10 @@ class WasmVcpu implements Vcpu {
     if (reason === LoopExit.fault || (reason === LoopExit.miss && retired === 0)) return this.step(reason);
     let exit: Exit | undefined;
     if (reason === LoopExit.system) {
-      const delivered = this.faultsDelivered;
+      const delivered = m.deliveries;
       exit = this.step(reason);
-      if (this.faultsDelivered !== delivered) return exit;
+      // Into a handler nothing traps: its entry cleared TF.
+      if (m.deliveries !== delivered) return exit;
     } else {
       this.retired += retired;
       m.nextRip = m.getAddress(Slot.rip);
@@ -334,7 +334,6 @@ class WasmVcpu implements Vcpu {
 
   private fault(fault: GuestFault): void {
     const m = this.machine;
-    this.faultsDelivered++;
     deliverException(m, fault);
     m.setAddress(Slot.rip, m.nextRip);
   }

@@ -105,7 +105,7 @@ export class JitOps extends Ops {
   }
   /** Makes the flags' kind known to whatever block comes next. */
   endBlock(): void {
-    if (this.kind !== "dynamic") this.fk.set(i32(KIND_CODE[this.kind]));
+    this.putKind();
     this.kind = "dynamic";
   }
   begin(d: Decoded, offset: number): Instruction {
@@ -242,9 +242,12 @@ export class JitOps extends Ops {
 
   // Control
 
-  override leaveFaulted(): void {
-    // The flags of the instruction before are what the handler shall see.
+  /** For a path that leaves here: the flags' kind goes along, but what follows still knows it. */
+  private putKind(): void {
     if (this.kind !== "dynamic") this.fk.set(i32(KIND_CODE[this.kind]));
+  }
+  override leaveFaulted(): void {
+    this.putKind();
     this.exits.faultOffset.set(i32(this.offset));
     this.f.br(this.exits.fault);
   }
@@ -253,7 +256,7 @@ export class JitOps extends Ops {
   }
   override jumpTo(ip: I64): void {
     this.exits.target.set(ip);
-    this.endBlock();
+    this.putKind();
     this.f.br(this.exits.leave);
   }
   override jumpRelative(condition?: I32): void {
@@ -266,7 +269,7 @@ export class JitOps extends Ops {
   }
   override restart(): void {
     this.exits.target.set(this.addressOf(this.offset));
-    this.endBlock();
+    this.putKind();
     this.f.br(this.exits.leave);
   }
   override shouldPause(): I32 {

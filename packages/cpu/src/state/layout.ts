@@ -85,9 +85,9 @@ export const State = {
   dr: 592, // 8 × 8 bytes
   cr8: 656,
   /** Instructions retired in translated regions since the last entry. */
-  jitInstructions: 728,
+  jitInstructions: 736,
   /** 1 when a region leaves an instruction to the interpreter. */
-  interpretOnce: 732,
+  interpretOnce: 740,
   /** Address of this vcpu's `frameTables`. */
   frameTables: 668,
   /** Base of user-mode entries of the software TLB is 1 when a page of more than 4 KiB was ever cached since the last full flush. */

@@ -50,6 +50,7 @@ function copyFaultAddress(m: Machine): void {
 
 /** Delivers one event through the IDT. @throws GuestFault if that itself faults; state is then unchanged */
 export function deliver(m: Machine, vector: number, kind: EventKind, errorCode?: number): void {
+  m.deliveries++;
   if (!m.isProtected) return deliverReal(m, vector);
   if (m.isLong) return deliverLong(m, vector, kind, errorCode);
   deliverProtected(m, vector, kind, errorCode);

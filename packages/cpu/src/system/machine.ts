@@ -131,6 +131,8 @@ export class Machine {
   /** Linear address of the instruction being executed, and of the one behind it. */
   thisRip = 0;
   nextRip = 0;
+  /** Events delivered through the IDT so far. */
+  deliveries = 0;
   private itlbModes = [-1, -1];
 
   constructor(memory: WebAssembly.Memory, vb: number, mmu: MmuExports, options: MachineOptions) {
