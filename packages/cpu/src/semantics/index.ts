@@ -13,6 +13,8 @@ import "./sse/packed.ts";
 import "./sse/moves.ts";
 import "./sse/aes.ts";
 import "./sse/text.ts";
+import "./float/arith.ts";
+import "./sse/float.ts";
 import "../system/transfer.ts";
 import "../system/control.ts";
 import "../system/msr.ts";
