@@ -20,9 +20,8 @@ export interface Block {
   readonly fallsThrough: boolean;
 }
 
-/** Basic blocks of one page that are translated together, in order of address. The entry is one of them. */
+/** Basic blocks of one page that are translated together, the entry first; a block comes before those it leads to, but for loops. */
 export interface Region {
-  readonly entry: number;
   readonly blocks: readonly Block[];
 }
 
@@ -74,7 +73,24 @@ export function findRegion(page: Uint8Array, entry: number, decoder: Decoder): R
   if (!decodeAt(scan, entry)) return undefined;
   const leaders = collectLeaders(scan, entry);
   const blocks = [...leaders].sort((a, b) => a - b).map((start) => cutBlock(scan, start, leaders));
-  return { entry, blocks: blocks.filter((b) => b.instructions.length > 0) };
+  const byStart = new Map(blocks.filter((b) => b.instructions.length > 0).map((b) => [b.start, b]));
+  return { blocks: reversePostorder(entry, byStart) };
+}
+
+/** Blocks reached from the entry; where it can be, the block that another falls through to comes right behind it. */
+function reversePostorder(entry: number, byStart: ReadonlyMap<number, Block>): Block[] {
+  const order: Block[] = [];
+  const visited = new Set<number>();
+  const visit = (start: number): void => {
+    const block = byStart.get(start);
+    if (!block || visited.has(start)) return;
+    visited.add(start);
+    if (block.target >= 0) visit(block.target);
+    if (block.fallsThrough) visit(block.end);
+    order.push(block);
+  };
+  visit(entry);
+  return order.reverse();
 }
 
 /** Offsets at which blocks start, breadth first until the limits are reached. */

@@ -50,8 +50,7 @@ class RegionTranslator {
     const { f, ops } = this;
     f.block(() => {
       f.block(() => {
-        const entry = this.indexOf.get(this.region.entry)!;
-        this.emitFrom(entry);
+        this.emitItems(this.itemsOf(0, this.region.blocks.length - 1, undefined));
       });
       ops.storeState();
       f.returnCall(this.chain, f.param(0), this.exits.target.get());
@@ -73,12 +72,6 @@ class RegionTranslator {
     f.unreachable();
   }
 
-  /** The entry may lie anywhere in the region: a jump into the middle is one more forward branch from the front. */
-  private emitFrom(entry: number): void {
-    const items = this.itemsOf(0, this.region.blocks.length - 1, undefined);
-    this.emitItems(items, entry);
-  }
-
   /** Splits a range of blocks into loops and single blocks. */
   private itemsOf(from: number, to: number, inside: Item | undefined): Item[] {
     const items: Item[] = [];
@@ -92,37 +85,27 @@ class RegionTranslator {
     return items;
   }
 
-  private emitItems(items: readonly Item[], entry: number): void {
+  /** Emits items one behind the other, each but the first with a label in front that a jump from those before can use. */
+  private emitItems(items: readonly Item[]): void {
     const { f } = this;
     const open = (k: number): void => {
-      if (k === 0) {
-        const first = items.findIndex((item) => item.from <= entry && entry <= item.to);
-        if (first > 0) this.jumpForward(items[first].from, entry);
-        return;
-      }
+      if (k === 0) return;
       f.block((label) => {
         this.forward.set(items[k].from, label);
         open(k - 1);
-        this.emitItem(items[k - 1], entry);
+        this.emitItem(items[k - 1]);
       });
     };
     open(items.length - 1);
-    this.emitItem(items.at(-1)!, entry);
+    this.emitItem(items.at(-1)!);
   }
 
-  private jumpForward(head: number, entry: number): void {
-    // Only heads can be reached; another entry is left to a region of its own.
-    if (head !== entry) throw new Error("a region's entry lies inside a loop");
-    this.f.br(this.forward.get(head)!);
-  }
-
-  private emitItem(item: Item, entry: number): void {
+  private emitItem(item: Item): void {
     this.forward.delete(item.from);
     if (!item.isLoop) return this.emitBlock(item.from);
     this.f.loop((again) => {
       this.backward.set(item.from, again);
-      const inner = this.itemsOf(item.from, item.to, item);
-      this.emitItems(inner, Math.max(entry >= item.from && entry <= item.to ? item.from : item.from, item.from));
+      this.emitItems(this.itemsOf(item.from, item.to, item));
       this.backward.delete(item.from);
     });
   }
