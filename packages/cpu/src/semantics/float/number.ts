@@ -1,4 +1,4 @@
-import { type Fn, type I32, type I64, i32, i64, i64Halves, type Var } from "@xenoserver/wasm";
+import { type Fn, type I32, type I64, i32, i64, i64Halves, type Val, type Var } from "@xenoserver/wasm";
 
 /**
  * Numbers of the soft-float core.
@@ -35,8 +35,8 @@ export interface Format {
   readonly min: number;
   readonly max: number;
 }
-export const F32: Format = { bits: 32, fraction: 23, drop: 40, min: BIAS - 126, max: BIAS + 127 };
-export const F64: Format = { bits: 64, fraction: 52, drop: 11, min: BIAS - 1022, max: BIAS + 1023 };
+export const SINGLE: Format = { bits: 32, fraction: 23, drop: 40, min: BIAS - 126, max: BIAS + 127 };
+export const DOUBLE: Format = { bits: 64, fraction: 52, drop: 11, min: BIAS - 1022, max: BIAS + 1023 };
 
 /** Magnitudes of a format's landmarks, shifted left so that the sign is gone from a 64-bit word. */
 export function landmarks(fmt: Format): { infinity: I64; minNormal: I64 } {
@@ -51,6 +51,15 @@ export const signOf = (bits: I64, fmt: Format): I32 =>
     .shrU(fmt.bits - 1)
     .wrap()
     .and(1);
+
+/** The bits of a number as the host's float, and the reverse. */
+export const asFloat = (f: Fn, bits: I64, fmt: Format): Val =>
+  fmt.bits === 64 ? f.op<"f64">("f64.reinterpret_i64", bits) : f.op<"f32">("f32.reinterpret_i32", bits.wrap());
+export const asBits = (f: Fn, value: Val, fmt: Format): I64 =>
+  f.let(fmt.bits === 64 ? f.op<"i64">("i64.reinterpret_f64", value) : f.op<"i32">("i32.reinterpret_f32", value).extU());
+/** One of the host's comparisons: eq, lt, le, gt … */
+export const compareFloats = (f: Fn, name: string, a: I64, b: I64, fmt: Format): I32 =>
+  f.let(f.op<"i32">(`f${fmt.bits}.${name}`, asFloat(f, a, fmt), asFloat(f, b, fmt)));
 
 export interface Unpacked {
   readonly sign: I32;

@@ -3,12 +3,12 @@ import { State } from "../../state/layout.ts";
 import { defineHelper, type HelperBody } from "../helpers.ts";
 import {
   Control,
-  F32,
-  F64,
+  DOUBLE,
   type Format,
   Fpx,
   Rounding,
   roundsUp,
+  SINGLE,
   SPECIAL,
   shiftRightSticky,
   TOP_BIT,
@@ -158,8 +158,8 @@ function interchange(fmt: Format): Packing {
     wrap: 0,
   };
 }
-defineRounding("fpRound32", interchange(F32));
-defineRounding("fpRound64", interchange(F64));
+defineRounding("fpRound32", interchange(SINGLE));
+defineRounding("fpRound64", interchange(DOUBLE));
 
 /** Precision of x87 results, in bits 16–17 of the control word as in bits 8–9 of the x87 one: 24, (24), 53 or 64 bits. */
 export const PRECISION_SHIFT = 16;
@@ -175,7 +175,7 @@ defineRounding("fpRound80", {
   drop: (h, control) => {
     const { f } = h;
     const precision = f.let(control.shrU(PRECISION_SHIFT).and(3));
-    return f.let(f.select(precision.eq(3), i64(0), f.select(precision.eq(2), i64(F64.drop), i64(F32.drop))));
+    return f.let(f.select(precision.eq(3), i64(0), f.select(precision.eq(2), i64(DOUBLE.drop), i64(SINGLE.drop))));
   },
   pack: (h, sign, exp, sig) => {
     // A denormal that rounding made normal has its exponent.

@@ -2,7 +2,7 @@ import type { I32, I64, V128 } from "@xenoserver/wasm";
 import { i32, v128 } from "@xenoserver/wasm";
 import { State } from "../../state/layout.ts";
 import { define } from "../define.ts";
-import { F32, F64, type Format } from "../float/number.ts";
+import { asBits, asFloat, compareFloats, DOUBLE, type Format, SINGLE } from "../float/number.ts";
 import type { Instruction, Ops } from "../ops.ts";
 import { source128 } from "./access.ts";
 import { needSse } from "./control.ts";
@@ -26,12 +26,6 @@ import { LaneOp } from "./lanes.ts";
 export function leaveIfTrapped(o: Ops): void {
   o.f.if(o.state32(State.fpTrap), () => o.leaveFaulted());
 }
-const floatOf = (o: Ops, bits: I64, fmt: Format) =>
-  fmt.bits === 64 ? o.f.op("f64.reinterpret_i64", bits) : o.f.op("f32.reinterpret_i32", bits.wrap());
-const bitsOf = (o: Ops, value: ReturnType<typeof floatOf>, fmt: Format): I64 =>
-  o.f.let(
-    fmt.bits === 64 ? o.f.op<"i64">("i64.reinterpret_f64", value) : o.f.op<"i32">("i32.reinterpret_f32", value).extU(),
-  );
 const shape = (fmt: Format): string => (fmt.bits === 64 ? "f64x2" : "f32x4");
 
 /** The scalar operation in full; leaves if it traps. */
@@ -47,8 +41,8 @@ export function packedSlow(o: Ops, fmt: Format, op: I32, a: V128, b: V128): V128
 }
 
 const PREFIXES = [
-  { fmt: F32, scalar: "f3", packed: "np", letter: "S", size: "d" },
-  { fmt: F64, scalar: "f2", packed: "66", letter: "D", size: "q" },
+  { fmt: SINGLE, scalar: "f3", packed: "np", letter: "S", size: "d" },
+  { fmt: DOUBLE, scalar: "f2", packed: "66", letter: "D", size: "q" },
 ] as const;
 
 /** How an operation is done natively, and when the result shows that this was right. */
@@ -74,8 +68,8 @@ function scalarArithmetic(o: Ops, i: Instruction, fmt: Format, arithmetic: Arith
   const [dst, src] = i.operands;
   const b = src.read();
   const a = arithmetic.unary ? b : dst.read();
-  const operands = (arithmetic.unary ? [b] : [a, b]).map((x) => floatOf(o, x, fmt));
-  const r = f.var("i64", bitsOf(o, f.op(`f${fmt.bits}.${arithmetic.native}`, operands[0], operands[1]), fmt));
+  const operands = (arithmetic.unary ? [b] : [a, b]).map((x) => asFloat(f, x, fmt));
+  const r = f.var("i64", asBits(f, f.op(`f${fmt.bits}.${arithmetic.native}`, operands[0], operands[1]), fmt));
   const good = arithmetic.result === "finite" ? isBounded(r.get(), fmt) : isInside(r.get(), fmt);
   const normal = arithmetic.unary ? notDenormal(b, fmt) : notDenormal(a, fmt).and(notDenormal(b, fmt));
   f.if(plainControl(o).and(good).and(normal).eqz(), () => r.set(scalarSlow(o, fmt, i32(arithmetic.op), a, b)));
@@ -117,11 +111,7 @@ for (const [name, opcode, op, native] of [
       const [dst, src] = i.operands;
       const b = src.read();
       const a = dst.read();
-      const comparison = f.op<"i32">(
-        `f${fmt.bits}.${name === "MIN" ? "lt" : "gt"}`,
-        floatOf(o, a, fmt),
-        floatOf(o, b, fmt),
-      );
+      const comparison = compareFloats(f, name === "MIN" ? "lt" : "gt", a, b, fmt);
       const r = f.var("i64", f.select(comparison, a, b));
       const ordered = isOrdered(o, a, fmt).and(isOrdered(o, b, fmt));
       f.if(ordered.and(noDaz(o)).eqz(), () => r.set(scalarSlow(o, fmt, i32(op), a, b)));
@@ -197,8 +187,8 @@ function everyOther(fmt: Format, odd: number): number[] {
   return elements.flatMap((e) => Array.from({ length: bytes }, (_, k) => e * bytes + k));
 }
 for (const [prefix, fmt, letter] of [
-  ["f2", F32, "S"],
-  ["66", F64, "D"],
+  ["f2", SINGLE, "S"],
+  ["66", DOUBLE, "D"],
 ] as const) {
   define(`ADDSUBP${letter}`, `${prefix} 0f d0 Vx,Wx`, (o, i) => {
     needSse(o);

@@ -2,14 +2,15 @@ import { type Fn, type I32, type I64, i32, i64, i64Halves, type Var } from "@xen
 import { State } from "../../state/layout.ts";
 import {
   Control,
-  F32,
-  F64,
+  compareFloats,
+  DOUBLE,
   type Format,
   FPX_ALL,
   FPX_BEFORE,
   Fpx,
   landmarks,
   magnitude,
+  SINGLE,
   signOf,
   type Unpacked,
   unpack,
@@ -84,13 +85,10 @@ function takeNan(h: HelperBody, op: I32, fmt: Format, a: I64, b: I64): void {
   f.return(quieted(f.select(isNan(a, fmt), a, b), fmt));
 }
 
-const toFloat = (f: Fn, bits: I64, fmt: Format) =>
-  fmt.bits === 64 ? f.op("f64.reinterpret_i64", bits) : f.op("f32.reinterpret_i32", bits.wrap());
-
 /** Comparisons, MIN and MAX of numbers: returns. */
 function compareLanes(h: HelperBody, op: I32, fmt: Format, a: I64, b: I64): void {
   const { f } = h;
-  const compare = (name: string) => f.let(f.op<"i32">(`f${fmt.bits}.${name}`, toFloat(f, a, fmt), toFloat(f, b, fmt)));
+  const compare = (name: string) => compareFloats(f, name, a, b, fmt);
   f.if(op.eq(LaneOp.min), () => f.return(f.select(compare("lt"), a, b)));
   f.if(op.eq(LaneOp.max), () => f.return(f.select(compare("gt"), a, b)));
   // 0 EQ, 1 LT, 2 LE, 3 UNORD, then their complements.
@@ -201,7 +199,7 @@ function definePacked(fmt: Format): void {
     f.return(f.load<"v128">("v128.load", vb, State.fpLanes));
   });
 }
-for (const fmt of [F32, F64]) {
+for (const fmt of [SINGLE, DOUBLE]) {
   defineLane(fmt);
   defineScalar(fmt);
   definePacked(fmt);
