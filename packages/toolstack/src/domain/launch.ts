@@ -7,7 +7,7 @@ import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
 import type { DomainConfig } from "../cfg/index.ts";
 import { asConfigError, type DomainPlan, freePlan } from "./plan.ts";
-import type { DomainListener, ExitReason, ExitReport, RunningDomain } from "./running-domain.ts";
+import type { DomainListener, EngineChoice, ExitReason, ExitReport, RunningDomain } from "./running-domain.ts";
 import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
 /** A process holds one domain, and it is the first beside the host's. */
@@ -18,9 +18,10 @@ const CONSOLE_CHUNK_BYTES = 16384;
 
 /**
  * Builds a domain and starts it. The plan is used up: its files' bytes are given back.
+ * @param engine  how the vcpus execute; the default is the engine's own
  * @throws ConfigError  the plan cannot be built, e.g. the host has not enough memory for it
  */
-export function launchDomain(plan: DomainPlan, listener: DomainListener): RunningDomain {
+export function launchDomain(plan: DomainPlan, listener: DomainListener, engine: EngineChoice = {}): RunningDomain {
   const { config, kernel, ramdisk } = plan;
   let memory: DomainMemory;
   let built: BuiltDomain;
@@ -41,7 +42,7 @@ export function launchDomain(plan: DomainPlan, listener: DomainListener): Runnin
   freePlan(plan);
   // Xen reboots a domain after a triple fault; unless the kernel asks for that, it hides a broken guest in a loop.
   built.domain.setHvmParam(HvmParam.TRIPLE_FAULT_REASON, ShutdownReason.crash, 0);
-  return new LocalDomain(config, memory, built, listener);
+  return new LocalDomain(config, memory, built, listener, engine);
 }
 
 class LocalDomain implements RunningDomain {
@@ -50,6 +51,7 @@ class LocalDomain implements RunningDomain {
   readonly #memory: DomainMemory;
   readonly #built: BuiltDomain;
   readonly #listener: DomainListener;
+  readonly #engine: EngineChoice;
   readonly #channels: HostEventChannels;
   readonly #console: ConsoleBackend;
   readonly #threads: VcpuThread[];
@@ -57,11 +59,18 @@ class LocalDomain implements RunningDomain {
   #ended = false;
   #destroyed = false;
 
-  constructor(config: DomainConfig, memory: DomainMemory, built: BuiltDomain, listener: DomainListener) {
+  constructor(
+    config: DomainConfig,
+    memory: DomainMemory,
+    built: BuiltDomain,
+    listener: DomainListener,
+    engine: EngineChoice,
+  ) {
     this.#config = config;
     this.#memory = memory;
     this.#built = built;
     this.#listener = listener;
+    this.#engine = engine;
     this.#channels = new HostEventChannels(built.domain, () => {
       if (built.domain.shutdownReason !== undefined) this.#channels.stop();
     });
@@ -145,6 +154,7 @@ class LocalDomain implements RunningDomain {
       vcpuId,
       memory: this.#memory.handle,
       control: this.#built.domain.buffer,
+      engine: this.#engine,
       ...(vcpuId === 0 && { start: this.#built.start }),
     };
     return new VcpuThread(

@@ -1,4 +1,5 @@
 /** What a running domain looks like to whoever started it. */
+import type { WasmEngineOptions } from "@xenoserver/cpu";
 
 export interface DomainListener {
   /**
@@ -21,6 +22,9 @@ export interface RunningDomain {
   /** Ends the domain at once, as `xl destroy`; `exited` then settles with reason "destroyed". */
   destroy(): Promise<void>;
 }
+
+/** How a domain's vcpus execute, for measurements and tests. */
+export type EngineChoice = Pick<WasmEngineOptions, "translate">;
 
 /** Why a domain ended. */
 export type ExitReason = "poweroff" | "reboot" | "suspend" | "crash" | "watchdog" | "soft-reset" | "destroyed";

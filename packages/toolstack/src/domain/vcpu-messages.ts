@@ -1,11 +1,13 @@
 /** What a vcpu's thread is given, and what it tells the main thread. */
 import type { DomainMemoryHandle, VcpuStart } from "@xenoserver/cpu";
+import type { EngineChoice } from "./running-domain.ts";
 
 export interface VcpuThreadData {
   readonly vcpuId: number;
   readonly memory: DomainMemoryHandle;
   /** The domain's control block. */
   readonly control: SharedArrayBuffer;
+  readonly engine: EngineChoice;
   /** Only for the vcpu that runs from the start; the others wait for a startup IPI. */
   readonly start?: VcpuStart;
 }

@@ -5,7 +5,7 @@ import { cpuidLeaves, Domain, HostClock, runVcpu, ShutdownReason } from "@xenose
 import { VcpuField } from "@xenoserver/xen/domain/index.ts";
 import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
-const { vcpuId, memory: handle, control, start } = workerData as VcpuThreadData;
+const { vcpuId, memory: handle, control, engine: choice, start } = workerData as VcpuThreadData;
 const tell = (message: VcpuMessage): void => parentPort!.postMessage(message);
 const log = (message: string): void => tell({ kind: "log", message });
 
@@ -13,7 +13,7 @@ const memory = DomainMemory.attach(handle);
 const domain = Domain.attach(control, memory);
 const clock = new HostClock(domain);
 const cpuid = cpuidLeaves({ domid: domain.domid, vcpuId, nrVcpus: domain.vcpus.length });
-const engine = new WasmEngine(memory, { cpuid, nowNs: () => clock.nowNs() });
+const engine = new WasmEngine(memory, { cpuid, nowNs: () => clock.nowNs(), ...choice });
 const vcpu = engine.createVcpu(vcpuId);
 if (start !== undefined) engine.start(vcpu, start);
 
