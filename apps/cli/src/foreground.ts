@@ -87,7 +87,9 @@ async function runUntilEnd(
       name: config.name,
       uuid: config.uuid,
       reason: stop === undefined ? report.reason : stop.reason === "left" ? "destroyed" : stop.reason,
-      ...(report.detail !== undefined && { detail: report.detail }),
+      // Whoever leaves or interrupts knows why; a guest that crashed or ran out of time is to be looked into.
+      ...(report.detail !== undefined &&
+        (stop === undefined || stop.reason === "timeout") && { detail: report.detail }),
       bootMs,
       runMs: report.runMs,
       instructions: report.instructions,

@@ -175,7 +175,7 @@ class LocalDomain implements RunningDomain {
     this.#drained.resolve();
 
     const reason = this.#destroyed ? "destroyed" : EXIT_REASONS[domain.shutdownReason ?? ShutdownReason.crash];
-    const crashed = reason === "crash" || reason === "watchdog";
+    const wanted = reason === "poweroff" || reason === "reboot";
     const detail = this.#threads.flatMap((thread) => thread.postMortem(reason)).join("\n");
     const exits: Record<string, number> = {};
     for (const thread of this.#threads) {
@@ -183,7 +183,7 @@ class LocalDomain implements RunningDomain {
     }
     return {
       reason,
-      ...(crashed && detail !== "" && { detail }),
+      ...(!wanted && detail !== "" && { detail }),
       runMs: performance.now() - begin,
       instructions: this.#threads.reduce((sum, thread) => sum + thread.instructions, 0),
       exits,
@@ -202,6 +202,16 @@ const EXIT_REASONS: Readonly<Record<ShutdownReason, ExitReason>> = {
   [ShutdownReason.crash]: "crash",
   [ShutdownReason.watchdog]: "watchdog",
   [ShutdownReason.soft_reset]: "soft-reset",
+};
+
+const POST_MORTEMS: Readonly<Record<ExitReason, string>> = {
+  poweroff: "powered off",
+  reboot: "rebooted",
+  suspend: "the guest suspended itself",
+  crash: "the guest reported a crash",
+  watchdog: "the guest's watchdog expired",
+  "soft-reset": "the guest asked for a soft reset",
+  destroyed: "was running when it was destroyed",
 };
 
 /** A vcpu's worker thread as the main thread sees it. */
@@ -245,11 +255,10 @@ class VcpuThread {
     clearTimeout(timer);
   }
 
-  /** What there is to say after a crash. */
+  /** What there is to say after an end that the guest's user did not ask for. */
   postMortem(reason: ExitReason): string[] {
     if (this.#fault !== undefined) return [this.#fault];
-    if (this.#registers === undefined) return [];
-    const what = reason === "watchdog" ? "the guest's watchdog expired" : "the guest reported a crash";
-    return [`vcpu${this.#id}: ${what}\n${this.#registers}`];
+    if (this.#registers === undefined || this.instructions === 0) return [];
+    return [`vcpu${this.#id}: ${POST_MORTEMS[reason]}\n${this.#registers}`];
   }
 }

@@ -31,7 +31,7 @@ export type ExitReason = "poweroff" | "reboot" | "suspend" | "crash" | "watchdog
 
 export interface ExitReport {
   readonly reason: ExitReason;
-  /** After a crash: what happened and the registers of each vcpu, as lines for a person. */
+  /** Unless the guest powered off or rebooted: what happened and each vcpu's registers, as lines for a person. */
   readonly detail?: string;
   /** From the start of the vcpus to their end, in milliseconds. */
   readonly runMs: number;

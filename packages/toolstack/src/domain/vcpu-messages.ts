@@ -14,10 +14,10 @@ export interface VcpuThreadData {
 
 export type VcpuMessage =
   | { readonly kind: "log"; readonly message: string }
-  /** The last message of a thread. `registers` only after a crash. */
+  /** The last message of a thread. */
   | {
       readonly kind: "end";
       readonly instructions: number;
       readonly exits: Record<string, number>;
-      readonly registers?: string;
+      readonly registers: string;
     };

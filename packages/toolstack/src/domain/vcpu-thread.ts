@@ -1,8 +1,7 @@
 /** Entry of a vcpu's worker thread: runs the vcpu until its domain shuts down. */
 import { parentPort, workerData } from "node:worker_threads";
 import { DomainMemory, type Vcpu, type VcpuEngine, WasmEngine } from "@xenoserver/cpu";
-import { cpuidLeaves, Domain, HostClock, runVcpu, ShutdownReason } from "@xenoserver/xen";
-import { VcpuField } from "@xenoserver/xen/domain/index.ts";
+import { cpuidLeaves, Domain, HostClock, runVcpu } from "@xenoserver/xen";
 import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
 const { vcpuId, memory: handle, control, engine: choice, start } = workerData as VcpuThreadData;
@@ -28,7 +27,7 @@ const counting: VcpuEngine = {
   flushPhysmap: (target) => engine.flushPhysmap(target),
 };
 
-const reason = runVcpu({
+runVcpu({
   engine: counting,
   vcpu,
   domain,
@@ -37,11 +36,4 @@ const reason = runVcpu({
   debugConsole: (text) => log(`guest: ${text.trimEnd()}`),
   start: (target, at) => engine.start(target, at),
 });
-const crashed = reason === ShutdownReason.crash || reason === ShutdownReason.watchdog;
-const wasStarted = start !== undefined || domain.vcpus[vcpuId]!.get(VcpuField.runstateRegistered) !== 0;
-tell({
-  kind: "end",
-  instructions: engine.instructionsOf(vcpu),
-  exits,
-  ...(crashed && wasStarted && { registers: vcpu.describe() }),
-});
+tell({ kind: "end", instructions: engine.instructionsOf(vcpu), exits, registers: vcpu.describe() });
