@@ -363,7 +363,7 @@ class WasmVcpu implements Vcpu {
     const provided = this.cache.provide(page, frame, offset, codeMode);
     this.interpreter.flush();
     if (provided) {
-      if (this.translates === "always" && m.is64 && !m.isStepping) this.hotSpots.translate([{ frame, offset }]);
+      if (this.translates === "always" && m.is64 && !m.isStepping) this.hotSpots.translate([{ frame, offset }], true);
       return undefined;
     }
     const next = this.codeFrame(page + 4096);

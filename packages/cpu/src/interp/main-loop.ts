@@ -339,7 +339,10 @@ export class MainLoop {
       .and((ITLB_ENTRIES - 1) << 4);
     const entry = f.let(index.add(f.load("i32.load", vb, State.itlb)));
     const same = f.load<"i64">("i64.load", entry, Itlb.tag).eq(next);
-    const frame = f.load<"i32">("i32.load", entry, Itlb.frame).eq(f.load("i32.load", pc.get(), Field.imm));
+    const frame = f
+      .load<"i32">("i32.load", entry, Itlb.frame)
+      .and(0x7fffffff)
+      .eq(f.load("i32.load", pc.get(), Field.imm));
     f.if(same.and(frame).eqz(), () => this.leaveAt(pc.get(), LoopExit.miss));
     this.prefixDone();
   }

@@ -2,7 +2,7 @@ import type { Decoder } from "../decode/decoder.ts";
 import type { CodeCache } from "../interp/code-cache.ts";
 import type { Interpreter } from "../interp/interpreter.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
-import { findRegion, type Region } from "./region.ts";
+import { findRegion, isWorthwhile, type Region } from "./region.ts";
 
 /** Ticks at which an address must have been seen before its region is translated. */
 const HOT_AFTER = 2;
@@ -63,8 +63,8 @@ export class HotSpots {
     this.translate(spots);
   }
 
-  /** Translates the regions that start at these places, in one module. */
-  translate(spots: readonly Spot[]): void {
+  /** Translates the regions that start at these places, in one module; those that promise no gain only if asked to. */
+  translate(spots: readonly Spot[], always = false): void {
     const found: { spot: Spot; region: Region; record: number }[] = [];
     for (const spot of spots) {
       const record = this.cache.recordAt(spot.frame, spot.offset);
@@ -72,7 +72,7 @@ export class HotSpots {
       const at = this.memory.layout.framesOffset + spot.frame * 4096;
       const page = new Uint8Array(this.memory.memory.buffer, at, 4096);
       const region = findRegion(page, spot.offset, this.decoder);
-      if (region) found.push({ spot, region, record });
+      if (region && (always || isWorthwhile(region))) found.push({ spot, region, record });
     }
     if (found.length === 0) return;
     const places = this.interpreter.addRegions(found.map(({ region }) => region));

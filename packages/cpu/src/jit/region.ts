@@ -37,6 +37,19 @@ export function isTranslatable(d: Decoded): boolean {
 /** Long semantics whose speed is not in their dispatch. */
 const LEFT_TO_INTERPRETER = /^(F[A-Z0-9]+|PCMP.STR.|CRC32|PCLMULQDQ|CMPXCHG16B|ENTER)$/;
 
+/**
+ * Whether a region is worth its entry and exit, which load and store registers: if it loops, or if it is long.
+ */
+export function isWorthwhile(region: Region): boolean {
+  const seen = new Set<number>();
+  for (const block of region.blocks) {
+    seen.add(block.start);
+    if (seen.has(block.target) || (block.fallsThrough && seen.has(block.end))) return true;
+  }
+  return region.blocks[0].instructions.length >= LONG_BLOCK;
+}
+const LONG_BLOCK = 24;
+
 const isConditional = (d: Decoded): boolean => d.operands[0]?.kind === "rel" && !d.def.ends;
 const isCall = (d: Decoded): boolean => d.def.name === "CALL";
 

@@ -12,16 +12,23 @@ import {
 import {
   CODE_GRANULE_BYTES,
   CodeMode,
+  EMPTY_TLB_SET,
   FrameFlag,
+  ITLB_BYTES,
   ITLB_ENTRIES,
+  ITLB_ENTRY_BYTES,
+  ITLB_OFFSET,
   Itlb,
+  LargePages,
   type MemoryLayout,
   NOT_CANONICAL,
   P2M_LEAF_ENTRIES,
   Pending,
   PHYSICAL_BITS,
   State,
+  TLB_BYTES,
   TLB_ENTRIES,
+  TLB_ENTRY_BYTES,
   TLB_FLAG_GLOBAL,
   TLB_SETS,
   Tlb,
@@ -320,7 +327,10 @@ function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Func, fra
   f.store("i64.store", entry, f.select(writeEntry, page, i64(-1)), Tlb.write);
   f.store("i32.store", entry, host.sub(page.wrap()), Tlb.addend);
   f.store("i32.store", entry, flags.shrU(1).and(TLB_FLAG_GLOBAL), Tlb.flags);
-  f.if(flags.and(4), () => f.store("i32.store", vb, i32(1), State.largePages));
+  f.if(flags.and(4), () => {
+    const half = f.select(va.ltS(0), i32(LargePages.upperHalf), i32(LargePages.lowerHalf));
+    f.store("i32.store", vb, state32(f, vb, State.largePages).or(half), State.largePages);
+  });
   f.return(host.add(va.wrap().and(4095)));
   f.unreachable();
   return func;
@@ -361,7 +371,7 @@ function defineFillItlb(m: ModuleBuilder, layout: MemoryLayout, walk: Func, fram
   );
   f.store("i64.store", entry, page, Itlb.tag);
   f.store("i32.store", entry, table, Itlb.codeTable);
-  f.store("i32.store", entry, frame, Itlb.frame);
+  f.store("i32.store", entry, frame.or(walked.shrU(53).wrap().and(1).shl(31)), Itlb.frame);
   f.return(i32(1));
   f.unreachable();
   return func;
@@ -500,22 +510,50 @@ function defineSlowStore(m: ModuleBuilder, imports: MmuImports, slowWrite: Func,
   return func;
 }
 
-/** (vb, keepGlobal): empties the data TLBs. */
+/**
+ * (vb, keepGlobal): empties the TLBs. Only the supervisor's sets keep global entries: the others hold user pages, or the few
+ * entries through which the kernel reaches them.
+ */
 function defineFlushTlb(m: ModuleBuilder, tlbOffset: number): Func {
   const func = m.func(["i32", "i32"], [], "flushTlb");
   const f = func.fn;
-  const keep = f.param<"i32">(1);
-  const entry = f.var("i32", f.param<"i32">(0).add(tlbOffset));
-  const end = f.let(entry.get().add(TLB_SETS * TLB_ENTRIES * 32));
-  f.while(
-    () => entry.get().ltU(end),
+  const [vb, keep] = [f.param<"i32">(0), f.param<"i32">(1)];
+  const empty = (offset: number, bytes: number) => f.memoryFill(vb.add(offset), i32(0xff), i32(bytes));
+  empty(tlbOffset, TLB_BYTES);
+  empty(tlbOffset + 2 * TLB_BYTES, TLB_BYTES);
+  empty(ITLB_OFFSET + ITLB_BYTES, ITLB_BYTES);
+  f.if(keep.eqz(), () => {
+    empty(tlbOffset + TLB_BYTES, TLB_BYTES);
+    empty(tlbOffset + EMPTY_TLB_SET * TLB_BYTES, TLB_BYTES);
+    empty(ITLB_OFFSET, ITLB_BYTES);
+    f.return();
+  });
+  const entry = f.var("i32", vb.add(tlbOffset + TLB_BYTES));
+  const sweep = (bytes: number, size: number, isGlobal: () => I32, drop: () => void) => {
+    const end = f.let(entry.get().add(bytes));
+    f.while(
+      () => entry.get().ltU(end),
+      () => {
+        f.if(isGlobal().eqz(), drop);
+        entry.set(entry.get().add(size));
+      },
+    );
+  };
+  sweep(
+    TLB_BYTES,
+    TLB_ENTRY_BYTES,
+    () => f.load<"i32">("i32.load", entry.get(), Tlb.flags).and(TLB_FLAG_GLOBAL),
     () => {
-      f.if(keep.and(f.load<"i32">("i32.load", entry.get(), Tlb.flags)).eqz(), () => {
-        f.store("i64.store", entry.get(), i64(-1), Tlb.read);
-        f.store("i64.store", entry.get(), i64(-1), Tlb.write);
-      });
-      entry.set(entry.get().add(32));
+      f.store("i64.store", entry.get(), i64(-1), Tlb.read);
+      f.store("i64.store", entry.get(), i64(-1), Tlb.write);
     },
+  );
+  entry.set(vb.add(ITLB_OFFSET));
+  sweep(
+    ITLB_BYTES,
+    ITLB_ENTRY_BYTES,
+    () => f.load<"i32">("i32.load", entry.get(), Itlb.frame).shrU(31),
+    () => f.store("i64.store", entry.get(), i64(-1), Itlb.tag),
   );
   return func;
 }

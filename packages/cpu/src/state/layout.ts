@@ -90,7 +90,7 @@ export const State = {
   interpretOnce: 740,
   /** Address of this vcpu's `frameTables`. */
   frameTables: 668,
-  /** Base of user-mode entries of the software TLB is 1 when a page of more than 4 KiB was ever cached since the last full flush. */
+  /** In which halves of the address space pages of more than 4 KiB were cached since the last full flush. */
   largePages: 664,
   /** Scratch for two-result helpers. */
   result: 672,
@@ -155,7 +155,9 @@ export const TLB_FLAG_GLOBAL = 1;
 export const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY_BYTES;
 export const ITLB_ENTRIES = 512;
 export const ITLB_ENTRY_BYTES = 16;
-/** Entry: tag (i64), address of the page's code table (i32), frame address (i32, bit 0: global). */
+/** Bits of `State.largePages`. */
+export const LargePages = { lowerHalf: 1, upperHalf: 2 } as const;
+/** Entry: tag (i64), address of the page's code table (i32), frame (i32, bit 31: global). */
 export const Itlb = { tag: 0, codeTable: 8, frame: 12 } as const;
 export const ITLB_BYTES = ITLB_ENTRIES * ITLB_ENTRY_BYTES;
 

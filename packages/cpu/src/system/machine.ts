@@ -259,10 +259,6 @@ export class Machine {
     const start = (this.vb + ITLB_OFFSET + which * ITLB_BYTES) >>> 2;
     this.words.fill(-1, start, start + ITLB_BYTES / 4);
   }
-  flushItlb(): void {
-    this.flushItlbSet(0);
-    this.flushItlbSet(1);
-  }
   flushItlbPage(va: number): void {
     for (const which of [0, 1]) {
       const index = Math.floor(va / 4096) & (ITLB_ENTRIES - 1);
@@ -272,7 +268,7 @@ export class Machine {
   }
   flushAll(keepGlobal = false): void {
     this.mmu.flushTlb(this.vb, keepGlobal ? 1 : 0);
-    this.flushItlb();
+    if (!keepGlobal) this.set32(State.largePages, 0);
   }
 
   // Guest memory, through the page tables at the current privilege
