@@ -45,7 +45,6 @@ class WasmVcpu implements Vcpu {
   private readonly systemInstructions: Decoded[] = [];
   private source: InterruptSource = { hasPending: () => false, acknowledge: () => -1 };
   private readonly exits: Exit[] = [];
-  private seenEpoch = 0;
   /** Instruction that exited last, for `injectGp`. */
   private exitRip = 0;
   private portBytes = 0;
@@ -63,7 +62,7 @@ class WasmVcpu implements Vcpu {
       memory.memory,
       memory.layout,
       {
-        codeModified: (frame, offset, size) => this.cache.invalidate(frame, offset, size),
+        codeModified: (frame, offset, size) => this.cache.storedInto(frame, offset, size),
         accessed: (lo, hi, size, isWrite) => this.debug.accessed(hi * 2 ** 32 + (lo >>> 0), size, isWrite !== 0),
         mmioWrite: (gpaLo, gpaHi, sizeBytes, lo, hi) => {
           this.exits.push({
@@ -89,7 +88,7 @@ class WasmVcpu implements Vcpu {
       handlerFor: (d, codeMode, form, bytes) => this.interpreter.handlerFor(d, codeMode, form, bytes),
       rememberSystem: (d) => this.systemInstructions.push(d) - 1,
     });
-    this.cache = new CodeCache(memory, vb, writer, (base, frame) => exports.dropWriteEntries(base, frame));
+    this.cache = new CodeCache(memory, vb, writer, (base, frame) => exports.dropWriteEntries(base, frame), id);
     this.hotSpots = new HotSpots(memory, this.cache, this.interpreter, this.decoder);
     this.cache.onReset = () => {
       this.hotSpots.reset();
@@ -208,7 +207,7 @@ class WasmVcpu implements Vcpu {
     const m = this.machine;
     m.set32(State.instructionLimit, TICK_INSTRUCTIONS);
     this.sinceTick = 0;
-    this.checkHostWrites();
+    this.cache.catchUp();
     try {
       m.nextRip = m.getAddress(Slot.rip);
       this.takeInterrupt();
@@ -224,13 +223,6 @@ class WasmVcpu implements Vcpu {
         message: `vcpu ${this.id} at 0x${m.thisRip.toString(16)}: ${message}${thrown instanceof Error && process_debug() ? thrown.stack : ""}`,
       };
     }
-  }
-
-  private checkHostWrites(): void {
-    const epoch = this.memory.codeEpoch;
-    if (epoch === this.seenEpoch) return;
-    this.seenEpoch = epoch;
-    this.cache.reset();
   }
 
   /** Acts on why generated code came back; returns an exit for the hypervisor or undefined to go on. */
@@ -328,6 +320,7 @@ class WasmVcpu implements Vcpu {
     }
     this.sinceTick = spent;
     m.set32(State.instructionLimit, TICK_INSTRUCTIONS - spent);
+    this.cache.catchUp();
     this.takeInterrupt();
     return undefined;
   }

@@ -5,7 +5,6 @@ import {
   CODE_TABLES,
   CODE_TABLES_OFFSET,
   CodeMode,
-  FrameFlag,
   ITLB_ENTRIES,
   Itlb,
   RECORD_BYTES,
@@ -55,7 +54,8 @@ export class CodeCache {
   private readonly halves: Uint16Array;
   private readonly bytes: Uint8Array;
   private readonly writer: TraceWriter;
-  private readonly dropWriteEntries: (vb: number, frameAddress: number) => void;
+  private readonly dropWriteEntries: (vb: number, frameAddress: number) => number;
+  private readonly vcpuId: number;
   private readonly pages = new Map<number, CodePage>();
   private readonly crossings = new Map<number, Crossing>();
   private nextTable = 0;
@@ -68,8 +68,10 @@ export class CodeCache {
     memory: DomainMemory,
     vb: number,
     writer: TraceWriter,
-    dropWriteEntries: (vb: number, frameAddress: number) => void,
+    dropWriteEntries: (vb: number, frameAddress: number) => number,
+    vcpuId: number,
   ) {
+    this.vcpuId = vcpuId;
     this.memory = memory;
     this.vb = vb;
     this.words = new Int32Array(memory.memory.buffer);
@@ -202,12 +204,38 @@ export class CodeCache {
     return (this.words[(this.vb + State.frameTables) >>> 2] >>> 2) + frame;
   }
 
-  /** From now on stores into the frame go through the slow path. */
+  /** From now on stores into the frame, by any vcpu, go through the slow path. */
   private watch(frame: number): void {
     const flags = this.memory.layout.frameFlags + frame;
-    if (this.bytes[flags] & FrameFlag.code) return;
-    this.bytes[flags] |= FrameFlag.code;
+    const before = Atomics.or(this.bytes, flags, 1 << this.vcpuId);
+    if (before !== 0) return;
     this.dropWriteEntries(this.vb, this.frameAddress(frame));
+    if (this.memory.layout.vcpuCount > 1) this.memory.codeLog.watch(frame, this.vcpuId);
+  }
+
+  /** Bytes of a frame are about to change by this vcpu's own store. */
+  storedInto(frame: number, offset: number, sizeBytes: number): void {
+    const others = this.bytes[this.memory.layout.frameFlags + frame] & ~(1 << this.vcpuId);
+    this.invalidate(frame, offset, sizeBytes);
+    if (others) this.memory.codeLog.modified(frame, offset, sizeBytes, this.vcpuId);
+  }
+
+  /** Takes in what others changed since the last call. */
+  catchUp(): void {
+    const { codeLog } = this.memory;
+    if (!codeLog.hasNews) return;
+    codeLog.catchUp(
+      {
+        modified: (frame, offset, sizeBytes) => this.invalidate(frame, offset, sizeBytes),
+        watched: (frame) => {
+          // Stores made directly until now were seen by nobody: whoever has code from the frame must read it again.
+          const wrote = this.dropWriteEntries(this.vb, this.frameAddress(frame));
+          if (wrote) codeLog.modified(frame, 0, 4096, this.vcpuId);
+        },
+        overflowed: () => this.reset(),
+      },
+      this.vcpuId,
+    );
   }
 
   private fillItlb(page: number, table: number, frame: number): void {
@@ -240,6 +268,8 @@ export class CodeCache {
     }
     if (kept.length === page.traces.length && !crossings) return;
     page.traces = kept;
+    // Others' code may lie in the same granules; then the map stays as it is, which costs no more than a look.
+    if (this.bytes[this.memory.layout.frameFlags + frame] !== 1 << this.vcpuId) return;
     const map = this.memory.layout.codeMaps + frame * 16;
     this.bytes.fill(0, map, map + 16);
     for (const trace of kept) this.markCode(frame, trace.start, trace.end);
@@ -264,9 +294,10 @@ export class CodeCache {
   /** Forgets everything. */
   reset(): void {
     for (const frame of this.pages.keys()) {
-      this.bytes[this.memory.layout.frameFlags + frame] &= ~FrameFlag.code;
+      const flags = this.memory.layout.frameFlags + frame;
+      const left = Atomics.and(this.bytes, flags, ~(1 << this.vcpuId)) & ~(1 << this.vcpuId);
       const map = this.memory.layout.codeMaps + frame * 16;
-      this.bytes.fill(0, map, map + 16);
+      if (left === 0) this.bytes.fill(0, map, map + 16);
       this.words[this.frameTable(frame)] = 0;
     }
     this.pages.clear();

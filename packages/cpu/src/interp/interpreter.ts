@@ -24,7 +24,7 @@ export interface EngineImports {
 export interface InterpreterExports extends MmuExports {
   run(vb: number): number;
   translateCode(vb: number, lo: number, hi: number): number;
-  dropWriteEntries(vb: number, frameAddress: number): void;
+  dropWriteEntries(vb: number, frameAddress: number): number;
 }
 
 const MAX_HANDLERS = 8192;

@@ -208,8 +208,8 @@ function registerFields(d: Decoded): number[] {
 /** Immediates, sign-extended from their own width. */
 function immediates(d: Decoded): { imm: number; disp: number } {
   if (isWideImmediate(d)) return { disp: d.immLo, imm: d.immHi };
-  const sreg = d.operands.find((o) => o.kind === "sreg");
-  if (sreg && "reg" in sreg) return { imm: sreg.reg, disp: 0 };
+  const numbered = d.operands.find((o) => o.kind === "sreg" || o.kind === "st");
+  if (numbered && "reg" in numbered) return { imm: numbered.reg, disp: 0 };
   const immediate = d.operands.find((o) => o.kind === "imm");
   const width = immediate?.width ?? 4;
   const imm = width === 1 ? (d.immLo << 24) >> 24 : width === 2 ? (d.immLo << 16) >> 16 : d.immLo;

@@ -35,7 +35,7 @@ export function isTranslatable(d: Decoded): boolean {
   return !LEFT_TO_INTERPRETER.test(d.def.name);
 }
 /** Long semantics whose speed is not in their dispatch. */
-const LEFT_TO_INTERPRETER = /^(F[A-Z0-9]+|PCMP.STR.|CRC32|PCLMULQDQ|CMPXCHG16B|ENTER)$/;
+const LEFT_TO_INTERPRETER = /^(F[A-Z0-9 ]|PCMP.STR.$|CRC32$|PCLMULQDQ$|CMPXCHG16B$|ENTER$)/;
 
 /**
  * Whether a region is worth its entry and exit, which load and store registers: if it loops, or if it is long.

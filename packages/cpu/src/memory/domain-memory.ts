@@ -1,11 +1,6 @@
 import { type Gfn, type Gpa, PAGE_BYTES } from "../engine.ts";
-import {
-  FrameFlag,
-  layOutMemory,
-  type MemoryLayout,
-  P2M_DIRECTORY_ENTRIES,
-  P2M_LEAF_ENTRIES,
-} from "../state/layout.ts";
+import { layOutMemory, type MemoryLayout, P2M_DIRECTORY_ENTRIES, P2M_LEAF_ENTRIES } from "../state/layout.ts";
+import { CodeLog, HOST_AUTHOR } from "./code-log.ts";
 import type { Frame, GuestMemory } from "./guest-memory.ts";
 
 export class OutOfFrames extends Error {
@@ -19,11 +14,12 @@ export class OutOfFrames extends Error {
 export interface DomainMemoryHandle {
   readonly memory: WebAssembly.Memory;
   readonly layout: MemoryLayout;
-  /** Shared words: next fresh frame, next p2m leaf, code epoch, head of the free list. */
+  /** Shared words: next fresh frame, next p2m leaf, head of the free list. */
   readonly control: SharedArrayBuffer;
+  readonly codeLog: SharedArrayBuffer;
 }
 
-const Control = { nextFrame: 0, nextLeaf: 1, codeEpoch: 2, freeHead: 3 } as const;
+const Control = { nextFrame: 0, nextLeaf: 1, freeHead: 2 } as const;
 const WASM_PAGE_BYTES = 0x10000;
 
 /**
@@ -36,6 +32,8 @@ export class DomainMemory implements GuestMemory {
   readonly memory: WebAssembly.Memory;
   readonly layout: MemoryLayout;
   readonly frameCount: number;
+  /** This thread's view of the changes to code. */
+  readonly codeLog: CodeLog;
   private readonly control: Int32Array;
   private readonly handleControl: SharedArrayBuffer;
   private readonly bytes: Uint8Array;
@@ -46,6 +44,7 @@ export class DomainMemory implements GuestMemory {
     this.layout = handle.layout;
     this.frameCount = handle.layout.frameCount;
     this.handleControl = handle.control;
+    this.codeLog = new CodeLog(handle.codeLog);
     this.control = new Int32Array(handle.control);
     this.bytes = new Uint8Array(handle.memory.buffer);
     this.words = new Int32Array(handle.memory.buffer);
@@ -66,7 +65,7 @@ export class DomainMemory implements GuestMemory {
       );
     }
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    return new DomainMemory({ memory, layout, control: new SharedArrayBuffer(16) });
+    return new DomainMemory({ memory, layout, control: new SharedArrayBuffer(16), codeLog: new CodeLog().buffer });
   }
 
   /** The same memory seen from another thread. */
@@ -74,12 +73,7 @@ export class DomainMemory implements GuestMemory {
     return new DomainMemory(handle);
   }
   get handle(): DomainMemoryHandle {
-    return { memory: this.memory, layout: this.layout, control: this.handleControl };
-  }
-
-  /** Counts host writes into frames with translated code; engines compare it to know that they must look. */
-  get codeEpoch(): number {
-    return Atomics.load(this.control, Control.codeEpoch);
+    return { memory: this.memory, layout: this.layout, control: this.handleControl, codeLog: this.codeLog.buffer };
   }
 
   private leafWord(gfn: number, create: boolean): number {
@@ -148,7 +142,7 @@ export class DomainMemory implements GuestMemory {
     return this.bytes.subarray(at, at + PAGE_BYTES);
   }
   markWritten(frame: Frame): void {
-    if (this.bytes[this.layout.frameFlags + frame] & FrameFlag.code) Atomics.add(this.control, Control.codeEpoch, 1);
+    if (this.bytes[this.layout.frameFlags + frame] !== 0) this.codeLog.modified(frame, 0, PAGE_BYTES, HOST_AUTHOR);
   }
 
   private copy(at: Gpa, buffer: Uint8Array, toGuest: boolean): boolean {

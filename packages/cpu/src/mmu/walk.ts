@@ -13,7 +13,6 @@ import {
   CODE_GRANULE_BYTES,
   CodeMode,
   EMPTY_TLB_SET,
-  FrameFlag,
   ITLB_BYTES,
   ITLB_ENTRIES,
   ITLB_ENTRY_BYTES,
@@ -262,7 +261,7 @@ function defineHoldsCode(m: ModuleBuilder, layout: MemoryLayout): Func {
   const size = f.param<"i32">(1);
   f.if(host.ltU(i32(layout.framesOffset)), () => f.return(i32(0)));
   const frame = f.let(frameOf(host, layout));
-  f.if(f.load<"i32">("i32.load8_u", frame, layout.frameFlags).and(FrameFlag.code).eqz(), () => f.return(i32(0)));
+  f.if(f.load<"i32">("i32.load8_u", frame, layout.frameFlags).eqz(), () => f.return(i32(0)));
   const shift = Math.log2(CODE_GRANULE_BYTES);
   const granule = f.var("i32", host.and(4095).shrU(shift));
   const last = f.let(host.and(4095).add(size).sub(1).shrU(shift));
@@ -321,7 +320,7 @@ function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Func, fra
       .and((TLB_ENTRIES - 1) << 5)
       .add(state32(f, vb, State.tlb)),
   );
-  const holdsCode = f.load<"i32">("i32.load8_u", frameOf(host, layout), layout.frameFlags).and(FrameFlag.code);
+  const holdsCode = f.load<"i32">("i32.load8_u", frameOf(host, layout), layout.frameFlags);
   const writeEntry = f.let(flags.and(1).and(holdsCode.eqz()));
   f.store("i64.store", entry, page, Tlb.read);
   f.store("i64.store", entry, f.select(writeEntry, page, i64(-1)), Tlb.write);
@@ -578,11 +577,12 @@ function defineFlushTlbPage(m: ModuleBuilder, tlbOffset: number): Func {
   return func;
 }
 
-/** (vb, frameHost): forgets that a frame may be written directly, since code from it was just translated. */
+/** (vb, frameHost) → 1 if it was so: forgets that a frame may be written directly, since somebody has code from it now. */
 function defineDropWriteEntries(m: ModuleBuilder, tlbOffset: number): Func {
-  const func = m.func(["i32", "i32"], [], "dropWriteEntries");
+  const func = m.func(["i32", "i32"], ["i32"], "dropWriteEntries");
   const f = func.fn;
   const frame = f.param<"i32">(1);
+  const found = f.var("i32", i32(0));
   const entry = f.var("i32", f.param<"i32">(0).add(tlbOffset));
   const end = f.let(entry.get().add(TLB_SETS * TLB_ENTRIES * 32));
   f.while(
@@ -590,10 +590,15 @@ function defineDropWriteEntries(m: ModuleBuilder, tlbOffset: number): Func {
     () => {
       const tag = f.let(f.load<"i64">("i64.load", entry.get(), Tlb.write));
       const host = f.load<"i32">("i32.load", entry.get(), Tlb.addend).add(tag.wrap());
-      f.if(tag.ne(-1).and(host.eq(frame)), () => f.store("i64.store", entry.get(), i64(-1), Tlb.write));
+      f.if(tag.ne(-1).and(host.eq(frame)), () => {
+        f.store("i64.store", entry.get(), i64(-1), Tlb.write);
+        found.set(i32(1));
+      });
       entry.set(entry.get().add(32));
     },
   );
+  f.return(found.get());
+  f.unreachable();
   return func;
 }
 

@@ -184,8 +184,6 @@ export const VCPU_AREAS_OFFSET = 0x10000;
 export const PHYSICAL_BITS = 39;
 export const P2M_LEAF_ENTRIES = 1024;
 export const P2M_DIRECTORY_ENTRIES = 2 ** (PHYSICAL_BITS - 12 - 10);
-/** Flags of a frame, one byte each. */
-export const FrameFlag = { code: 1 } as const;
 /** One bit of a frame's code map stands for this many bytes. */
 export const CODE_GRANULE_BYTES = 32;
 
@@ -195,6 +193,7 @@ export interface MemoryLayout {
   readonly p2mDirectory: number;
   readonly p2mLeaves: number;
   readonly p2mLeafCount: number;
+  /** A byte for each frame: bit n is set if vcpu n has code from it. */
   readonly frameFlags: number;
   /** 16 bytes per frame: which granules of it have translated code. */
   readonly codeMaps: number;
