@@ -9,6 +9,7 @@ export type DecodedOperand =
   | { readonly kind: "xmm"; readonly reg: number; readonly width: number }
   | { readonly kind: "mmx"; readonly reg: number; readonly width: number }
   | { readonly kind: "sreg"; readonly reg: number; readonly width: 2 }
+  | { readonly kind: "st"; readonly reg: number; readonly width: number }
   | { readonly kind: "creg" | "dreg"; readonly reg: number; readonly width: number }
   | { readonly kind: "rel"; readonly width: number }
   | { readonly kind: "none"; readonly width: 0 };

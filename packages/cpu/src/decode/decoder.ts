@@ -274,6 +274,8 @@ export class Decoder {
         d.immLo = d.operandSize === 2 ? this.u16() : this.s32();
         d.farSelector = this.u16();
         return { kind: "none", width: 0 };
+      case "STi":
+        return { kind: "st", reg: modrm & 7, width };
       case "S":
         return { kind: "sreg", reg: reg & 7, width: 2 };
       case "C":

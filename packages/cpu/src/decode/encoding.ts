@@ -9,7 +9,7 @@
  * J = branch offset, O = absolute address, A = far pointer, S = segment register, C/D = control/debug register, V/W/U = XMM by reg / rm / rm
  * register only, P/Q/N = the same for MMX; then the size: b w d q, v = operand size, z = operand size but at most 32 bits,
  * y = 32 or 64 bits, x = 128 bits, t = 80 bits; bs = byte sign-extended to the operand size.
- * `AL AX eAX CL DX 1 AH` stand for themselves.
+ * `AL AX eAX CL DX 1 AH` stand for themselves; STi is the x87 register ST(ModRM.rm).
  *
  * Options: `mem`/`reg` only that form of ModRM; `i64` invalid in 64-bit mode; `o64` only in 64-bit mode; `d64` 64-bit operand size
  * by default there; `f64` forced; `w0`/`w1` by REX.W; `norep` F2/F3 do not matter; `a` the address size is part of the meaning.
@@ -36,7 +36,7 @@ export interface Encoding {
 
 export interface OperandSpec {
   readonly text: string;
-  /** How it is addressed: one of E G Z M R I J O S C D V W U P Q N, or "fixed". */
+  /** How it is addressed: one of E G Z M R I J O S C D V W U P Q N, "STi", or "fixed". */
   readonly kind: string;
   /** Size letter: b w d q v z y x t o bs, or "" where there is none. */
   readonly size: string;
@@ -57,6 +57,7 @@ const FIXED: Readonly<Record<string, readonly [size: string, register: number]>>
 function parseOperand(text: string): OperandSpec {
   const fixed = FIXED[text];
   if (fixed) return { text, kind: "fixed", size: fixed[0], fixed: fixed[1] };
+  if (text === "STi") return { text, kind: text, size: "t", fixed: 0 };
   if (text === "1") return { text, kind: "one", size: "", fixed: 1 };
   const kind = text[0];
   if (!`${MODRM_KINDS}ZIJOA`.includes(kind)) throw new Error(`operand "${text}" is not known`);
@@ -94,7 +95,7 @@ export function parseEncoding(text: string): Encoding {
   if (operands.some((o) => "MR".includes(o.kind) || "UN".includes(o.kind))) {
     options.add(operands.some((o) => o.kind === "M") ? "mem" : "reg");
   }
-  if (rm >= 0) options.add("reg");
+  if (rm >= 0 || operands.some((o) => o.kind === "STi")) options.add("reg");
   return {
     id: encodings++,
     text,

@@ -15,6 +15,7 @@ import "./sse/aes.ts";
 import "./sse/text.ts";
 import "./float/arith.ts";
 import "./float/integer.ts";
+import "./x87/arith.ts";
 import "./sse/float.ts";
 import "./sse/convert.ts";
 import "./sse/compare.ts";

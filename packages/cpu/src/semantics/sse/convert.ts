@@ -219,7 +219,7 @@ for (const [name, prefix, mode] of [
 
 define("CVTPI2PS", "np 0f 2a Vq,Qq", (o, i) => {
   needSse(o);
-  needMmx(o);
+  if (i.operands[1].kind === "mmx") needMmx(o);
   const source = i.operands[1].read();
   const parts = [o.f.let(source.signExtend(32)), o.f.let(source.shrS(32))];
   if (i.operands[1].kind === "mmx") enterMmx(o);

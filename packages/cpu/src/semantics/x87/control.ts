@@ -12,6 +12,12 @@ export function needX87(o: Ops): void {
   o.f.if(o.state32(State.cr0).and(CR0_EM | CR0_TS), () => o.raise(7));
 }
 
+/** Begins an instruction that waits: #NM, or #MF for an exception that has not been delivered yet. */
+export function beginX87(o: Ops): void {
+  needX87(o);
+  o.f.if(o.state32(State.fpuStatus).and(0x80), () => o.raise(16));
+}
+
 /** The status word with TOP in its place. */
 export function statusWord(o: Ops): I32 {
   return o.f.let(o.state32(State.fpuStatus).or(o.state32(State.fpuTop).shl(11)));
@@ -49,4 +55,5 @@ define("FWAIT", "9b", (o) => {
       .eq(CR0_MP | CR0_TS),
     () => o.raise(7),
   );
+  o.f.if(o.state32(State.fpuStatus).and(0x80), () => o.raise(16));
 });
