@@ -1,6 +1,6 @@
 /** A booted guest with a shell on its console, for tests and measurements. */
 import type { DomainConfig } from "../cfg/index.ts";
-import { type ExitReport, launchDomain, planDomain, type RunningDomain } from "../domain/index.ts";
+import { type EngineChoice, type ExitReport, launchDomain, planDomain, type RunningDomain } from "../domain/index.ts";
 import { INIT_MARKER } from "../guest/index.ts";
 
 export interface CommandResult {
@@ -13,20 +13,59 @@ export interface CommandResult {
 /** The prompt, behind which the shell may ask the terminal for the cursor's position by four characters. */
 const PROMPT = /# .{0,4}$/s;
 
+/** A running domain whose console is read by a program. */
+export class ConsoleSession {
+  readonly exited: Promise<ExitReport>;
+  readonly #domain: RunningDomain;
+  readonly #text: ConsoleText;
+
+  private constructor(domain: RunningDomain, text: ConsoleText) {
+    this.#domain = domain;
+    this.#text = text;
+    this.exited = domain.exited;
+    void domain.exited.then((report) => text.end(`the guest ended: ${report.reason}\n${report.detail ?? ""}`));
+  }
+
+  /** @throws ConfigError  the domain cannot be built */
+  static start(config: DomainConfig, engine: EngineChoice = {}): ConsoleSession {
+    const text = new ConsoleText();
+    const listener = { onConsole: (bytes: Uint8Array) => text.append(bytes) };
+    return new ConsoleSession(launchDomain(planDomain(config), listener, engine), text);
+  }
+
+  /** Types text as it is. */
+  type(text: string): Promise<void> {
+    return this.#domain.writeConsole(Buffer.from(text));
+  }
+
+  /**
+   * Waits for text on the console.
+   * @returns everything since the start, or since `clear`
+   * @throws  Error  the guest ended or the time was over; the message ends in what was printed last
+   */
+  until(pattern: RegExp, timeoutSeconds = 60): Promise<string> {
+    return this.#text.until(pattern, timeoutSeconds);
+  }
+
+  clear(): void {
+    this.#text.clear();
+  }
+
+  destroy(): Promise<void> {
+    return this.#domain.destroy();
+  }
+}
+
 export class GuestShell {
   /** From the start of the domain until init ran. */
   readonly bootSeconds: number;
   /** Everything that the console showed until the first prompt. */
   readonly bootLog: string;
-  readonly exited: Promise<ExitReport>;
-  readonly #domain: RunningDomain;
-  readonly #console: ConsoleText;
+  readonly session: ConsoleSession;
   #commands = 0;
 
-  private constructor(domain: RunningDomain, console_: ConsoleText, bootSeconds: number, bootLog: string) {
-    this.#domain = domain;
-    this.#console = console_;
-    this.exited = domain.exited;
+  private constructor(session: ConsoleSession, bootSeconds: number, bootLog: string) {
+    this.session = session;
     this.bootSeconds = bootSeconds;
     this.bootLog = bootLog;
   }
@@ -35,18 +74,16 @@ export class GuestShell {
    * Boots a guest whose init prints the marker and starts a shell.
    * @throws Error  the guest ended or took longer than `timeoutSeconds`; the message ends in what it had printed last
    */
-  static async boot(config: DomainConfig, timeoutSeconds = 120): Promise<GuestShell> {
+  static async boot(config: DomainConfig, timeoutSeconds = 120, engine: EngineChoice = {}): Promise<GuestShell> {
     const begin = performance.now();
-    const text = new ConsoleText();
-    const domain = launchDomain(planDomain(config), { onConsole: (bytes) => text.append(bytes) });
-    void domain.exited.then((report) => text.end(`the guest ended: ${report.reason}\n${report.detail ?? ""}`));
+    const session = ConsoleSession.start(config, engine);
     try {
-      await text.until(new RegExp(INIT_MARKER), timeoutSeconds);
+      await session.until(new RegExp(INIT_MARKER), timeoutSeconds);
       const bootSeconds = (performance.now() - begin) / 1000;
-      const bootLog = await text.until(PROMPT, timeoutSeconds);
-      return new GuestShell(domain, text, bootSeconds, bootLog);
+      const bootLog = await session.until(PROMPT, timeoutSeconds);
+      return new GuestShell(session, bootSeconds, bootLog);
     } catch (error) {
-      await domain.destroy();
+      await session.destroy();
       throw error;
     }
   }
@@ -55,34 +92,24 @@ export class GuestShell {
   async run(command: string, timeoutSeconds = 60): Promise<CommandResult> {
     const mark = `XENO${++this.#commands}`;
     const begin = performance.now();
-    this.#console.clear();
+    this.session.clear();
     // Marks are joined from two words, so that the echo of what is typed does not look like them.
     const quoted = `'${command.replaceAll("'", "'\\''")}'`;
-    await this.#domain.writeConsole(Buffer.from(`echo ${mark}""_BEGIN; eval ${quoted}; echo ${mark}""_STATUS=$?\n`));
-    const end = new RegExp(`${mark}_BEGIN\r?\n(.*?)${mark}_STATUS=(\\d+)\r?\n`, "s");
-    const [, output, status] = end.exec(await this.#console.until(end, timeoutSeconds))!;
+    await this.session.type(`echo ${mark}""_BEGIN; eval ${quoted}; echo ${mark}""_STATUS=$?\n`);
+    const end = new RegExp(`${mark}_BEGIN\\r?\\n(.*?)${mark}_STATUS=(\\d+)\\r?\\n`, "s");
+    const [, output, status] = end.exec(await this.session.until(end, timeoutSeconds))!;
     const seconds = (performance.now() - begin) / 1000;
     return { output: output!.replaceAll("\r", "").replace(/\n$/, ""), status: Number(status), seconds };
   }
 
-  /** Types text as it is. */
-  type(text: string): Promise<void> {
-    return this.#domain.writeConsole(Buffer.from(text));
-  }
-
-  /** Waits for text on the console. @returns everything since the last command */
-  until(pattern: RegExp, timeoutSeconds = 60): Promise<string> {
-    return this.#console.until(pattern, timeoutSeconds);
-  }
-
   /** Has the guest power off. */
   async powerOff(): Promise<ExitReport> {
-    await this.#domain.writeConsole(Buffer.from("poweroff -f\n"));
-    return this.exited;
+    await this.session.type("poweroff -f\n");
+    return this.session.exited;
   }
 
   destroy(): Promise<void> {
-    return this.#domain.destroy();
+    return this.session.destroy();
   }
 }
 
