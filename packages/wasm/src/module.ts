@@ -114,7 +114,28 @@ export class ModuleBuilder {
         w.append(body.view());
       }),
     );
+    this.nameSection(out);
     return out.view().slice();
+  }
+
+  /** Names of exported functions, for profilers and stack traces. */
+  private nameSection(out: ByteWriter): void {
+    const named = this.exports.map((e) => ({ name: e.name, index: e.callee.index })).sort((a, b) => a.index - b.index);
+    if (named.length === 0) return;
+    const map = new ByteWriter();
+    map.uleb(named.length);
+    for (const { index, name } of named) {
+      map.uleb(index);
+      map.name(name);
+    }
+    const body = new ByteWriter();
+    body.name("name");
+    body.u8(1);
+    body.uleb(map.length);
+    body.append(map.view());
+    out.u8(0);
+    out.uleb(body.length);
+    out.append(body.view());
   }
 
   private importSection(out: ByteWriter): void {
