@@ -1,0 +1,11 @@
+import { type Fn, type I32, i32 } from "@xenoserver/wasm";
+import type { MemoryLayout } from "../state/layout.ts";
+
+/** Kinds of access, also the argument of `translate`. */
+export const Access = { read: 0, write: 1, execute: 2 } as const;
+
+export const state32 = (f: Fn, vb: I32, offset: number) => f.load<"i32">("i32.load", vb, offset);
+export const state64 = (f: Fn, vb: I32, offset: number) => f.load<"i64">("i64.load", vb, offset);
+
+/** Emits "frame number of a host address". */
+export const frameOf = (host: I32, layout: MemoryLayout) => host.sub(i32(layout.framesOffset)).shrU(12);

@@ -1,0 +1,68 @@
+import { type Callee, type Func, i32, type ModuleBuilder } from "@xenoserver/wasm";
+import { type MemoryLayout, State } from "../state/layout.ts";
+import { defineCodeWritten, defineHoldsCode } from "./code-watch.ts";
+import { defineDropWriteEntries, defineFlushTlb, defineFlushTlbPage } from "./flush.ts";
+import { type CodeGuard, defineCommitBounce, defineSlowRead, defineSlowStore, defineSlowWrite } from "./slow-access.ts";
+import { defineFillItlb, defineTranslate, defineTranslateCode } from "./translate.ts";
+import { defineFrameHost, definePageFault, defineWalk } from "./walk.ts";
+
+/** Functions of the memory-management unit, in the engine's module. */
+export interface Mmu {
+  /** (vb, va, access) → host address, 0 after a fault or an MMIO request. */
+  readonly translate: Func;
+  /** (vb, va) → gpa, or −1 after a fault; for execution. Does not fill the data TLB. */
+  readonly translateCode: Func;
+  /** (vb, page) → 1 if the ITLB now has the page, 0 if the host program must see to it. */
+  readonly fillItlb: Func;
+  readonly slowRead: Func;
+  readonly slowWrite: Func;
+  readonly slowStore: Func;
+  /** As slowWrite and slowStore, for translated regions: they fail with `State.interpretOnce` where code would be overwritten. */
+  readonly regionSlowWrite: Func;
+  readonly regionSlowStore: Func;
+  readonly commitBounce: Func;
+  readonly flushTlb: Func;
+  readonly flushTlbPage: Func;
+  readonly dropWriteEntries: Func;
+}
+
+export interface MmuImports {
+  /** (frame, offset, size): translated code is about to be overwritten. */
+  readonly codeModified: Callee;
+  /** (vaLo, vaHi, size, isWrite) → 1 after a fault: an access while `State.slowAccess` asks to see each. */
+  readonly accessed: Callee;
+  /** (gpaLo, gpaHi, size, valueLo, valueHi): a store to a page without a frame. */
+  readonly mmioWrite: Callee;
+}
+
+/** Adds the memory-management unit to a module. */
+export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuImports, tlbOffset: number): Mmu {
+  const frameHost = defineFrameHost(m, layout);
+  const walk = defineWalk(m, frameHost, definePageFault(m));
+  const holdsCode = defineHoldsCode(m, layout);
+  const codeWritten = defineCodeWritten(m, layout, imports, holdsCode);
+  const drop: CodeGuard = (f, host, size) => f.callVoid(codeWritten, host, size);
+  const decline: CodeGuard = (f, host, size) =>
+    f.if(f.call<"i32">(holdsCode, host, size), () => {
+      f.store("i32.store", f.param<"i32">(0), i32(1), State.interpretOnce);
+      f.return(i32(0));
+    });
+  const translate = defineTranslate(m, layout, walk, frameHost);
+  const slowWrite = defineSlowWrite(m, imports, translate, drop, "slowWrite");
+  const regionSlowWrite = defineSlowWrite(m, imports, translate, decline, "regionSlowWrite");
+  const commitBounce = defineCommitBounce(m, translate, codeWritten);
+  return {
+    translate,
+    translateCode: defineTranslateCode(m, walk),
+    fillItlb: defineFillItlb(m, layout, walk, frameHost),
+    slowRead: defineSlowRead(m, imports, translate),
+    slowWrite,
+    commitBounce,
+    slowStore: defineSlowStore(m, imports, slowWrite, commitBounce, "slowStore"),
+    regionSlowWrite,
+    regionSlowStore: defineSlowStore(m, imports, regionSlowWrite, commitBounce, "regionSlowStore"),
+    flushTlb: defineFlushTlb(m, tlbOffset),
+    flushTlbPage: defineFlushTlbPage(m, tlbOffset),
+    dropWriteEntries: defineDropWriteEntries(m, tlbOffset),
+  };
+}

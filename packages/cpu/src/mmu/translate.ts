@@ -1,0 +1,99 @@
+import { type Func, i32, i64, i64Halves, type ModuleBuilder } from "@xenoserver/wasm";
+import {
+  CodeMode,
+  ITLB_ENTRIES,
+  Itlb,
+  LargePages,
+  type MemoryLayout,
+  Pending,
+  State,
+  TLB_ENTRIES,
+  TLB_FLAG_GLOBAL,
+  Tlb,
+} from "../state/layout.ts";
+import { Access, frameOf, state32 } from "./emit.ts";
+
+export function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Func, frameHost: Func): Func {
+  const func = m.func(["i32", "i64", "i32"], ["i32"], "translate");
+  const f = func.fn;
+  const vb = f.param<"i32">(0);
+  const va = f.param<"i64">(1);
+  const access = f.param<"i32">(2);
+  const walked = f.let(f.call<"i64">(walk, vb, va, access));
+  f.if(walked.eq(-1), () => f.return(i32(0)));
+  const gpa = f.let(walked.and(i64Halves(-1, 0xfffff)));
+  const flags = f.let(walked.shrU(52).wrap());
+  const host = f.let(f.call<"i32">(frameHost, gpa));
+  f.if(host.eqz(), () => {
+    f.if(state32(f, vb, State.mmioReady), () => {
+      f.store("i32.store", vb, i32(0), State.mmioReady);
+      f.return(vb.add(State.mmioValue));
+    });
+    f.store("i32.store", vb, state32(f, vb, State.pending).or(Pending.mmioRead), State.pending);
+    f.store("i32.store", vb, gpa.wrap(), State.mmioGpaLo);
+    f.store("i32.store", vb, gpa.shrU(32).wrap(), State.mmioGpaHi);
+    f.return(i32(0));
+  });
+  const page = f.let(va.and(i64(-4096)));
+  const entry = f.let(
+    va
+      .shrU(7)
+      .wrap()
+      .and((TLB_ENTRIES - 1) << 5)
+      .add(state32(f, vb, State.tlb)),
+  );
+  const holdsCode = f.load<"i32">("i32.load8_u", frameOf(host, layout), layout.frameFlags);
+  const writeEntry = f.let(flags.and(1).and(holdsCode.eqz()));
+  f.store("i64.store", entry, page, Tlb.read);
+  f.store("i64.store", entry, f.select(writeEntry, page, i64(-1)), Tlb.write);
+  f.store("i32.store", entry, host.sub(page.wrap()), Tlb.addend);
+  f.store("i32.store", entry, flags.shrU(1).and(TLB_FLAG_GLOBAL), Tlb.flags);
+  f.if(flags.and(4), () => {
+    const half = f.select(va.ltS(0), i32(LargePages.upperHalf), i32(LargePages.lowerHalf));
+    f.store("i32.store", vb, state32(f, vb, State.largePages).or(half), State.largePages);
+  });
+  f.return(host.add(va.wrap().and(4095)));
+  f.unreachable();
+  return func;
+}
+
+export function defineTranslateCode(m: ModuleBuilder, walk: Func): Func {
+  const func = m.func(["i32", "i64"], ["i64"]);
+  const f = func.fn;
+  f.return(f.call<"i64">(walk, f.param(0), f.param(1), i32(Access.execute)));
+  f.unreachable();
+  return func;
+}
+
+export function defineFillItlb(m: ModuleBuilder, layout: MemoryLayout, walk: Func, frameHost: Func): Func {
+  const func = m.func(["i32", "i64"], ["i32"]);
+  const f = func.fn;
+  const vb = f.param<"i32">(0);
+  const page = f.param<"i64">(1);
+  f.if(
+    state32(f, vb, State.codeMode)
+      .and(CodeMode.sizeMask | CodeMode.singleStep)
+      .ne(CodeMode.code64),
+    () => f.return(i32(0)),
+  );
+  const walked = f.let(f.call<"i64">(walk, vb, page, i32(Access.execute)));
+  f.if(walked.eq(-1), () => f.return(i32(0)));
+  const host = f.let(f.call<"i32">(frameHost, walked.and(i64Halves(-1, 0xfffff))));
+  f.if(host.eqz(), () => f.return(i32(0)));
+  const frame = f.let(frameOf(host, layout));
+  const table = f.let(f.load<"i32">("i32.load", frame.shl(2).add(state32(f, vb, State.frameTables))));
+  f.if(table.eqz(), () => f.return(i32(0)));
+  const entry = f.let(
+    page
+      .shrU(8)
+      .wrap()
+      .and((ITLB_ENTRIES - 1) << 4)
+      .add(state32(f, vb, State.itlb)),
+  );
+  f.store("i64.store", entry, page, Itlb.tag);
+  f.store("i32.store", entry, table, Itlb.codeTable);
+  f.store("i32.store", entry, frame.or(walked.shrU(53).wrap().and(1).shl(31)), Itlb.frame);
+  f.return(i32(1));
+  f.unreachable();
+  return func;
+}
