@@ -137,13 +137,23 @@ defineHelper("x87Enter", ["i32"], undefined, (h) => {
   h.store32(State.fpuStatus, status.or(summary));
 });
 
+/** Leaves C1 as it was, unless the instruction ends in a stack fault. */
+export function keepC1(h: HelperBody): void {
+  const { f } = h;
+  const flags = h.load32(State.fpFlags);
+  const old = h.load32(State.fpuStatus).and(Status.c1);
+  h.store32(State.fpFlags, f.select(flags.and(Fpx.sf), flags, flags.or(old)));
+}
+
 /** (sign and exponent, significand): pushes a number; exceptions of its making are in the state. */
 defineHelper("x87Push", ["i32", "i64"], undefined, (h) => {
   const { f } = h;
   const se = f.var("i32", h.param<"i32">(0));
   const sig = f.var("i64", h.param<"i64">(1));
   f.if(isEmpty(h, 7).eqz(), () => {
-    setFlags(h, STACK_FAULT | Fpx.c1);
+    // That the number itself comes from an empty register is reported first.
+    const under = h.load32(State.fpFlags).and(Fpx.sf);
+    h.store32(State.fpFlags, f.select(under, i32(STACK_FAULT), i32(STACK_FAULT | Fpx.c1)));
     se.set(i32(NAN_EXP));
     sig.set(QUIET_NAN);
   });
