@@ -1,0 +1,376 @@
+import type { Decoded } from "./decode/decoded.ts";
+import { Decoder } from "./decode/decoder.ts";
+import type { CpuidLeaf, Exit, Gpa, Gva, InterruptSource, Vcpu, VcpuStart } from "./engine.ts";
+import { Gpr } from "./engine.ts";
+import { CodeCache } from "./interp/code-cache.ts";
+import { hotHandlers } from "./interp/hot-handlers.ts";
+import { Interpreter } from "./interp/interpreter.ts";
+import { Field, INTERRUPTS_OPENED, LoopExit } from "./interp/record.ts";
+import { TraceWriter } from "./interp/trace.ts";
+import { HotSpots } from "./jit/hot-spots.ts";
+import type { DomainMemory } from "./memory/domain-memory.ts";
+import { Flag } from "./semantics/flags.ts";
+import { Pending, Slot, State, vcpuArea } from "./state/layout.ts";
+import { writeTables } from "./state/tables.ts";
+import { DebugState } from "./system/debug.ts";
+import { describeMachine } from "./system/describe.ts";
+import { deliver, deliverException, TripleFault } from "./system/interrupts.ts";
+import { copyLinear } from "./system/linear-copy.ts";
+import { GuestFault, hiOf, Machine, Vector } from "./system/machine.ts";
+import { startMachine } from "./system/reset.ts";
+import { isStackAccess } from "./system/stack-access.ts";
+
+/** Instructions between two looks at timers and other threads: about 50–100 µs. */
+const TICK_INSTRUCTIONS = 16384;
+
+export interface WasmEngineOptions {
+  readonly cpuid: readonly CpuidLeaf[];
+  /** Monotonic nanoseconds, counted by the guest's TSC. */
+  readonly nowNs: () => number;
+  /** Which code to translate to WebAssembly: none, what turns out hot (the default), or everything at once (for tests). */
+  readonly translate?: "never" | "hot" | "always";
+  /** Count executions by handler; see `profileOf`. */
+  readonly profile?: boolean;
+}
+
+/** One vcpu of the WebAssembly engine. Lives on the thread that runs it; its state lies in the domain's shared memory. */
+export class WasmVcpu implements Vcpu {
+  readonly id: number;
+  readonly machine: Machine;
+  readonly interpreter: Interpreter;
+  readonly cache: CodeCache;
+  private readonly memory: DomainMemory;
+  private readonly decoder = new Decoder();
+  private readonly debug: DebugState;
+  private readonly hotSpots: HotSpots;
+  private readonly systemInstructions: Decoded[] = [];
+  private source: InterruptSource = { hasPending: () => false, acknowledge: () => -1 };
+  private readonly exits: Exit[] = [];
+  /** Instruction that exited last, for `injectGp`. */
+  private exitRip = 0;
+  private portBytes = 0;
+  private sinceTick = 0;
+  private readonly translates: "never" | "hot" | "always";
+  retired = 0;
+
+  constructor(id: number, memory: DomainMemory, options: WasmEngineOptions) {
+    this.id = id;
+    this.memory = memory;
+    this.translates = options.translate ?? "hot";
+    const vb = vcpuArea(id);
+    writeTables(memory.memory);
+    this.interpreter = new Interpreter(
+      memory.memory,
+      memory.layout,
+      {
+        codeModified: (frame, offset, size) => this.cache.storedInto(frame, offset, size),
+        accessed: (lo, hi, size, isWrite) => this.debug.accessed(hi * 2 ** 32 + (lo >>> 0), size, isWrite !== 0),
+        mmioWrite: (gpaLo, gpaHi, sizeBytes, lo, hi) => {
+          this.exits.push({
+            kind: "mmio-write",
+            gpa: ((gpaHi >>> 0) * 2 ** 32 + (gpaLo >>> 0)) as Gpa,
+            sizeBytes,
+            lo,
+            hi,
+          });
+          this.machine.set32(State.instructionLimit, 0);
+        },
+      },
+      hotHandlers(),
+      options.profile ?? false,
+    );
+    const { exports } = this.interpreter;
+    new Int32Array(memory.memory.buffer)[(vb + State.frameTables) >>> 2] =
+      memory.layout.frameTables + id * memory.frameCount * 4;
+    this.machine = new Machine(memory.memory, vb, exports, options);
+    this.debug = new DebugState(this.machine);
+    this.machine.isStackAccess = () => isStackAccess(this.machine, this.decoder);
+    const writer = new TraceWriter(memory.memory, this.decoder, {
+      handlerFor: (d, codeMode, form, bytes) => this.interpreter.handlerFor(d, codeMode, form, bytes),
+      rememberSystem: (d) => this.systemInstructions.push(d) - 1,
+    });
+    this.cache = new CodeCache(memory, vb, writer, (base, frame) => exports.dropWriteEntries(base, frame), id);
+    this.hotSpots = new HotSpots(memory, this.cache, this.interpreter, this.decoder);
+    this.cache.onReset = () => {
+      this.hotSpots.reset();
+      this.systemInstructions.length = 0;
+      this.machine.flushAll();
+    };
+    this.machine.flushAll();
+  }
+
+  // Vcpu
+
+  gprLo(r: Gpr): number {
+    return this.machine.gprLo(r) >>> 0;
+  }
+  gprHi(r: Gpr): number {
+    return this.machine.gprHi(r) >>> 0;
+  }
+  setGpr(r: Gpr, lo: number, hi: number): void {
+    this.machine.setPair(r * 8, lo, hi);
+  }
+  gprNumber(r: Gpr): number {
+    return this.gprHi(r) * 2 ** 32 + this.gprLo(r);
+  }
+  gprGva(r: Gpr): Gva | undefined {
+    const value = this.machine.getAddress(r * 8);
+    return value >= -(2 ** 47) && value < 2 ** 47 ? (value as Gva) : undefined;
+  }
+  get cpl(): number {
+    return this.machine.cpl;
+  }
+  get is64(): boolean {
+    return this.machine.is64;
+  }
+  get interruptsEnabled(): boolean {
+    return this.machine.interruptsEnabled;
+  }
+
+  readLinear(at: Gva, into: Uint8Array): boolean {
+    return copyLinear(this.machine, at, into, 0);
+  }
+  writeLinear(at: Gva, from: Uint8Array): boolean {
+    return copyLinear(this.machine, at, from, 1);
+  }
+
+  completeMsrRead(lo: number, hi: number): void {
+    this.machine.setGpr32(Gpr.rax, lo);
+    this.machine.setGpr32(Gpr.rdx, hi);
+  }
+  completePortIn(value: number): void {
+    const m = this.machine;
+    if (this.portBytes === 4) m.setGpr32(Gpr.rax, value);
+    else {
+      const mask = this.portBytes === 2 ? 0xffff : 0xff;
+      m.set32(0, (m.gprLo(0) & ~mask) | (value & mask));
+    }
+  }
+  completeMmioRead(lo: number, hi: number): void {
+    this.machine.setPair(State.mmioValue, lo, hi);
+    this.machine.set32(State.mmioReady, 1);
+  }
+  injectGp(): void {
+    this.machine.nextRip = this.exitRip;
+    this.fault(new GuestFault(13, 0));
+  }
+  setInterruptSource(source: InterruptSource): void {
+    this.source = source;
+  }
+  describe(): string {
+    this.machine.nextRip = this.machine.getAddress(Slot.rip);
+    return describeMachine(this.machine);
+  }
+
+  /** Starts in the state that `start` describes. */
+  start(start: VcpuStart): void {
+    startMachine(this.machine, start);
+  }
+
+  // Running
+
+  run(): Exit {
+    const queued = this.exits.shift();
+    if (queued) return queued;
+    const m = this.machine;
+    m.set32(State.instructionLimit, TICK_INSTRUCTIONS);
+    this.sinceTick = 0;
+    this.cache.catchUp();
+    try {
+      m.nextRip = m.getAddress(Slot.rip);
+      this.takeInterrupt();
+      for (;;) {
+        const exit = m.isStepping ? this.stepOne() : this.step(this.interpreter.exports.run(m.vb));
+        if (exit) return exit;
+      }
+    } catch (thrown) {
+      if (thrown instanceof TripleFault) return { kind: "shutdown", reason: "triple-fault" };
+      const message = thrown instanceof Error ? thrown.message : String(thrown);
+      return {
+        kind: "fault",
+        message: `vcpu ${this.id} at 0x${m.thisRip.toString(16)}: ${message}`,
+      };
+    }
+  }
+
+  /** Acts on why generated code came back; returns an exit for the hypervisor or undefined to go on. */
+  private step(reason: number): Exit | undefined {
+    const m = this.machine;
+    this.retired += m.get32(State.instructions);
+    m.nextRip = m.getAddress(Slot.rip);
+    switch (reason) {
+      case LoopExit.miss:
+        return this.miss();
+      case LoopExit.tick:
+        return this.ticked();
+      case LoopExit.fault:
+        return this.faulted();
+      default:
+        return this.system(m.get32(State.result));
+    }
+  }
+
+  private sampleHotSpot(): void {
+    const m = this.machine;
+    if (this.translates === "never" || !m.is64 || m.isStepping) return;
+    const rip = m.getAddress(Slot.rip);
+    if (this.interpreter.exports.translateCode(m.vb, rip >>> 0, hiOf(rip)) === 0) return;
+    const gfn = ((m.get32(State.result + 4) & 0xfffff) * 2 ** 32 + (m.get32(State.result) >>> 0)) / 4096;
+    const frame = this.memory.frameAt(Math.floor(gfn) as never);
+    if (frame >= 0) this.hotSpots.sample(frame, ((rip % 4096) + 4096) % 4096);
+  }
+
+  /** Executes one instruction with breakpoints and single-stepping looked at. */
+  private stepOne(): Exit | undefined {
+    const m = this.machine;
+    m.nextRip = m.getAddress(Slot.rip);
+    if (this.debug.stopsBefore(m.nextRip)) {
+      this.fault(new GuestFault(Vector.db));
+      return undefined;
+    }
+    const stepping = (m.get32(State.flagsSystem) & Flag.tf) !== 0;
+    const kicked = m.get32(State.instructionLimit) === 0;
+    if (kicked || this.sinceTick++ >= TICK_INSTRUCTIONS) return this.exits.shift() ?? { kind: "preempted" };
+    m.set32(State.instructionLimit, 1);
+    const reason = this.interpreter.exports.run(m.vb);
+    m.set32(State.instructionLimit, TICK_INSTRUCTIONS);
+    const retired = m.get32(State.instructions);
+    if (reason === LoopExit.fault || (reason === LoopExit.miss && retired === 0)) return this.step(reason);
+    let exit: Exit | undefined;
+    if (reason === LoopExit.system) {
+      const delivered = m.deliveries;
+      exit = this.step(reason);
+      // Into a handler nothing traps: its entry cleared TF.
+      if (m.deliveries !== delivered) return exit;
+    } else {
+      this.retired += retired;
+      m.nextRip = m.getAddress(Slot.rip);
+    }
+    this.afterStep(stepping);
+    return exit;
+  }
+  private afterStep(stepping: boolean): void {
+    const m = this.machine;
+    m.set32(State.flagsSystem, m.get32(State.flagsSystem) & ~Flag.rf);
+    if (!this.debug.stopsAfter(stepping)) return;
+    m.nextRip = m.getAddress(Slot.rip);
+    this.fault(new GuestFault(Vector.db));
+  }
+
+  private ticked(): Exit | undefined {
+    const m = this.machine;
+    const queued = this.exits.shift();
+    if (queued) return queued;
+    const interruptsOpened = m.get32(State.instructionLimit) === INTERRUPTS_OPENED;
+    const spent = this.sinceTick + m.get32(State.instructions);
+    if (!interruptsOpened || spent >= TICK_INSTRUCTIONS) {
+      this.sampleHotSpot();
+      return { kind: "preempted" };
+    }
+    this.sinceTick = spent;
+    m.set32(State.instructionLimit, TICK_INSTRUCTIONS - spent);
+    this.cache.catchUp();
+    this.takeInterrupt();
+    return undefined;
+  }
+
+  private fault(fault: GuestFault): void {
+    const m = this.machine;
+    deliverException(m, fault);
+    m.setAddress(Slot.rip, m.nextRip);
+  }
+
+  private faulted(): Exit | undefined {
+    const m = this.machine;
+    const pending = m.get32(State.pending);
+    if (pending & Pending.mmioRead) {
+      m.set32(State.pending, pending & ~Pending.mmioRead);
+      const gpa = (m.get32(State.mmioGpaHi) >>> 0) * 2 ** 32 + (m.get32(State.mmioGpaLo) >>> 0);
+      return { kind: "mmio-read", gpa: gpa as Gpa, sizeBytes: m.get32(State.mmioSize) };
+    }
+    this.fault(m.takeFault());
+    return undefined;
+  }
+
+  /** Finds or decodes the trace at RIP. */
+  private miss(): Exit | undefined {
+    const m = this.machine;
+    const rip = m.nextRip;
+    m.thisRip = rip;
+    const frame = this.codeFrame(rip);
+    if (frame === undefined) return undefined;
+    const page = Math.floor(rip / 4096) * 4096;
+    const offset = rip - page;
+    const codeMode = m.get32(State.codeMode);
+    const provided = this.cache.provide(page, frame, offset, codeMode);
+    this.interpreter.flush();
+    if (provided) {
+      if (this.translates === "always" && m.is64 && !m.isStepping) this.hotSpots.translate([{ frame, offset }], true);
+      return undefined;
+    }
+    const next = this.codeFrame(page + 4096);
+    if (next === undefined) return undefined;
+    this.cache.provideCrossing(page, frame, offset, next, codeMode);
+    this.interpreter.flush();
+    return undefined;
+  }
+
+  /** The frame that instructions at a linear address come from; undefined after raising the fault. */
+  private codeFrame(va: number): number | undefined {
+    const m = this.machine;
+    if (this.interpreter.exports.translateCode(m.vb, va >>> 0, hiOf(va)) === 0) {
+      this.fault(m.takeFault());
+      return undefined;
+    }
+    const gpa = (m.get32(State.result + 4) & 0xfffff) * 2 ** 32 + (m.get32(State.result) >>> 0);
+    const frame = this.memory.frameAt(Math.floor(gpa / 4096) as never);
+    if (frame < 0) throw new Error(`instruction fetch from guest-physical 0x${gpa.toString(16)}, where no memory is`);
+    return frame;
+  }
+
+  private system(record: number): Exit | undefined {
+    const m = this.machine;
+    const d = this.systemInstructions[m.view.getInt32(record + Field.imm, true)];
+    m.thisRip = m.nextRip;
+    m.nextRip = m.thisRip + d.lengthBytes;
+    m.exit = undefined;
+    this.retired++;
+    try {
+      d.def.system!(m, d);
+    } catch (thrown) {
+      if (!(thrown instanceof GuestFault)) throw thrown;
+      if (m.get32(State.pending) & Pending.mmioRead) {
+        m.nextRip = m.thisRip;
+        return this.faulted();
+      }
+      m.nextRip = m.thisRip;
+      this.fault(thrown);
+      return undefined;
+    }
+    m.setAddress(Slot.rip, m.nextRip);
+    const exit: Exit | undefined = m.exit;
+    if (exit) {
+      this.exitRip = m.thisRip;
+      const asExit = exit as Exit;
+      if (asExit.kind === "pio-in") this.portBytes = asExit.sizeBytes;
+      return asExit;
+    }
+    if (m.get32(State.instructionLimit) === 0) return this.exits.shift() ?? { kind: "preempted" };
+    this.takeInterrupt();
+    return undefined;
+  }
+
+  private takeInterrupt(): void {
+    const m = this.machine;
+    if (!m.interruptsEnabled || !this.source.hasPending()) return;
+    const vector = this.source.acknowledge();
+    if (vector < 0) return;
+    try {
+      deliver(m, vector, "external");
+      m.setAddress(Slot.rip, m.nextRip);
+    } catch (thrown) {
+      if (!(thrown instanceof GuestFault)) throw thrown;
+      this.fault(thrown);
+    }
+  }
+}
