@@ -64,7 +64,7 @@ async function tryGrub(name: string): Promise<Row> {
     await grub.until(/grub> /);
     const bootSeconds = (performance.now() - begin) / 1000;
     await grub.type("echo he''llo\r");
-    await grub.until(/\nhello/);
+    await grub.until(/\n\r?hello/);
     await grub.type("halt\r");
     const { reason } = await grub.exited;
     if (reason !== "poweroff") throw new Error(`GRUB ended with ${reason}, expected poweroff`);
