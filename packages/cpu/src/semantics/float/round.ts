@@ -110,6 +110,11 @@ function underflow(h: HelperBody, p: Packing, n: Unrounded, e: Var<"i32">): void
     () => {
       raiseFlags(h, Fpx.ue);
       e.set(e.get().add(p.wrap));
+      // Scaling can leave even the wrapped range.
+      f.if(e.get().ltS(p.min), () => {
+        raiseFlags(h, Fpx.pe);
+        p.pack(h, n.sign, i32(0), i64(0));
+      });
     },
   );
 }
@@ -128,7 +133,13 @@ function overflow(h: HelperBody, p: Packing, control: I32, sign: I32, mode: I32,
       f.if(infinite, () => p.special(h, sign, TOP_BIT));
       p.largest(h, sign, drop);
     },
-    () => e.set(e.get().sub(p.wrap)),
+    () => {
+      e.set(e.get().sub(p.wrap));
+      f.if(e.get().gtS(p.max), () => {
+        raiseFlags(h, Fpx.pe | Fpx.c1);
+        p.special(h, sign, TOP_BIT);
+      });
+    },
   );
 }
 
@@ -161,7 +172,7 @@ function interchange(fmt: Format): Packing {
 defineRounding("fpRound32", interchange(SINGLE));
 defineRounding("fpRound64", interchange(DOUBLE));
 
-/** Precision of x87 results, in bits 16–17 of the control word as in bits 8–9 of the x87 one: 24, (24), 53 or 64 bits. */
+/** Precision of x87 results, in bits 16–17 of the control word as in bits 8–9 of the x87 one: 24, (64), 53 or 64 bits. */
 export const PRECISION_SHIFT = 16;
 
 /** An 80-bit result: the significand is returned, sign and exponent are left in the state. */
@@ -175,7 +186,9 @@ defineRounding("fpRound80", {
   drop: (h, control) => {
     const { f } = h;
     const precision = f.let(control.shrU(PRECISION_SHIFT).and(3));
-    return f.let(f.select(precision.eq(3), i64(0), f.select(precision.eq(2), i64(DOUBLE.drop), i64(SINGLE.drop))));
+    // The reserved value 1 counts as full precision.
+    const shorter = f.select(precision.eq(2), i64(DOUBLE.drop), i64(0));
+    return f.let(f.select(precision.eqz(), i64(SINGLE.drop), shorter));
   },
   pack: (h, sign, exp, sig) => {
     // A denormal that rounding made normal has its exponent.

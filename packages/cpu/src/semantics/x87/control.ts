@@ -23,8 +23,8 @@ export function statusWord(o: Ops): I32 {
   return o.f.let(o.state32(State.fpuStatus).or(o.state32(State.fpuTop).shl(11)));
 }
 
-define("FNINIT", "db /4.3", (o) => {
-  needX87(o);
+/** The state after FNINIT. */
+export function initialise(o: Ops): void {
   o.setState32(State.fpuControl, i32(0x37f));
   o.setState32(State.fpuStatus, i32(0));
   o.setState32(State.fpuTop, i32(0));
@@ -32,6 +32,10 @@ define("FNINIT", "db /4.3", (o) => {
   o.setState32(State.fpuOpcode, i32(0));
   o.setState64(State.fpuIp, i64(0));
   o.setState64(State.fpuDp, i64(0));
+}
+define("FNINIT", "db /4.3", (o) => {
+  needX87(o);
+  initialise(o);
 });
 define("FNSTSW", ["df /4.0", "dd /7 Mw"], (o, i) => {
   needX87(o);

@@ -119,7 +119,7 @@ defineHelper("x87Settle", [], "i32", (h) => {
   // Nothing was computed then, so nothing was rounded.
   f.if(prevented, () => {
     const c1 = f.select(flags.get().and(Fpx.sf), i32(Fpx.c1), i32(0));
-    flags.set(flags.get().and(c1.or(FPX_BEFORE | Fpx.sf)));
+    flags.set(flags.get().and(c1.or(FPX_BEFORE | Fpx.sf | KEEP_C1)));
   });
   h.callVoid("x87Enter", flags.get());
   f.return(prevented.eqz());
@@ -129,20 +129,19 @@ defineHelper("x87Enter", ["i32"], undefined, (h) => {
   const { f } = h;
   const flags = h.param<"i32">(0);
   const enabled = h.load32(State.fpuControl).xor(-1).and(FPX_ALL);
-  const status = h
-    .load32(State.fpuStatus)
-    .and(~Status.c1)
-    .or(flags.and(FPX_ALL | Fpx.sf | Fpx.c1));
+  const old = h.load32(State.fpuStatus).and(flags.shrU(1).or(~Status.c1));
+  const status = old.or(flags.and(FPX_ALL | Fpx.sf | Fpx.c1));
   const summary = f.select(flags.and(enabled), i32(Status.es | Status.busy), i32(0));
   h.store32(State.fpuStatus, status.or(summary));
 });
 
+/** A flag among the exceptions: C1 stays as it was. */
+const KEEP_C1 = 0x400;
 /** Leaves C1 as it was, unless the instruction ends in a stack fault. */
 export function keepC1(h: HelperBody): void {
   const { f } = h;
   const flags = h.load32(State.fpFlags);
-  const old = h.load32(State.fpuStatus).and(Status.c1);
-  h.store32(State.fpFlags, f.select(flags.and(Fpx.sf), flags, flags.or(old)));
+  h.store32(State.fpFlags, flags.or(f.select(flags.and(Fpx.sf), i32(0), i32(KEEP_C1))));
 }
 
 /** (sign and exponent, significand): pushes a number; exceptions of its making are in the state. */

@@ -214,7 +214,7 @@ for (const [name, encoding] of INTEGER_STORES) {
 }
 
 /** Writes ten bytes unless an exception prevents it, and pops. */
-function storeTen(o: Ops, i: Instruction, sig: I64): void {
+export function storeTen(o: Ops, i: Instruction, sig: I64): void {
   const { f } = o;
   o.update(i.address(), 10, (host) =>
     f.if(mayStore(o), () => {
