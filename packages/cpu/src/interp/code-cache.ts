@@ -7,11 +7,14 @@ import {
   CodeMode,
   ITLB_ENTRIES,
   Itlb,
+  JUMP_CACHE_BYTES,
+  JUMP_CACHE_OFFSET,
   RECORD_BYTES,
   RECORDS,
   RECORDS_OFFSET,
   State,
 } from "../state/layout.ts";
+import { jumpCacheEntry } from "./jump-cache.ts";
 import { Builtin } from "./main-loop.ts";
 import { Field } from "./record.ts";
 import type { TraceWriter } from "./trace.ts";
@@ -288,6 +291,7 @@ export class CodeCache {
 
   private poison(entry: number, record: number, recordEnd: number): void {
     this.words[entry >>> 2] = 0;
+    this.words[jumpCacheEntry(this.vb, entry) >>> 2] = 0;
     for (let at = record; at < recordEnd; at += RECORD_BYTES) this.halves[(at + Field.handler) >>> 1] = Builtin.relook;
   }
 
@@ -300,6 +304,8 @@ export class CodeCache {
       if (left === 0) this.bytes.fill(0, map, map + 16);
       this.words[this.frameTable(frame)] = 0;
     }
+    const jumps = (this.vb + JUMP_CACHE_OFFSET) >>> 2;
+    this.words.fill(0, jumps, jumps + JUMP_CACHE_BYTES / 4);
     this.pages.clear();
     this.crossings.clear();
     this.nextTable = 0;

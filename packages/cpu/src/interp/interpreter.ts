@@ -10,6 +10,7 @@ import { CodeMode, ITLB_ENTRIES, Itlb, type MemoryLayout, Slot, State, TLB_OFFSE
 import type { MmuExports } from "../system/machine.ts";
 import type { AddressForm } from "./address.ts";
 import { isWideImmediate } from "./interp-ops.ts";
+import { emitFindRecord } from "./jump-cache.ts";
 import { BUILTIN_COUNT, Builtin, emitHandlerFunction, type HandlerSample, MainLoop } from "./main-loop.ts";
 import { Field, REGION_SIGNATURE, RegionStatus } from "./record.ts";
 
@@ -214,7 +215,7 @@ function defineChain(m: ModuleBuilder): void {
     const entry = f.let(index.add(state(State.itlb)));
     f.brIf(toLoop, f.load<"i64">("i64.load", entry, Itlb.tag).ne(page));
     const inTable = target.wrap().and(4095).shl(2);
-    const record = f.let(f.load<"i32">("i32.load", inTable.add(f.load("i32.load", entry, Itlb.codeTable))));
+    const record = emitFindRecord(f, vb, inTable.add(f.load("i32.load", entry, Itlb.codeTable)));
     f.brIf(toLoop, record.eqz());
     f.brIf(toLoop, f.load<"i32">("i32.load16_u", record, Field.handler).ne(Builtin.region));
     f.store("i64.store", vb, page, Slot.pageVa);

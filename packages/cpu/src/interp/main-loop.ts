@@ -13,6 +13,7 @@ import type { Decoded } from "../decode/decoded.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { ITLB_ENTRIES, Itlb, PROFILE_OFFSET, Slot, State } from "../state/layout.ts";
 import { functionExits, type HandlerExits, InterpOps } from "./interp-ops.ts";
+import { emitFindRecord } from "./jump-cache.ts";
 import { Field, HandlerStatus, LoopExit, OFFSET_MASK, REGION_SIGNATURE, RegionStatus, SCALE_SHIFT } from "./record.ts";
 
 /** Handlers that no instruction defines; their numbers are the first of the table. */
@@ -159,7 +160,7 @@ export class MainLoop {
       f.if(f.call<"i32">(this.fillItlb, vb, page).eqz(), () => this.leaveTo(target.get(), LoopExit.miss)),
     );
     const inTable = target.get().wrap().and(4095).shl(2);
-    const found = f.let(f.load<"i32">("i32.load", inTable.add(f.load("i32.load", entry, Itlb.codeTable))));
+    const found = emitFindRecord(f, vb, inTable.add(f.load("i32.load", entry, Itlb.codeTable)));
     f.if(found.eqz(), () => this.leaveTo(target.get(), LoopExit.miss));
     f.if(linkFrom.get(), () => {
       f.store("i32.store", linkFrom.get(), found, Field.imm);

@@ -169,7 +169,15 @@ export const TLB_OFFSET = 0x10000;
 export const TLB_SETS = 4;
 export const EMPTY_TLB_SET = 3;
 export const ITLB_OFFSET = TLB_OFFSET + TLB_SETS * TLB_BYTES;
-export const CODE_TABLES_OFFSET = 0x40000;
+/**
+ * Recently used words of code tables, by a hash of their address: the tables are large and sparse, and most look-ups go to few
+ * places. Entry: address of the word, the word.
+ */
+export const JUMP_CACHE_OFFSET = ITLB_OFFSET + 2 * ITLB_BYTES;
+export const JUMP_CACHE_BITS = 13;
+export const JUMP_CACHE_BYTES = 8 << JUMP_CACHE_BITS;
+export const JUMP_CACHE_FACTOR = 0x9e3779b1 | 0;
+export const CODE_TABLES_OFFSET = 0x50000;
 /** A code table: for each byte offset in a page, the record of the trace that starts there, or 0. */
 export const CODE_TABLE_BYTES = 4096 * 4;
 export const CODE_TABLES = 1536;
