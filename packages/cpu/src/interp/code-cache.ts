@@ -15,8 +15,8 @@ import {
   State,
 } from "../state/layout.ts";
 import { jumpCacheEntry } from "./jump-cache.ts";
-import { Builtin } from "./main-loop.ts";
-import { Field } from "./record.ts";
+
+import { Builtin, Field } from "./record.ts";
 import type { TraceWriter } from "./trace.ts";
 
 interface Trace {

@@ -1,4 +1,4 @@
-import { type Callee, i32, i64, ModuleBuilder } from "@xenoserver/wasm";
+import { type Callee, i32, ModuleBuilder } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import type { Region } from "../jit/region.ts";
 import { translateRegion } from "../jit/translate.ts";
@@ -6,13 +6,12 @@ import { defineMmu, type Mmu } from "../mmu/mmu.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { emitHelpers, importedHelpers } from "../semantics/helpers.ts";
 import type { Helpers } from "../semantics/ops.ts";
-import { CodeMode, ITLB_ENTRIES, Itlb, type MemoryLayout, Slot, State, TLB_OFFSET, Tlb } from "../state/layout.ts";
+import { CodeMode, type MemoryLayout, State, TLB_OFFSET, Tlb } from "../state/layout.ts";
 import type { MmuExports } from "../system/machine.ts";
 import type { AddressForm } from "./address.ts";
 import { isWideImmediate } from "./interp-ops.ts";
-import { emitFindRecord } from "./jump-cache.ts";
-import { BUILTIN_COUNT, Builtin, emitHandlerFunction, type HandlerSample, MainLoop } from "./main-loop.ts";
-import { Field, REGION_SIGNATURE, RegionStatus } from "./record.ts";
+import { emitHandlerFunction, type HandlerSample, MainLoop } from "./main-loop.ts";
+import { BUILTIN_COUNT } from "./record.ts";
 
 /** What generated code calls in the host program. */
 export interface EngineImports {
@@ -110,7 +109,6 @@ export class Interpreter {
     const mmioWrite = m.importFunc("env", "mmioWrite", { params: ["i32", "i32", "i32", "i32", "i32"], results: [] });
     const mmu = defineMmu(m, this.layout, { codeModified, accessed, mmioWrite }, TLB_OFFSET);
     defineHostAddress(m, mmu);
-    defineChain(m);
     const loop = new MainLoop(m, { ...mmu, named: emitHelpers(m) }, mmu.fillItlb, counting);
     loop.emit(inline);
     return m.finish();
@@ -161,9 +159,8 @@ export class Interpreter {
     if (this.nextRegion + regions.length > MAX_HANDLERS + MAX_REGIONS) return undefined;
     const m = this.newModule();
     const helpers = this.importHelpers(m, "regionSlowWrite", "regionSlowStore");
-    const chain = m.importFunc("engine", "chain", { params: ["i32", "i64"], results: ["i32"] });
     const places = regions.map((region) => {
-      m.element(this.nextRegion, [translateRegion(m, helpers, chain, region)]);
+      m.element(this.nextRegion, [translateRegion(m, helpers, region)]);
       return this.nextRegion++;
     });
     this.instantiate(m);
@@ -193,37 +190,6 @@ export class Interpreter {
       named: importedHelpers(m, "engine"),
     };
   }
-}
-
-/**
- * chain(vb, linear): how a region goes on at an address outside it. If another region starts there and the instruction limit is
- * not reached, that region runs in its place; otherwise the dispatch loop takes over.
- */
-function defineChain(m: ModuleBuilder): void {
-  const func = m.func(["i32", "i64"], ["i32"], "chain");
-  const f = func.fn;
-  const vb = f.param<"i32">(0);
-  const target = f.param<"i64">(1);
-  const state = (offset: number) => f.load<"i32">("i32.load", vb, offset);
-  const page = f.let(target.and(i64(-4096)));
-  f.block((toLoop) => {
-    f.brIf(toLoop, state(State.jitInstructions).geU(state(State.instructionLimit)));
-    const index = target
-      .shrU(8)
-      .wrap()
-      .and((ITLB_ENTRIES - 1) << 4);
-    const entry = f.let(index.add(state(State.itlb)));
-    f.brIf(toLoop, f.load<"i64">("i64.load", entry, Itlb.tag).ne(page));
-    const inTable = target.wrap().and(4095).shl(2);
-    const record = emitFindRecord(f, vb, inTable.add(f.load("i32.load", entry, Itlb.codeTable)));
-    f.brIf(toLoop, record.eqz());
-    f.brIf(toLoop, f.load<"i32">("i32.load16_u", record, Field.handler).ne(Builtin.region));
-    f.store("i64.store", vb, page, Slot.pageVa);
-    f.returnCallIndirect(m.type(REGION_SIGNATURE), 0, f.load("i32.load", record, Field.imm), vb);
-  });
-  f.store("i64.store", vb, target, Slot.rip);
-  f.return(i32(RegionStatus.redirect));
-  f.unreachable();
 }
 
 /** Entry points for the host program, which passes addresses as two halves. */

@@ -46,3 +46,24 @@ export const RegionStatus = {
   /** Let the interpreter do the instruction at `Slot.rip`. */
   interpret: 2,
 } as const;
+
+/** Handlers that no instruction defines; their numbers are the first of the table. */
+export const Builtin = {
+  /** Goes on at its own address by look-up: ends a trace, and replaces records whose code was overwritten. */
+  relook: 0,
+  /** Goes on at the record in `imm`. */
+  link: 1,
+  /** The host program executes the instruction. */
+  system: 2,
+  /** scratch = base + index × scale + disp, cut to the address size, plus a segment base. */
+  address: 3,
+  /** scratch = 64-bit displacement plus a segment base. */
+  absolute: 4,
+  /** Raises #UD. */
+  undefined: 5,
+  /** Goes on only if the next page is still the frame in `imm`: before an instruction that lies across both. */
+  crossing: 6,
+  /** Calls the translated region whose place in the table is in `imm`; `disp` is the record it replaced. */
+  region: 7,
+} as const;
+export const BUILTIN_COUNT = 8;

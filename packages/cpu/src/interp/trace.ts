@@ -3,8 +3,8 @@ import { type Decoder, NEED_MORE_BYTES } from "../decode/decoder.ts";
 import { CodeMode, RECORD_BYTES, Slot } from "../state/layout.ts";
 import { type AddressForm, addressForm, ignoresSegment, SCRATCH_FORM, segmentSlot } from "./address.ts";
 import { isWideImmediate } from "./interp-ops.ts";
-import { AddressRecord, Builtin } from "./main-loop.ts";
-import { Field, SCALE_SHIFT } from "./record.ts";
+import { AddressRecord } from "./main-loop.ts";
+import { Builtin, Field, SCALE_SHIFT } from "./record.ts";
 
 /** Longest trace, in instructions. */
 const MAX_TRACE = 128;

@@ -1,7 +1,8 @@
-import { type Callee, type Fn, type I32, i32, type Label, type ModuleBuilder } from "@xenoserver/wasm";
-import { REGION_SIGNATURE, RegionStatus } from "../interp/record.ts";
+import { type Callee, type Fn, type I32, i32, i64, type Label, type ModuleBuilder } from "@xenoserver/wasm";
+import { emitFindRecord } from "../interp/jump-cache.ts";
+import { Builtin, Field, REGION_SIGNATURE, RegionStatus } from "../interp/record.ts";
 import type { Helpers } from "../semantics/ops.ts";
-import { Slot, State } from "../state/layout.ts";
+import { ITLB_ENTRIES, Itlb, Slot, State } from "../state/layout.ts";
 import { type Exits, JitOps } from "./jit-ops.ts";
 import type { Block, Region } from "./region.ts";
 
@@ -12,12 +13,12 @@ interface Item {
   readonly isLoop: boolean;
 }
 
-/** Emits one region as a function (vb) → status. */
+/** Emits one region as a function (vb) → `RegionStatus`. */
 class RegionTranslator {
   private readonly f: Fn;
   private readonly ops: JitOps;
   private readonly region: Region;
-  private readonly chain: Callee;
+  private readonly regionType: number;
   private readonly indexOf = new Map<number, number>();
   /** Labels that a forward jump to a block can use, and those that repeat a loop from its head. */
   private readonly forward = new Map<number, Label>();
@@ -25,11 +26,11 @@ class RegionTranslator {
   private readonly loops: Item[];
   private current = 0;
 
-  constructor(m: ModuleBuilder, helpers: Helpers, chain: Callee, region: Region) {
+  constructor(m: ModuleBuilder, helpers: Helpers, region: Region) {
+    this.regionType = m.type(REGION_SIGNATURE);
     const func = m.func(REGION_SIGNATURE.params, REGION_SIGNATURE.results);
     this.func = func;
     this.f = func.fn;
-    this.chain = chain;
     this.region = region;
     region.blocks.forEach((block, index) => this.indexOf.set(block.start, index));
     this.loops = findLoops(region, this.indexOf);
@@ -53,11 +54,41 @@ class RegionTranslator {
         this.emitItems(this.itemsOf(0, this.region.blocks.length - 1, undefined));
       });
       ops.storeState();
-      f.returnCall(this.chain, f.param(0), this.exits.target.get());
+      this.chain();
     });
     ops.storeState();
     this.leaveFault();
     f.prepend(() => ops.loadState());
+  }
+
+  /**
+   * Goes on at `target`: in the region that starts there, in this one's place, if the limit is not reached; otherwise by way of
+   * the dispatch loop.
+   */
+  private chain(): void {
+    const { f } = this;
+    const vb = f.param<"i32">(0);
+    const target = this.exits.target.get();
+    const state = (offset: number) => f.load<"i32">("i32.load", vb, offset);
+    f.block((toLoop) => {
+      f.brIf(toLoop, this.ops.count.get().geU(state(State.instructionLimit)));
+      const page = f.let(target.and(i64(-4096)));
+      const index = target
+        .shrU(8)
+        .wrap()
+        .and((ITLB_ENTRIES - 1) << 4);
+      const entry = f.let(index.add(state(State.itlb)));
+      f.brIf(toLoop, f.load<"i64">("i64.load", entry, Itlb.tag).ne(page));
+      const inTable = target.wrap().and(4095).shl(2);
+      const record = emitFindRecord(f, vb, inTable.add(f.load("i32.load", entry, Itlb.codeTable)));
+      f.brIf(toLoop, record.eqz());
+      f.brIf(toLoop, f.load<"i32">("i32.load16_u", record, Field.handler).ne(Builtin.region));
+      f.store("i64.store", vb, page, Slot.pageVa);
+      f.returnCallIndirect(this.regionType, 0, f.load("i32.load", record, Field.imm), vb);
+    });
+    f.store("i64.store", vb, target, Slot.rip);
+    f.return(i32(RegionStatus.redirect));
+    f.unreachable();
   }
 
   private leaveFault(): void {
@@ -178,8 +209,8 @@ function findLoops(region: Region, indexOf: ReadonlyMap<number, number>): Item[]
 }
 
 /** Adds a region's function to a module. */
-export function translateRegion(m: ModuleBuilder, helpers: Helpers, chain: Callee, region: Region): Callee {
-  const translator = new RegionTranslator(m, helpers, chain, region);
+export function translateRegion(m: ModuleBuilder, helpers: Helpers, region: Region): Callee {
+  const translator = new RegionTranslator(m, helpers, region);
   translator.emit();
   return translator.func;
 }
