@@ -14,8 +14,9 @@ export interface ConsoleEnd {
   /**
    * Starts to hand what the user types to `sink`, one piece after the other as each is taken.
    * @param onLeave  called when the user presses Ctrl-] on a terminal
+   * @param onGone   called when nobody reads the output any more
    */
-  attach(sink: (bytes: Uint8Array) => Promise<void>, onLeave: () => void): void;
+  attach(sink: (bytes: Uint8Array) => Promise<void>, onLeave: () => void, onGone: () => void): void;
   /** Stops handing over, puts the terminal back as it was, and waits until all output is written. */
   close(): Promise<void>;
 }
@@ -59,6 +60,7 @@ class StdioConsole implements ConsoleEnd {
   readonly #output: NodeJS.WriteStream;
   #listening = false;
   #outputGone = false;
+  #onGone: () => void = () => {};
   readonly #restore = (): void => {
     if (this.#input.isTTY && this.#input.isRaw) this.#input.setRawMode(false);
   };
@@ -66,9 +68,9 @@ class StdioConsole implements ConsoleEnd {
   constructor(input: NodeJS.ReadStream, output: NodeJS.WriteStream) {
     this.#input = input;
     this.#output = output;
-    // A reader such as `head` may go away; the domain runs on without one.
     output.on("error", () => {
       this.#outputGone = true;
+      this.#onGone();
     });
   }
 
@@ -80,8 +82,10 @@ class StdioConsole implements ConsoleEnd {
     process.stderr.write(this.#input.isRaw ? `${line}\r\n` : `${line}\n`);
   }
 
-  attach(sink: (bytes: Uint8Array) => Promise<void>, onLeave: () => void): void {
+  attach(sink: (bytes: Uint8Array) => Promise<void>, onLeave: () => void, onGone: () => void): void {
     this.#listening = true;
+    this.#onGone = onGone;
+    if (this.#outputGone) onGone();
     if (this.#input.isTTY) {
       this.#input.setRawMode(true);
       process.on("exit", this.#restore);

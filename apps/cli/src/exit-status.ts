@@ -8,6 +8,8 @@ export const ExitStatus = {
   /** As timeout(1). */
   timedOut: 124,
   interrupted: 130,
+  /** As a program that SIGPIPE ends. */
+  outputGone: 141,
 } as const;
 
 /** The command ends with this status; the message, if any, is for the user. */

@@ -39,9 +39,12 @@ export async function runForeground(config: DomainConfig, options: ForegroundOpt
     timeoutSeconds === undefined
       ? undefined
       : setTimeout(() => stop({ reason: "timeout", status: ExitStatus.timedOut }), timeoutSeconds * 1000);
-  const onLeave = (): void => stop({ reason: "left", status: ExitStatus.ok });
+  const leaving = {
+    onLeave: () => stop({ reason: "left", status: ExitStatus.ok }),
+    onGone: () => stop({ reason: "interrupted", status: ExitStatus.outputGone }),
+  };
   try {
-    return await runUntilEnd(config, options, end, stopped, onLeave);
+    return await runUntilEnd(config, options, end, stopped, leaving);
   } finally {
     clearTimeout(timer);
     for (const [signal, handler] of handlers) process.off(signal, handler);
@@ -54,7 +57,7 @@ async function runUntilEnd(
   options: ForegroundOptions,
   end: ConsoleEnd,
   stopped: Promise<Stop>,
-  onLeave: () => void,
+  leaving: { readonly onLeave: () => void; readonly onGone: () => void },
 ): Promise<number> {
   let type: ((bytes: Uint8Array) => Promise<void>) | undefined;
   for (let restarts = 0; ; restarts++) {
@@ -73,7 +76,7 @@ async function runUntilEnd(
       },
       ...(options.verbose && { onLog: (message: string) => end.note(message) }),
     });
-    if (type === undefined) end.attach((bytes) => type!(bytes), onLeave);
+    if (type === undefined) end.attach((bytes) => type!(bytes), leaving.onLeave, leaving.onGone);
     type = (bytes) => domain.writeConsole(bytes);
 
     const stop = await Promise.race([domain.exited.then(() => undefined), stopped]);

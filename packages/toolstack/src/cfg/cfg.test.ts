@@ -142,6 +142,7 @@ describe("domain", () => {
       "kernel='k'\ndisk=['a.img,raw,xvda,w']\nvif=['']",
       /^t\.cfg:2: disk is not supported yet\nt\.cfg:3: vif is not supported yet$/,
     );
+    assert.equal(configOf("kernel='k'\ndisk=[]\nvif=[]").config.kernel, "k", "none of them is what there is");
     refused("kernel='k'\ntype='hvm'", /type is "hvm", which is not supported yet, expected "pvh"/);
     refused(
       "kernel='k'\non_crash='preserve'",

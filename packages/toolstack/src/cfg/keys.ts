@@ -31,10 +31,12 @@ export const SUPPORTED_KEYS = [
 const supported: ReadonlySet<string> = new Set(SUPPORTED_KEYS);
 const notYet: ReadonlySet<string> = new Set(NOT_YET.filter((key) => !supported.has(key)));
 
+export const NOT_SUPPORTED_YET = "is not supported yet";
+
 /** What is wrong with a key, as the second half of a sentence; undefined if it is supported. */
 export function complaintAbout(key: string): string | undefined {
   if (supported.has(key)) return undefined;
-  if (notYet.has(key)) return "is not supported yet";
+  if (notYet.has(key)) return NOT_SUPPORTED_YET;
   const near = nearest(key, [...supported, ...notYet]);
   return near === undefined ? "is no key of xl.cfg" : `is no key of xl.cfg, did you mean ${near}?`;
 }

@@ -5,7 +5,7 @@ import { ConsoleBackend } from "@xenoserver/devices";
 import { type BuiltDomain, buildDomain, framesNeeded, HostEventChannels, ShutdownReason } from "@xenoserver/xen";
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
-import type { DomainConfig } from "../cfg/index.ts";
+import { ConfigError, type DomainConfig } from "../cfg/index.ts";
 import { asConfigError, type DomainPlan, freePlan } from "./plan.ts";
 import type { DomainListener, EngineChoice, ExitReason, ExitReport, RunningDomain } from "./running-domain.ts";
 import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
@@ -26,7 +26,7 @@ export function launchDomain(plan: DomainPlan, listener: DomainListener, engine:
   let memory: DomainMemory;
   let built: BuiltDomain;
   try {
-    memory = DomainMemory.create(config.vcpus, framesNeeded(config.memoryMib));
+    memory = reserveMemory(config);
     const description = {
       domid: DOMID,
       nrVcpus: config.vcpus,
@@ -43,6 +43,15 @@ export function launchDomain(plan: DomainPlan, listener: DomainListener, engine:
   // Xen reboots a domain after a triple fault; unless the kernel asks for that, it hides a broken guest in a loop.
   built.domain.setHvmParam(HvmParam.TRIPLE_FAULT_REASON, ShutdownReason.crash, 0);
   return new LocalDomain(config, memory, built, listener, engine);
+}
+
+function reserveMemory({ vcpus, memoryMib }: DomainConfig): DomainMemory {
+  try {
+    return DomainMemory.create(vcpus, framesNeeded(memoryMib));
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new ConfigError(`memory is ${memoryMib} MiB, which this machine cannot reserve, expected less`, { cause });
+  }
 }
 
 class LocalDomain implements RunningDomain {

@@ -18,7 +18,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { cacheDir } from "./cache.ts";
+import { cacheDir, withLock } from "./cache.ts";
 import { debPath, isCached, verifyDeb } from "./debs.ts";
 import {
   PackageError,
@@ -159,27 +159,41 @@ export class AptSource implements PackageSource {
   }
 
   async #update(force = false): Promise<void> {
-    const list = join(this.#root, "sources.list");
     const stamp = join(this.#root, "updated");
-    const conf = join(this.#root, "apt.conf");
-    const usable = existsSync(stamp) && existsSync(conf) && readFileSync(list, "utf8") === this.#sourceList;
-    if (usable && !force && Math.abs(Date.now() - statSync(stamp).mtimeMs) < LISTS_MAX_AGE_MS) return;
-    this.#progress(`reading Debian ${this.suite}'s package lists`);
+    const isFresh = (): boolean =>
+      this.#isUsable() && Math.abs(Date.now() - statSync(stamp).mtimeMs) < LISTS_MAX_AGE_MS;
+    if (!force && isFresh()) return;
+    await withLock(`${this.#root}.lock`, async () => {
+      // Another process may have done it while this one waited.
+      if (!force && isFresh()) return;
+      this.#progress(`reading Debian ${this.suite}'s package lists`);
+      const isUsable = this.#isUsable();
+      this.#writeSettings();
+      try {
+        await this.#apt("apt-get", ["update", "-qq", "--error-on=any"]);
+        writeFileSync(stamp, "");
+      } catch (error) {
+        if (!isUsable) throw error;
+        this.#progress(
+          `the archive cannot be reached, going on with the lists of ${statSync(stamp).mtime.toDateString()}`,
+        );
+      }
+    });
+  }
+
+  /** True if there are lists, of the sources as they are now. */
+  #isUsable(): boolean {
+    const [stamp, list, conf] = ["updated", "sources.list", "apt.conf"].map((name) => join(this.#root, name));
+    return existsSync(stamp!) && existsSync(conf!) && readFileSync(list!, "utf8") === this.#sourceList;
+  }
+
+  #writeSettings(): void {
     for (const folder of ["state/lists/partial", "cache/archives/partial", "log"]) {
       mkdirSync(join(this.#root, folder), { recursive: true });
     }
-    writeFileSync(list, this.#sourceList);
+    writeFileSync(join(this.#root, "sources.list"), this.#sourceList);
     writeFileSync(join(this.#root, "state", "status"), "");
-    writeFileSync(conf, aptConf(this.#root));
-    try {
-      await this.#apt("apt-get", ["update", "-qq", "--error-on=any"]);
-      writeFileSync(stamp, "");
-    } catch (error) {
-      if (!usable) throw error;
-      this.#progress(
-        `the archive cannot be reached, going on with the lists of ${statSync(stamp).mtime.toDateString()}`,
-      );
-    }
+    writeFileSync(join(this.#root, "apt.conf"), aptConf(this.#root));
   }
 
   async #apt(program: "apt-get" | "apt-cache", args: readonly string[], cwd?: string): Promise<string> {
