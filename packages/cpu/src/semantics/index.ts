@@ -19,6 +19,8 @@ import "./x87/arith.ts";
 import "./x87/transfer.ts";
 import "./x87/compare.ts";
 import "./x87/decimal.ts";
+import "./x87/exponential.ts";
+import "./x87/trigonometric.ts";
 import "./x87/misc.ts";
 import "./x87/environment.ts";
 import "./x87/scale.ts";

@@ -1,3 +1,5 @@
+import { ARC_TANGENTS, SERIES } from "./constants.ts";
+
 /**
  * Constant tables that generated code reads, in the page below the vcpu areas. Every vcpu writes the same bytes when it is
  * made, so it does not matter who comes first.
@@ -8,6 +10,12 @@ export const Tables = {
   inverseSbox: 0x1100,
   encrypt: 0x1200,
   decrypt: 0x1600,
+  /** Series and arc tangents for the x87 unit, 16 bytes each. */
+  exponential: 0x2000,
+  sine: 0x2200,
+  cosine: 0x2300,
+  inverseTangent: 0x2400,
+  arcTangents: 0x2600,
 } as const;
 
 /** Product in GF(2^8) modulo x^8 + x^4 + x^3 + x + 1. */
@@ -41,4 +49,17 @@ export function writeTables(memory: WebAssembly.Memory): void {
     words[(Tables.encrypt >>> 2) + x] = column(s, [2, 1, 1, 3]);
     words[(Tables.decrypt >>> 2) + s] = column(x, [14, 9, 13, 11]);
   }
+  writeWide(memory, Tables.exponential, SERIES.exponential);
+  writeWide(memory, Tables.sine, SERIES.sine);
+  writeWide(memory, Tables.cosine, SERIES.cosine);
+  writeWide(memory, Tables.inverseTangent, SERIES.inverseTangent);
+  writeWide(memory, Tables.arcTangents, ARC_TANGENTS);
+}
+
+function writeWide(memory: WebAssembly.Memory, at: number, numbers: readonly bigint[]): void {
+  const view = new DataView(memory.buffer);
+  numbers.forEach((n, k) => {
+    view.setBigUint64(at + k * 16, BigInt.asUintN(64, n), true);
+    view.setBigUint64(at + k * 16 + 8, n >> 64n, true);
+  });
 }
