@@ -1,0 +1,100 @@
+/** The arithmetic and the picture; nothing is measured here. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { plotRatios } from "./plot.ts";
+import { describeSummary, geometricMean, type Measurements, median, type Row, summarise } from "./summary.ts";
+import { chooseWorkloads } from "./workloads.ts";
+
+const none = { tcg: [], ours: [] };
+const row = (id: string, unit: string, tcg: number[], ours: number[], failures: string[] = []): Row => ({
+  id,
+  title: `row <${id}>`,
+  unit,
+  values: { tcg, ours },
+  cpuSeconds: unit === "s" ? { tcg, ours } : none,
+  failures,
+});
+
+const MEASURED: Measurements = {
+  date: "2026-01-02T03:04:05.000Z",
+  host: { cpu: "Some CPU", cpus: 2, node: "v26", system: "Linux 6" },
+  load: [0, 1],
+  kernel: "6.1",
+  machines: { tcg: "QEMU", ours: "us" },
+  repetitions: 3,
+  rows: [
+    row("time", "s", [1, 3, 2], [4, 4, 100]),
+    row("rate", "kB/s", [10, 20], [30]),
+    row("broken", "s", [1], [], ["ours: died"]),
+  ],
+  clocks: { tcg: [{ guestSeconds: 10, hostSeconds: 10 }], ours: [{ guestSeconds: 9.9, hostSeconds: 10 }] },
+  memory: [{ peakBytes: 300 << 20, guestBytes: 100 << 20 }],
+};
+
+describe("figures", () => {
+  test("medians are the middle, or the mean of both middles", () => {
+    assert.equal(median([]), undefined);
+    assert.equal(median([5, 1, 3]), 3);
+    assert.equal(median([4, 1, 3, 2]), 2.5);
+  });
+
+  test("twice as fast and twice as slow are as fast on the whole", () => {
+    assert.equal(geometricMean([2, 0.5]), 1);
+    assert.equal(geometricMean([]), undefined);
+  });
+
+  test("ratios tell times from rates, and rows that failed have none", () => {
+    const { ratios, clockError, overheadBytes, geometricMean: mean } = summarise(MEASURED);
+    assert.deepEqual(
+      ratios.map(({ ratio }) => ratio),
+      [2, 0.5, undefined],
+    );
+    assert.deepEqual(
+      ratios.map(({ cpuRatio }) => cpuRatio),
+      [2, undefined, undefined],
+    );
+    assert.equal(mean, 1);
+    assert.equal(clockError.tcg, 0);
+    assert.ok(Math.abs(clockError.ours! - 0.01) < 1e-9);
+    assert.equal(overheadBytes, 200 << 20);
+  });
+
+  test("the table shows medians, ratios and failures", () => {
+    const text = describeSummary(MEASURED, summarise(MEASURED));
+    assert.match(text, /row <time> +2\.00 s +4\.00 s +2\.00 × +0\.50 ×/);
+    assert.match(text, /FAILED row <broken>: ours: died/);
+  });
+});
+
+test("the picture has a bar for each ratio and the mean, and is XML", () => {
+  const svg = plotRatios(summarise(MEASURED), MEASURED);
+  assert.equal(svg.match(/<rect/g)?.length, 3);
+  assert.match(svg, /row &lt;time&gt;/);
+  assert.doesNotMatch(svg, /NaN|undefined/);
+});
+
+describe("choice of rows", () => {
+  test("the short suite needs one guest without packages", () => {
+    const [set, ...more] = chooseWorkloads(undefined);
+    assert.deepEqual(more, []);
+    assert.deepEqual(
+      [set!.packages, set!.boot, set!.workloads.map(({ id }) => id)],
+      [[], true, ["sha256", "ash", "fork", "gzip"]],
+    );
+  });
+
+  test("rows with the same packages share a guest", () => {
+    const sets = chooseWorkloads(["openssl-aes", "xz", "openssl-sha256"]);
+    assert.deepEqual(
+      sets.map(({ boot, workloads }) => [boot, workloads.map(({ id }) => id)]),
+      [
+        [false, ["openssl-sha256", "openssl-aes"]],
+        [false, ["xz"]],
+      ],
+    );
+  });
+
+  test("an unknown row is named", () => {
+    assert.throws(() => chooseWorkloads(["boot", "quake"]), /no row is called quake; there are boot, sha256/);
+  });
+});

@@ -1,0 +1,33 @@
+/** A process that runs one domain with its console on standard input and output. */
+import { randomUUID } from "node:crypto";
+import type { DomainConfig } from "@xenoserver/toolstack/cfg/index.ts";
+import { type EngineChoice, launchDomain, planDomain } from "@xenoserver/toolstack/domain/index.ts";
+
+export interface DomainProcessOptions {
+  readonly kernel: string;
+  readonly ramdisk: string;
+  readonly cmdline: string;
+  readonly memoryMib: number;
+  readonly engine: EngineChoice;
+}
+
+if (import.meta.main) await main(JSON.parse(process.argv[2]!) as DomainProcessOptions);
+
+async function main({ engine, ...given }: DomainProcessOptions): Promise<void> {
+  const config: DomainConfig = {
+    name: "bench",
+    type: "pvh",
+    vcpus: 1,
+    uuid: randomUUID(),
+    onPoweroff: "destroy",
+    onReboot: "destroy",
+    onCrash: "destroy",
+    ...given,
+  };
+  const listener = { onConsole: (bytes: Uint8Array) => void process.stdout.write(bytes) };
+  const domain = launchDomain(planDomain(config), listener, engine);
+  process.stdin.on("data", (bytes: Buffer) => void domain.writeConsole(bytes));
+  const { reason, detail } = await domain.exited;
+  process.stderr.write(`the guest ended: ${reason}\n${detail ?? ""}\n`);
+  process.exit(reason === "poweroff" ? 0 : 1);
+}

@@ -1,0 +1,123 @@
+/** The kernel and the root file systems that both machines boot. */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { writeWhole } from "@xenoserver/toolstack/guest/cache.ts";
+import {
+  buildInitramfs,
+  cacheDir,
+  fetchKernel,
+  openPackageSource,
+  type PackageSource,
+  type Progress,
+  type RootTree,
+} from "@xenoserver/toolstack/guest/index.ts";
+import { bzImagePayload } from "@xenoserver/xen/builder/image/bzimage.ts";
+import { decompress, detectCompression } from "@xenoserver/xen/builder/image/payload.ts";
+
+export interface Kernel {
+  readonly release: string;
+  /** As Debian ships it. */
+  readonly bzImage: string;
+  /** What is in it: an ELF file, which QEMU enters by the same PVH note as we do. */
+  readonly vmlinux: string;
+}
+
+export interface GuestSource {
+  readonly kernel: Kernel;
+  /** Path of an initramfs with these packages and a shell that takes commands from `GuestConsole`. */
+  initramfs(packages: readonly string[]): Promise<string>;
+}
+
+export async function openGuestSource(suite: string | undefined, progress: Progress): Promise<GuestSource> {
+  const source = await openPackageSource({ progress, ...(suite !== undefined && { suite }) });
+  return {
+    kernel: await openKernel(source, progress),
+    initramfs: (packages) =>
+      buildInitramfs(source, { packages, script: AGENT, hostname: "bench", customise: addFiles }, progress),
+  };
+}
+
+async function openKernel(source: PackageSource, progress: Progress): Promise<Kernel> {
+  const { release, version, path } = await fetchKernel(source, "cloud", progress);
+  const vmlinux = join(cacheDir(), "kernels", `vmlinux-${release}_${version}`);
+  if (!existsSync(vmlinux)) writeWhole(vmlinux, unpackKernel(readFileSync(path), path));
+  return { release, bzImage: path, vmlinux };
+}
+
+function unpackKernel(bzImage: Uint8Array, name: string): Uint8Array {
+  const payload = bzImagePayload(bzImage, name);
+  // All formats but gzip are followed by the unpacked size.
+  return decompress(detectCompression(payload) === "gzip" ? payload : payload.subarray(0, -4), name).bytes;
+}
+
+/**
+ * Reads one command a line and says when it begins and ends, by the guest's clock. Not an interactive shell: that would
+ * redraw what is typed and ask the terminal questions.
+ */
+const AGENT = `#!/bin/sh
+stty -echo -onlcr
+echo "bench: ready"
+while read -r line; do
+  echo "bench: begin"
+  begin=$EPOCHREALTIME
+  eval "$line" </dev/null
+  status=$?
+  end=$EPOCHREALTIME
+  echo "bench: end $status $begin $end"
+done
+`;
+
+function addFiles(tree: RootTree): void {
+  tree.file("bench/loop.py", LOOP_PY);
+  tree.file("bench/queries.sql", QUERIES_SQL);
+  tree.file("bench/image.c", IMAGE_C);
+}
+
+/** Objects, attributes, strings, lists and dictionaries, as programs use them. */
+const LOOP_PY = `import sys
+
+class Record:
+    def __init__(self, key, text):
+        self.key = key
+        self.text = text
+        self.next = None
+
+    def weight(self):
+        return self.key % 7 + len(self.text)
+
+def run(count):
+    total = 0
+    seen = {}
+    last = None
+    for i in range(count):
+        record = Record(i, "item %d" % (i % 100))
+        record.next = last
+        last = record if i % 10 else None
+        seen[i % 1000] = record
+        total += record.weight() * (i % 3 + 1)
+        parts = [c for c in record.text if c != " "]
+        total += len(parts) + sum(x * x for x in range(i % 5))
+    return 1080000000 + (total + len(seen)) % 1000000
+
+print(run(int(sys.argv[1])))
+`;
+
+const QUERIES_SQL = `PRAGMA journal_mode = MEMORY;
+CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT, price INTEGER, kind INTEGER);
+BEGIN;
+INSERT INTO item (name, price, kind)
+  WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+  SELECT 'item ' || i, (i * 7919) % 1000, i % 17 FROM n;
+COMMIT;
+CREATE INDEX item_by_kind ON item (kind, price);
+SELECT count(*), sum(price), max(name) FROM item;
+SELECT kind, count(*), avg(price) FROM item GROUP BY kind ORDER BY 3 DESC LIMIT 3;
+SELECT count(*) FROM item a JOIN item b ON a.kind = b.kind AND b.price = a.price + 1 WHERE a.id % 10 = 0;
+SELECT name FROM item WHERE name LIKE '%99%' ORDER BY price, name LIMIT 2;
+UPDATE item SET price = price + 1 WHERE kind = 3;
+SELECT sum(price) FROM item;
+`;
+
+const IMAGE_C = `#define STB_IMAGE_IMPLEMENTATION
+#include <stb/stb_image.h>
+`;

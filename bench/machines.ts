@@ -1,0 +1,61 @@
+/** The two machines that are compared. Each is a process with the guest's console on its standard input and output. */
+import { spawn, spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import type { DomainProcessOptions } from "./domain-process.ts";
+import type { MachineProcess } from "./guest-console.ts";
+import type { Kernel } from "./guest-files.ts";
+
+export interface GuestSpec {
+  readonly kernel: Kernel;
+  readonly initramfs: string;
+  readonly memoryMib: number;
+}
+
+export interface Machine {
+  readonly id: "tcg" | "ours";
+  readonly title: string;
+  start(guest: GuestSpec): MachineProcess;
+}
+
+const QEMU = "qemu-system-x86_64";
+export const QEMU_HELP = `${QEMU} is not installed; on Debian: apt-get install qemu-system-x86`;
+/** Neither machine speculates along the guest's code, so neither should pay for guarding against that. */
+const CMDLINE = "quiet loglevel=3 mitigations=off";
+
+/**
+ * QEMU's translator, with the machine that has the least to emulate and the same way into the kernel.
+ * @param cpu  a model of QEMU's; the default has the instruction sets that our guests are offered
+ * @returns undefined if QEMU is not installed
+ */
+export function tcgMachine(cpu = TCG_CPU): Machine | undefined {
+  const { stdout, error } = spawnSync(QEMU, ["--version"], { encoding: "utf8" });
+  if (error !== undefined) return undefined;
+  const version = /version (\S+)/.exec(stdout)?.[1] ?? "?";
+  return {
+    id: "tcg",
+    title: `QEMU ${version} TCG, -M microvm -cpu ${cpu}`,
+    start: ({ kernel, initramfs, memoryMib }) => {
+      const fixed = "-M microvm,acpi=off,rtc=on -nodefaults -no-user-config -display none -no-reboot -serial stdio";
+      const args = ["-accel", "tcg", "-cpu", cpu, "-m", String(memoryMib), "-kernel", kernel.vmlinux];
+      const append = `console=ttyS0 ${CMDLINE}`;
+      return spawn(QEMU, [...fixed.split(" "), ...args, "-initrd", initramfs, "-append", append], { stdio: "pipe" });
+    },
+  };
+}
+
+const TCG_CPU = "Westmere";
+
+/** Our engine in a process of its own, started as this one was. */
+export function ourMachine(engine: DomainProcessOptions["engine"]): Machine {
+  const script = fileURLToPath(new URL("./domain-process.ts", import.meta.url));
+  return {
+    id: "ours",
+    title: `XenoServer, ${engine.translate === "never" ? "interpreter alone" : "translator"}`,
+    start: ({ kernel, initramfs, memoryMib }) => {
+      const cmdline = `console=hvc0 ${CMDLINE}`;
+      const options: DomainProcessOptions = { kernel: kernel.bzImage, ramdisk: initramfs, memoryMib, cmdline, engine };
+      const args = [...process.execArgv, script, JSON.stringify(options)];
+      return spawn(process.execPath, args, { stdio: "pipe" });
+    },
+  };
+}

@@ -1,0 +1,113 @@
+/**
+ * Measures the engine beside QEMU's translator: the same kernel, root file system and commands, in turn.
+ *
+ *   npm run bench                                the short suite, three times
+ *   npm run bench -- --only boot,sha256,xz       these rows
+ *   npm run bench -- --all                       every row; fetches some 200 MB of Debian packages
+ *   npm run bench -- --engine interpreter        with the translator off
+ *   npm run bench -- --reps 5 --json --plot docs/benchmark.svg
+ */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { cpus, loadavg, release, type } from "node:os";
+import { dirname, join, relative } from "node:path";
+import { parseArgs } from "node:util";
+import { type GuestSource, openGuestSource } from "./guest-files.ts";
+import { type Machine, ourMachine, QEMU_HELP, tcgMachine } from "./machines.ts";
+import { measureGuest, Results } from "./measure.ts";
+import { plotRatios } from "./plot.ts";
+import { describeSummary, type Measurements, summarise } from "./summary.ts";
+import { chooseWorkloads, WORKLOADS, type WorkloadSet } from "./workloads.ts";
+
+const { values } = parseArgs({
+  options: {
+    only: { type: "string" },
+    all: { type: "boolean", default: false },
+    reps: { type: "string", default: "3" },
+    engine: { type: "string", default: "translator" },
+    suite: { type: "string" },
+    "qemu-cpu": { type: "string" },
+    json: { type: "boolean", default: false },
+    plot: { type: "string" },
+  },
+});
+
+const progress = (line: string): void => console.error(line);
+const OUT = join(import.meta.dirname, "out");
+
+function fail(message: string): never {
+  console.error(message);
+  process.exit(2);
+}
+
+const repetitions = Number(values.reps);
+if (!Number.isInteger(repetitions) || repetitions < 1) fail(`--reps is ${values.reps}, expected a number from 1 up`);
+if (!["translator", "interpreter"].includes(values.engine)) {
+  fail(`--engine is ${values.engine}, expected translator or interpreter`);
+}
+
+function chosenSets(): WorkloadSet[] {
+  const only = values.all ? ["boot", ...WORKLOADS.map(({ id }) => id)] : values.only?.split(",");
+  try {
+    return chooseWorkloads(only);
+  } catch (error) {
+    return fail((error as Error).message);
+  }
+}
+
+function machines(): Machine[] {
+  const tcg = tcgMachine(values["qemu-cpu"]);
+  if (tcg === undefined) progress(`${QEMU_HELP}. Measuring without it: there will be no ratios.`);
+  const ours = ourMachine(values.engine === "interpreter" ? { translate: "never" } : {});
+  return tcg === undefined ? [ours] : [tcg, ours];
+}
+
+/** Machines take turns, and every other time in the other order, so that a change of the host's load meets both. */
+async function measureAll(source: GuestSource, sets: readonly WorkloadSet[], all: readonly Machine[]) {
+  const results = new Results();
+  const initramfs = new Map<WorkloadSet, string>();
+  for (const set of sets) initramfs.set(set, await source.initramfs(set.packages));
+  for (let repetition = 0; repetition < repetitions; repetition++) {
+    for (const set of sets) {
+      const guest = { kernel: source.kernel, initramfs: initramfs.get(set)!, memoryMib: set.memoryMib };
+      for (const machine of repetition % 2 === 0 ? all : all.toReversed()) {
+        await measureGuest(machine, guest, set, results, progress);
+      }
+    }
+  }
+  return results;
+}
+
+const sets = chosenSets();
+const all = machines();
+const source = await openGuestSource(values.suite, progress);
+const before = loadavg()[0]!;
+if (before > 0.5) progress(`the load is ${before.toFixed(1)}: other work takes part in the figures`);
+const results = await measureAll(source, sets, all);
+
+const measured: Measurements = {
+  date: new Date().toISOString(),
+  host: { cpu: cpus()[0]!.model, cpus: cpus().length, node: process.version, system: `${type()} ${release()}` },
+  load: [before, loadavg()[0]!],
+  kernel: source.kernel.release,
+  machines: Object.fromEntries(all.map(({ id, title }) => [id, title])),
+  repetitions,
+  rows: results.rows,
+  clocks: results.clocks,
+  memory: results.memory,
+};
+const summary = summarise(measured);
+const json = JSON.stringify({ ...summary, measured }, undefined, 2);
+const file = join(OUT, `${measured.date.replaceAll(":", "").slice(0, 17)}-${values.engine}.json`);
+write(file, json);
+console.log(values.json ? json : describeSummary(measured, summary));
+progress(`\nwritten: ${relative(process.cwd(), file)}`);
+if (values.plot !== undefined) {
+  write(values.plot, plotRatios(summary, measured));
+  progress(`written: ${values.plot}`);
+}
+process.exitCode = results.rows.some(({ failures }) => failures.length > 0) ? 1 : 0;
+
+function write(path: string, text: string): void {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
+}
