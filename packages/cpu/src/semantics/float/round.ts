@@ -57,7 +57,7 @@ interface Packing {
   readonly special: (h: HelperBody, sign: I32, sig: I64) => void;
   /** Exponent of the largest finite number, packed. */
   readonly largest: (h: HelperBody, sign: I32, drop: I64) => void;
-  /** Trapped overflow and underflow deliver a number with another exponent: x87 registers. */
+  /** Trapped overflow and underflow deliver a number whose exponent differs by this: x87 registers; 0 where they deliver none. */
   readonly wrap: number;
 }
 
@@ -109,6 +109,7 @@ function underflow(h: HelperBody, p: Packing, n: Unrounded, e: Var<"i32">): void
     },
     () => {
       raiseFlags(h, Fpx.ue);
+      if (p.wrap === 0) return;
       e.set(e.get().add(p.wrap));
       // Scaling can leave even the wrapped range.
       f.if(e.get().ltS(p.min), () => {
@@ -134,6 +135,7 @@ function overflow(h: HelperBody, p: Packing, control: I32, sign: I32, mode: I32,
       p.largest(h, sign, drop);
     },
     () => {
+      if (p.wrap === 0) return;
       e.set(e.get().sub(p.wrap));
       f.if(e.get().gtS(p.max), () => {
         raiseFlags(h, Fpx.pe | Fpx.c1);

@@ -156,7 +156,9 @@ defineHelper("x87Push", ["i32", "i64"], undefined, (h) => {
     se.set(i32(NAN_EXP));
     sig.set(QUIET_NAN);
   });
-  f.if(h.call<"i32">("x87Settle"), () => {
+  // A denormal is loaded even if that is an exception to be handled.
+  const valid = h.load32(State.fpFlags).and(Fpx.ie).eqz();
+  f.if(h.call<"i32">("x87Settle").or(valid), () => {
     h.store32(State.fpuTop, h.load32(State.fpuTop).sub(1).and(7));
     writeRegister(h, 0, { se: se.get(), sig: sig.get() });
   });
