@@ -79,7 +79,7 @@ class StdioConsole implements ConsoleEnd {
   }
 
   note(line: string): void {
-    process.stderr.write(this.#input.isRaw ? `${line}\r\n` : `${line}\n`);
+    process.stderr.write(`${line}\n`);
   }
 
   attach(sink: (bytes: Uint8Array) => Promise<void>, onLeave: () => void, onGone: () => void): void {
