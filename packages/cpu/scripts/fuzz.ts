@@ -1,0 +1,41 @@
+/**
+ * Compares the engine with this host's processor on random instruction sequences.
+ *
+ *   npm run fuzz -- --minutes 10               with a seed of the clock, which is printed
+ *   npm run fuzz -- --minutes 1 --seed 7 --only '^F(ADD|SUB)' --length 2 --translate
+ *
+ * Differences are shrunk and saved in vectors/regressions, which the tests run.
+ */
+import { parseArgs } from "node:util";
+import { excludedSpecs, fuzz } from "@xenoserver/testkit";
+import { judgedSpecs, REGRESSIONS } from "../src/testing/batches.ts";
+import { CaseEngine } from "../src/testing/case-engine.ts";
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: "string", default: "1" },
+    seed: { type: "string", default: String(Date.now() % 1_000_000) },
+    only: { type: "string", default: "" },
+    length: { type: "string", default: "4" },
+    translate: { type: "boolean", default: false },
+  },
+});
+const only = new RegExp(values.only);
+const specs = judgedSpecs().filter((s) => only.test(s.mnemonic));
+const excluded = excludedSpecs(specs);
+for (const reason of new Set(excluded.map((e) => e.reason))) {
+  const names = new Set(excluded.filter((e) => e.reason === reason).map((e) => e.spec.mnemonic));
+  console.log(`left out (${reason}): ${[...names].join(" ")}`);
+}
+console.log(`seed ${values.seed}, ${specs.length - excluded.length} encodings`);
+const report = fuzz({
+  engine: new CaseEngine(values.translate ? "always" : "never"),
+  specs,
+  seed: Number(values.seed),
+  minutes: Number(values.minutes),
+  maxInstructions: Number(values.length),
+  folder: REGRESSIONS,
+  log: console.log,
+});
+console.log(`${report.cases} cases, ${report.failures.length} differences in ${Math.round(report.seconds)} s`);
+process.exitCode = report.failures.length ? 1 : 0;
