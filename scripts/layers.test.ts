@@ -39,8 +39,8 @@ function importsOf(file: string): Import[] {
   return [...text.matchAll(pattern)].map((match) => ({ file, specifier: (match[1] ?? match[2])! }));
 }
 
-/** Tests, and the folders that hold what only tests use. */
-const isTest = (file: string): boolean => /\.test\.ts$|\/testing\//.test(file);
+/** Tests and packages' own scripts, and the folders that hold what only they use. */
+const isTest = (file: string): boolean => /\.test\.ts$|\/(testing|scripts)\//.test(file);
 const packageOf = (file: string): string => file.split("/")[1]!;
 const imports = sources.flatMap(importsOf);
 
