@@ -133,6 +133,7 @@ export class CodeCache {
     const both = new Uint8Array(4096 + 16);
     both.set(this.bytes.subarray(this.frameAddress(frame), this.frameAddress(frame) + 4096));
     both.set(this.bytes.subarray(this.frameAddress(nextFrame), this.frameAddress(nextFrame) + 16), 4096);
+    if (known) this.poison(known.entry, known.record, known.record + CROSSING_RECORDS * RECORD_BYTES);
     const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
     this.writer.writeCrossing(both, offset, codeMode, record, nextFrame);
     this.nextRecord += CROSSING_RECORDS;
