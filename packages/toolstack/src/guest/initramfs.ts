@@ -1,10 +1,10 @@
 /** The first root file system of a guest that is all shell: busybox, its names, and an init. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { debEntries } from "../deb/deb.ts";
 import { cacheDir, writeWhole } from "./cache.ts";
 import { sha256 } from "./debs.ts";
-import { PackageError, type PackageSource, type Progress } from "./package-source.ts";
+import { PackageError, type PackageRecord, type PackageSource, type Progress } from "./package-source.ts";
 import { RootTree } from "./root-tree.ts";
 
 /** What init prints once user space runs; boot time is measured up to here. */
@@ -30,22 +30,36 @@ export async function buildInitramfs(
   options: InitramfsOptions,
   progress: Progress,
 ): Promise<string> {
-  const tree = new RootTree();
-  for (const record of options.packages?.length ? await source.closure(options.packages) : []) {
-    tree.addPackage(debEntries(readFileSync(await source.download(record)), record.name));
-  }
+  const records = options.packages?.length ? await source.closure(options.packages) : [];
   const busybox = await source.find("busybox-static");
-  tree.addPackage(debEntries(readFileSync(await source.download(busybox)), busybox.name));
+  const contents = [...records.filter(({ name }) => name !== busybox.name), busybox];
+  const path = join(cacheDir(), "initramfs", `${contentKey(contents, options)}.cpio`);
+  if (options.customise === undefined && existsSync(path)) return path;
+
+  const tree = new RootTree();
+  for (const record of contents) tree.addPackage(debEntries(readFileSync(await source.download(record)), record.name));
   tree.remove("usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/share/locale", "usr/share/initramfs-tools");
   addBusyboxNames(tree);
   addSystem(tree, options);
   options.customise?.(tree);
 
   const archive = tree.toNewc();
-  const path = join(cacheDir(), "initramfs", `${sha256(archive).slice(0, 16)}.cpio`);
   progress(`initramfs of ${(archive.length / 1e6).toFixed(1)} MB with busybox ${busybox.version}`);
-  writeWhole(path, archive);
-  return path;
+  const own = join(cacheDir(), "initramfs", `${sha256(archive).slice(0, 16)}.cpio`);
+  const target = options.customise === undefined ? path : own;
+  writeWhole(target, archive);
+  return target;
+}
+
+/** Changed whenever the same packages and options would give another archive. */
+const LAYOUT_VERSION = 1;
+
+/** Names an archive by what goes into it, so that it need not be built to be found. */
+function contentKey(records: readonly PackageRecord[], options: InitramfsOptions): string {
+  const system = new RootTree();
+  addSystem(system, options);
+  const parts = [LAYOUT_VERSION, sha256(system.toNewc()), ...records.map((record) => record.sha256)];
+  return sha256(parts.join(" ")).slice(0, 16);
 }
 
 function addSystem(tree: RootTree, options: InitramfsOptions): void {
