@@ -228,7 +228,7 @@ export class WasmVcpu implements Vcpu {
       this.fault(new GuestFault(Vector.db));
       return undefined;
     }
-    const stepping = (m.get32(State.flagsSystem) & Flag.tf) !== 0;
+    const before = m.get32(State.flagsSystem);
     const kicked = m.get32(State.instructionLimit) === 0;
     if (kicked || this.sinceTick++ >= TICK_INSTRUCTIONS) return this.exits.shift() ?? { kind: "preempted" };
     m.set32(State.instructionLimit, 1);
@@ -246,13 +246,15 @@ export class WasmVcpu implements Vcpu {
       this.retired += retired;
       m.nextRip = m.getAddress(Slot.rip);
     }
-    this.afterStep(stepping);
+    this.afterStep(before);
     return exit;
   }
-  private afterStep(stepping: boolean): void {
+  /** @param before system flags with which the instruction began */
+  private afterStep(before: number): void {
     const m = this.machine;
-    m.set32(State.flagsSystem, m.get32(State.flagsSystem) & ~Flag.rf);
-    if (!this.debug.stopsAfter(stepping)) return;
+    // RF lasts for one instruction; an IRET that sets it means the next.
+    if (before & Flag.rf) m.set32(State.flagsSystem, m.get32(State.flagsSystem) & ~Flag.rf);
+    if (!this.debug.stopsAfter((before & Flag.tf) !== 0)) return;
     m.nextRip = m.getAddress(Slot.rip);
     this.fault(new GuestFault(Vector.db));
   }

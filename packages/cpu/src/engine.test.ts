@@ -1,0 +1,310 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import {
+  type Assembler,
+  al,
+  assemble,
+  eax,
+  ecx,
+  edx,
+  mem,
+  rax,
+  rbx,
+  rcx,
+  rdi,
+  rdx,
+  rsi,
+  rsp,
+} from "@xenoserver/testkit";
+import { Gpr } from "./engine.ts";
+import { BareMachine, CODE, MODES, type Translate } from "./testing/bare-machine.ts";
+
+/** What the guest does when it is done. */
+const HALTED = { kind: "shutdown", reason: "halted-with-interrupts-off" };
+
+/** Runs the same scenario interpreted, with hot code translated, and with all code translated. */
+function inEveryMode(name: string, scenario: (machine: BareMachine, mode: Translate) => void): void {
+  for (const mode of MODES) it(`${name} (translate: ${mode})`, () => scenario(new BareMachine(mode), mode));
+}
+const guest = (write: (a: Assembler) => void, origin = CODE): Uint8Array => assemble(64, write, origin);
+
+describe("code that changes", () => {
+  inEveryMode("a loop that patches the instruction behind it", (m) => {
+    // Adds the immediate 1, 2, 3 … by rewriting it before each round.
+    const code = guest((a) => {
+      a.mov(ecx, 0).mov(rbx, 0);
+      a.label("again").add(ecx, 1);
+      a.mov(mem(32, "patch", 3), ecx);
+      a.label("patch").db(0x48, 0x81, 0xc3, 0, 0, 0, 0); // add rbx, imm32
+      a.cmp(ecx, 50_000).jcc("ne", "again");
+      a.hlt();
+    });
+    m.load(CODE, code);
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(m.gpr(Gpr.rbx), (50_000 * 50_001) / 2);
+  });
+
+  inEveryMode("a function that is written through another mapping of its page", (m) => {
+    const [alias, target] = [0x60000, 0x20000];
+    m.mapPage(alias, target);
+    m.load(target, Uint8Array.of(0xb8, 1, 0, 0, 0, 0xc3)); // mov eax, 1; ret
+    const code = guest((a) => {
+      a.mov(rbx, 0).mov(ecx, 20_000);
+      a.label("again").mov(rdx, target).call(rdx).add(rbx, rax);
+      a.cmp(ecx, 10_000).jcc("ne", "go on");
+      a.mov(rdi, alias).mov(mem(32, rdi, 1), 5); // from now on it returns 5
+      a.label("go on").sub(ecx, 1).jcc("ne", "again");
+      a.hlt();
+    });
+    m.load(CODE, code);
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(m.gpr(Gpr.rbx), 10_001 + 9_999 * 5);
+  });
+
+  inEveryMode("an instruction across two pages whose second page is exchanged", (m) => {
+    const at = 0x31000 - 3;
+    // mov eax, imm32: opcode and two bytes of the immediate in the first page.
+    m.load(at, Uint8Array.of(0xb8, 0x11, 0x22, 0x33, 0x44, 0xc3));
+    m.load(0x40000, Uint8Array.of(0x55, 0x66, 0xc3));
+    const code = guest((a) => {
+      a.mov(rbx, at).call(rbx).mov(rsi, rax);
+      a.mov(rdi, BareMachine.entryOf(0x31000)).mov(mem(32, rdi), 0x40003);
+      a.mov(rdi, 0x31000).invlpg(mem(8, rdi));
+      a.call(rbx).hlt();
+    });
+    m.load(CODE, code);
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(m.gpr(Gpr.rsi), 0x44332211);
+    assert.equal(m.gpr(Gpr.rax), 0x66552211);
+  });
+
+  inEveryMode("a page that the host writes", (m) => {
+    m.load(
+      CODE,
+      guest((a) => a.mov(eax, 7).hlt()),
+    );
+    assert.deepEqual(m.run(), HALTED);
+    m.load(
+      CODE,
+      guest((a) => a.mov(eax, 9).hlt()),
+    );
+    m.machine.setAddress(200, CODE);
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(m.gpr(Gpr.rax), 9);
+  });
+});
+
+describe("faults", () => {
+  inEveryMode("a store to an absent page is repeated once its handler has mapped it", (m) => {
+    const absent = 0x50000;
+    m.mapPage(absent, absent, 0);
+    const code = guest((a) => {
+      a.mov(rdi, absent - 0x4000)
+        .mov(ecx, 0x8000 / 8)
+        .mov(rax, 1)
+        .mov(rsi, 0);
+      a.label("again").add(rax, 1).mov(mem(64, rdi), rax).add(rdi, 8).sub(ecx, 1).jcc("ne", "again");
+      a.hlt();
+      // #PF: error code on the stack; maps the page and counts itself in RSI.
+      a.label("fault").add(rsi, 1).push(rax);
+      a.mov(rax, BareMachine.entryOf(absent)).mov(mem(32, rax), absent + 3);
+      a.pop(rax).add(rsp, 8).iret();
+    });
+    m.load(CODE, code);
+    m.gate(14, CODE + code.length - faultHandlerBytes());
+    m.mapPage(absent + 0x1000, absent + 0x1000);
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(m.gpr(Gpr.rsi), 1);
+    assert.equal(m.gpr(Gpr.rax), 1 + 0x8000 / 8);
+    const stored = new Uint8Array(8);
+    m.memory.read(absent as never, stored);
+    assert.equal(new DataView(stored.buffer).getUint32(0, true), 2 + 0x4000 / 8);
+  });
+
+  inEveryMode("an exception without a handler, three levels deep, shuts the vcpu down", (m) => {
+    m.load(
+      CODE,
+      guest((a) => a.ud2()),
+    );
+    assert.deepEqual(m.run(), { kind: "shutdown", reason: "triple-fault" });
+  });
+});
+
+function faultHandlerBytes(): number {
+  return guest((a) => {
+    a.add(rsi, 1).push(rax);
+    a.mov(rax, BareMachine.entryOf(0x50000)).mov(mem(32, rax), 0x50000 + 3);
+    a.pop(rax).add(rsp, 8).iret();
+  }).length;
+}
+
+describe("interrupts", () => {
+  inEveryMode("end a loop that waits for one, with the flags of the moment saved", (m) => {
+    const handler = CODE + 0x100;
+    m.load(
+      CODE,
+      guest((a) => a.mov(eax, 0).sti().label("wait").cmp(eax, 0).jcc("e", "wait").cli().hlt()),
+    );
+    m.load(
+      handler,
+      guest(
+        (a) =>
+          a
+            .mov(eax, 1)
+            .mov(rdx, mem(64, rsp, 16))
+            .iret(),
+        handler,
+      ),
+    );
+    m.gate(0x40, handler);
+    let ticks = 0;
+    let taken = 0;
+    m.interrupts({ hasPending: () => ++ticks > 5 && taken === 0, acknowledge: () => 0x40 + 0 * taken++ });
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(taken, 1);
+    assert.equal(m.gpr(Gpr.rdx) & 0x242, 0x242); // IF, ZF and the bit that is always set
+  });
+
+  inEveryMode("are held back while IF is clear, and taken when POPF sets it", (m) => {
+    const handler = CODE + 0x100;
+    const code = guest((a) => {
+      a.mov(ecx, 40_000).mov(rbx, 0);
+      a.label("busy").sub(ecx, 1).jcc("ne", "busy");
+      a.mov(rdx, rbx).pushf().or(mem(32, rsp), 0x200).popf();
+      a.mov(eax, 1).label("more").sub(eax, 1).jcc("ns", "more");
+      a.cli().hlt();
+    });
+    m.load(CODE, code);
+    m.load(
+      handler,
+      guest((a) => a.mov(rbx, 1).iret(), handler),
+    );
+    m.gate(0x41, handler);
+    let taken = 0;
+    m.interrupts({ hasPending: () => taken === 0, acknowledge: () => 0x41 + 0 * taken++ });
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(m.gpr(Gpr.rdx), 0);
+    assert.equal(m.gpr(Gpr.rbx), 1);
+  });
+});
+
+describe("exits", () => {
+  inEveryMode("HLT with interrupts enabled, a hypercall, a port and an unknown MSR", (m) => {
+    const code = guest((a) =>
+      a.sti().hlt().vmcall().mov(edx, 0xe9).mov(al, 0x41).out(al).mov(ecx, 0x1234).rdmsr().cli().hlt(),
+    );
+    m.load(CODE, code);
+    assert.deepEqual(m.run(), { kind: "halt" });
+    assert.deepEqual(m.run(), { kind: "hypercall" });
+    assert.deepEqual(m.run(), { kind: "pio-out", port: 0xe9, sizeBytes: 1, value: 0x41 });
+    assert.deepEqual(m.run(), { kind: "msr-read", index: 0x1234 });
+    m.vcpu.completeMsrRead(0x55, 0x66);
+    assert.deepEqual(m.run(), HALTED);
+    assert.deepEqual([m.gpr(Gpr.rax), m.gpr(Gpr.rdx)], [0x55, 0x66]);
+  });
+
+  inEveryMode("loads and stores where no memory is", (m) => {
+    const hole = 0x70000;
+    m.mapPage(hole, 0x7000_0000);
+    m.load(
+      CODE,
+      guest((a) =>
+        a
+          .mov(rdi, hole + 0x20)
+          .mov(eax, mem(32, rdi))
+          .add(eax, 1)
+          .mov(mem(32, rdi, 0x10), eax)
+          .jmp("next")
+          .label("next")
+          .hlt(),
+      ),
+    );
+    assert.deepEqual(m.run(), { kind: "mmio-read", gpa: 0x7000_0020, sizeBytes: 4 });
+    m.vcpu.completeMmioRead(41, 0);
+    assert.deepEqual(m.run(), { kind: "mmio-write", gpa: 0x7000_0030, sizeBytes: 4, lo: 42, hi: 0 });
+    assert.deepEqual(m.run(), HALTED);
+  });
+
+  inEveryMode("#GP for an MSR that the hypervisor refuses, at the instruction that asked", (m) => {
+    const handler = CODE + 0x100;
+    m.load(
+      CODE,
+      guest((a) => a.mov(ecx, 0x999).rdmsr()),
+    );
+    m.load(
+      handler,
+      guest((a) => a.pop(rax).pop(rbx).hlt(), handler),
+    );
+    m.gate(13, handler);
+    assert.equal(m.run().kind, "msr-read");
+    m.vcpu.injectGp();
+    assert.deepEqual(m.run(), HALTED);
+    assert.deepEqual([m.gpr(Gpr.rax), m.gpr(Gpr.rbx)], [0, CODE + 5]);
+  });
+});
+
+describe("debugging", () => {
+  inEveryMode("TF traps behind every instruction", (m) => {
+    const handler = CODE + 0x100;
+    const code = guest((a) => {
+      a.pushf().or(mem(32, rsp), 0x100).popf();
+      a.mov(eax, 3).label("loop").sub(eax, 1).jcc("ne", "loop");
+      a.pushf().and(mem(32, rsp), ~0x100).popf().hlt();
+    });
+    m.load(CODE, code);
+    m.load(
+      handler,
+      guest((a) => a.add(rbx, 1).iret(), handler),
+    );
+    m.gate(1, handler);
+    m.setGpr(Gpr.rbx, 0);
+    assert.deepEqual(m.run(), HALTED);
+    // mov, three rounds of two, pushf, and, popf.
+    assert.equal(m.gpr(Gpr.rbx), 1 + 6 + 3);
+  });
+
+  inEveryMode("breakpoints stop before an instruction and behind a store", (m) => {
+    const handler = CODE + 0x100;
+    const watched = 0x30000;
+    const code = guest((a) => {
+      a.mov(rdi, watched).mov(rbx, 0);
+      a.label("target").mov(mem(32, rdi), 5).mov(rbx, 1);
+      a.hlt();
+    });
+    const target = CODE + guest((a) => a.mov(rdi, watched).mov(rbx, 0)).length;
+    m.load(CODE, code);
+    // Counts in RCX, keeps the last two DR6 values, and lets the instruction go on with RF.
+    m.load(
+      handler,
+      Uint8Array.from(
+        guest((a) => {
+          a.add(rcx, 1).mov(rsi, rdx).db(0x0f, 0x21, 0xf2); // mov rdx, dr6
+          a.or(mem(32, rsp, 16), 0x10000)
+            .mov(rax, 0)
+            .db(0x0f, 0x23, 0xf0); // mov dr6, rax
+          a.iret();
+        }, handler),
+      ),
+    );
+    m.gate(1, handler);
+    const { machine } = m;
+    machine.setAddress(592, target); // DR0: execution
+    machine.setAddress(592 + 8, watched); // DR1: writes of 4 bytes
+    machine.set32(592 + 56, 0x400 | 1 | 4 | (1 << 20) | (3 << 22));
+    machine.updateMode();
+    m.setGpr(Gpr.rcx, 0);
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(m.gpr(Gpr.rcx), 2);
+    assert.equal(m.gpr(Gpr.rsi) & 15, 1);
+    assert.equal(m.gpr(Gpr.rdx) & 15, 2);
+    assert.equal(m.gpr(Gpr.rbx), 1);
+  });
+});
+
+it("starts where PVH asks it to", () => {
+  const m = new BareMachine("never");
+  m.load(CODE, Uint8Array.of(0xf4));
+  m.engine.start(m.vcpu, { mode: "protected", entry: CODE as never, rbx: 0x1234 });
+  assert.deepEqual([m.vcpu.cpl, m.vcpu.is64, m.gpr(Gpr.rbx)], [0, false, 0x1234]);
+  assert.deepEqual(m.run(), HALTED);
+});
