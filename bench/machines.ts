@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import type { DomainProcessOptions } from "./domain-process.ts";
 import type { MachineProcess } from "./guest-console.ts";
 import type { Kernel } from "./guest-files.ts";
+import { tscKhz } from "./tsc-frequency.ts";
 
 export interface GuestSpec {
   readonly kernel: Kernel;
@@ -27,9 +28,11 @@ const CMDLINE = "quiet loglevel=3 mitigations=off";
  * @param cpu  a model of QEMU's; the default has the instruction sets that our guests are offered
  * @returns undefined if QEMU is not installed
  */
-export function tcgMachine(cpu = TCG_CPU): Machine | undefined {
+export async function tcgMachine(cpu = TCG_CPU): Promise<Machine | undefined> {
   const { stdout, error } = spawnSync(QEMU, ["--version"], { encoding: "utf8" });
   if (error !== undefined) return undefined;
+  const khz = await tscKhz();
+  const clock = khz === undefined ? "" : `tsc_early_khz=${khz} tsc=reliable`;
   const version = /version (\S+)/.exec(stdout)?.[1] ?? "?";
   return {
     id: "tcg",
@@ -37,7 +40,7 @@ export function tcgMachine(cpu = TCG_CPU): Machine | undefined {
     start: ({ kernel, initramfs, memoryMib }) => {
       const fixed = "-M microvm,acpi=off,rtc=on -nodefaults -no-user-config -display none -no-reboot -serial stdio";
       const args = ["-accel", "tcg", "-cpu", cpu, "-m", String(memoryMib), "-kernel", kernel.vmlinux];
-      const append = `console=ttyS0 ${CMDLINE}`;
+      const append = `console=ttyS0 ${CMDLINE} ${clock}`;
       return spawn(QEMU, [...fixed.split(" "), ...args, "-initrd", initramfs, "-append", append], { stdio: "pipe" });
     },
   };

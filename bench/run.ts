@@ -54,8 +54,8 @@ function chosenSets(): WorkloadSet[] {
   }
 }
 
-function machines(): Machine[] {
-  const tcg = tcgMachine(values["qemu-cpu"]);
+async function machines(): Promise<Machine[]> {
+  const tcg = await tcgMachine(values["qemu-cpu"]);
   if (tcg === undefined) progress(`${QEMU_HELP}. Measuring without it: there will be no ratios.`);
   const ours = ourMachine(values.engine === "interpreter" ? { translate: "never" } : {});
   return tcg === undefined ? [ours] : [tcg, ours];
@@ -78,7 +78,7 @@ async function measureAll(source: GuestSource, sets: readonly WorkloadSet[], all
 }
 
 const sets = chosenSets();
-const all = machines();
+const all = await machines();
 const source = await openGuestSource(values.suite, progress);
 const before = loadavg()[0]!;
 if (before > 0.5) progress(`the load is ${before.toFixed(1)}: other work takes part in the figures`);

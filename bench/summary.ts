@@ -92,6 +92,8 @@ const quotient = (a: number | undefined, b: number | undefined): number | undefi
 const largest = (values: readonly number[]): number | undefined =>
   values.length === 0 ? undefined : Math.max(...values);
 
+const CLOCK_TOLERANCE = 0.01;
+
 /** The table for a person. */
 export function describeSummary(measured: Measurements, summary: Summary): string {
   const { machines, host, load, repetitions, kernel } = measured;
@@ -121,6 +123,9 @@ export function describeSummary(measured: Measurements, summary: Summary): strin
     "",
     `guest's clock against the host's: TCG off by ${percent(summary.clockError.tcg)}, ours by ${percent(summary.clockError.ours)}`,
     `peak memory beyond what the guest touched: ${mib(summary.overheadBytes)}`,
+    ...(Math.max(summary.clockError.tcg ?? 0, summary.clockError.ours ?? 0) > CLOCK_TOLERANCE
+      ? ["A guest's clock was wrong: do not trust these figures."]
+      : []),
     ...measured.rows.flatMap(({ title, failures }) => failures.map((failure) => `FAILED ${title}: ${failure}`)),
   ].join("\n");
 }

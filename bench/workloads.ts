@@ -93,7 +93,7 @@ export const WORKLOADS: readonly Workload[] = [
     title: "xz of 4 MiB",
     packages: ["xz-utils"],
     prepare: someData(4 * KIB * KIB),
-    command: "xz -T1 -c /tmp/data | wc -c",
+    command: "/usr/bin/xz -T1 -c /tmp/data | wc -c",
     expect: /^[1-9]\d{5}$/m,
   },
   {
