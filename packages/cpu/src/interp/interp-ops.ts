@@ -112,6 +112,9 @@ export class InterpOps extends Ops {
       .add(this.state64(Slot.segBase + 8))
       .and(this.const64(-1, 0));
   }
+  override ownIp(): I64 {
+    return this.f.let(this.toIp(this.ownAddress(this.pc.get())));
+  }
   override nextIp(): I64 {
     return this.f.let(this.toIp(this.ownAddress(this.pc.get().add(16))));
   }

@@ -242,6 +242,9 @@ export class JitOps extends Ops {
     this.exits.faultOffset.set(i32(this.offset));
     this.f.br(this.exits.fault);
   }
+  override ownIp(): I64 {
+    return this.f.let(this.addressOf(this.offset));
+  }
   override nextIp(): I64 {
     return this.f.let(this.addressOf(this.nextOffset));
   }

@@ -112,7 +112,8 @@ export abstract class Ops {
   abstract setFlagWords(res: I64, carries: I64, cf: I32): void;
   /** Leaves with the fault that is in the state; the instruction counts as not begun. */
   abstract leaveFaulted(): void;
-  /** Architectural address of the next instruction (relative to CS base outside 64-bit mode). */
+  /** Architectural addresses of this instruction and of the next one (relative to CS base outside 64-bit mode). */
+  abstract ownIp(): I64;
   abstract nextIp(): I64;
   /** Goes on at an architectural address that is known only now. */
   abstract jumpTo(ip: I64): void;

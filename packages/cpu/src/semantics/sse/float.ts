@@ -1,5 +1,5 @@
 import type { I32, I64, V128 } from "@xenoserver/wasm";
-import { i32, v128 } from "@xenoserver/wasm";
+import { i32, i64, v128 } from "@xenoserver/wasm";
 import { State } from "../../state/layout.ts";
 import { define } from "../define.ts";
 import { asBits, asFloat, compareFloats, DOUBLE, type Format, SINGLE } from "../float/number.ts";
@@ -145,7 +145,15 @@ for (const { fmt, scalar, packed, letter, size } of PREFIXES) {
     const b = src.read();
     const a = dst.read();
     const predicate = f.let(i.imm().and(7));
-    dst.write(scalarSlow(o, fmt, predicate.or(LaneOp.compare), a, b));
+    const r = f.var("i64");
+    f.if(
+      isOrdered(o, a, fmt)
+        .and(isOrdered(o, b, fmt))
+        .and(noDaz(o)),
+      () => r.set(i64(0).sub(holds(o, fmt, predicate, a, b).extU())),
+      () => r.set(scalarSlow(o, fmt, predicate.or(LaneOp.compare), a, b)),
+    );
+    dst.write(r.get());
   });
   define(`CMPP${letter}`, `${packed} 0f c2 Vx,Wx,Ib`, (o, i) => {
     needSse(o);
@@ -164,7 +172,21 @@ for (const { fmt, scalar, packed, letter, size } of PREFIXES) {
     i.operands[0].writeV(r.get());
   });
 }
-/** Predicates 0–3 are equal, less, less or equal, unordered; bit 2 negates. */
+/** Predicates 0–3 are equal, less, less or equal, unordered; bit 2 negates. 1 if the predicate holds of two ordered numbers. */
+function holds(o: Ops, fmt: Format, predicate: I32, a: I64, b: I64): I32 {
+  const { f } = o;
+  const kind = f.let(predicate.and(3));
+  const equal = compareFloats(f, "eq", a, b, fmt);
+  const less = compareFloats(f, "lt", a, b, fmt);
+  const counts = (bits: number) => i32(bits).shrU(kind).and(1);
+  return f.let(
+    equal
+      .and(counts(0b101))
+      .or(less.and(counts(0b110)))
+      .xor(predicate.shrU(2)),
+  );
+}
+/** The same for each lane, as a mask. */
 function compareOrdered(o: Ops, fmt: Format, predicate: I32, a: V128, b: V128): V128 {
   const { f } = o;
   const kind = f.let(predicate.and(3));

@@ -164,13 +164,13 @@ for (const [digit, name] of OPERATIONS) {
     ["de", "Mw", undefined],
   ] as const) {
     define(`F${float ? "" : "I"}${name} m`, `${opcode} /${digit} ${operand}`, (o, i) => {
-      beginX87(o);
+      beginX87(o, i);
       const b = readNumber(o, i.operands[0], float);
       o.callVoid("x87ArithValue", i32(digit), b.se, b.sig);
     });
   }
   define(`F${name} ST0,STi`, `d8 /${digit} STi`, (o, i) => {
-    beginX87(o);
+    beginX87(o, i);
     o.callVoid("x87Arith", i32(digit), i32(0), i.imm(), i32(0));
   });
   // With ST(i) as the destination the encodings of the reversed operations are the other ones.
@@ -180,7 +180,7 @@ for (const [digit, name] of OPERATIONS) {
     ["de", 1],
   ] as const) {
     define(`F${name}${pop ? "P" : ""} STi,ST0`, `${opcode} /${other} STi`, (o, i) => {
-      beginX87(o);
+      beginX87(o, i);
       o.callVoid("x87Arith", i32(digit), i.imm(), i32(0), i32(pop));
     });
   }
@@ -209,7 +209,7 @@ defineHelper("x87Sqrt", [], undefined, (h) => {
   });
   finish(h, 0, result);
 });
-define("FSQRT", "d9 /7.2", (o) => {
-  beginX87(o);
+define("FSQRT", "d9 /7.2", (o, i) => {
+  beginX87(o, i);
   o.callVoid("x87Sqrt");
 });

@@ -139,7 +139,7 @@ for (const [digit, name] of [
     ["de", "Mw", undefined],
   ] as const) {
     define(`F${float ? "" : "I"}${name} m`, `${opcode} /${digit} ${operand}`, (o, i) => {
-      beginX87(o);
+      beginX87(o, i);
       const b = readNumber(o, i.operands[0], float);
       o.callVoid("x87CompareValue", i32(1), i32(pops), b.se, b.sig);
     });
@@ -147,7 +147,7 @@ for (const [digit, name] of [
 }
 const registers = (name: string, encodings: string[], signaling: number, pops: number): void =>
   define(name, encodings, (o, i) => {
-    beginX87(o);
+    beginX87(o, i);
     const other = i.operands.length ? i.imm() : i32(1);
     o.callVoid("x87Compare", i32(signaling), other, i32(pops));
   });
@@ -157,15 +157,15 @@ registers("FCOMPP", ["de /3.1"], 1, 2);
 registers("FUCOM STi", ["dd /4 STi"], 0, 0);
 registers("FUCOMP STi", ["dd /5 STi"], 0, 1);
 registers("FUCOMPP", ["da /5.1"], 0, 2);
-define("FTST", "d9 /4.4", (o) => {
-  beginX87(o);
+define("FTST", "d9 /4.4", (o, i) => {
+  beginX87(o, i);
   o.setState32(State.fpFlags, i32(0));
   o.callVoid("x87CompareValue", i32(1), i32(0), i32(0), i64(0));
 });
 
 const toFlags = (name: string, encoding: string, signaling: number, pops: number): void =>
   define(name, encoding, (o: Ops, i) => {
-    beginX87(o);
+    beginX87(o, i);
     const order = o.call<"i32">("x87CompareFlags", i32(signaling), i.imm(), i32(pops));
     setOrder(o, order);
   });
@@ -186,7 +186,7 @@ defineHelper("x87Examine", [], undefined, (h) => {
   const sign = x.se.shrU(15).shl(9);
   h.store32(State.fpuStatus, h.load32(State.fpuStatus).and(~CONDITIONS).or(kind).or(sign));
 });
-define("FXAM", "d9 /4.5", (o) => {
-  beginX87(o);
+define("FXAM", "d9 /4.5", (o, i) => {
+  beginX87(o, i);
   o.callVoid("x87Examine");
 });

@@ -1,7 +1,7 @@
 import { type I32, i32, i64 } from "@xenoserver/wasm";
 import { State } from "../../state/layout.ts";
 import { define } from "../define.ts";
-import type { Ops } from "../ops.ts";
+import type { Instruction, Ops } from "../ops.ts";
 
 const CR0_MP = 2;
 const CR0_EM = 4;
@@ -12,10 +12,16 @@ export function needX87(o: Ops): void {
   o.f.if(o.state32(State.cr0).and(CR0_EM | CR0_TS), () => o.raise(7));
 }
 
-/** Begins an instruction that waits: #NM, or #MF for an exception that has not been delivered yet. */
-export function beginX87(o: Ops): void {
+/** Begins a control instruction that waits: #NM, or #MF for an exception that has not been delivered yet. */
+export function beginControl(o: Ops): void {
   needX87(o);
   o.f.if(o.state32(State.fpuStatus).and(0x80), () => o.raise(16));
+}
+/** Begins any other instruction: exception handlers are told where it and its operand are. */
+export function beginX87(o: Ops, i: Instruction): void {
+  beginControl(o);
+  o.setState64(State.fpuIp, o.ownIp());
+  if (i.operands[0]?.kind === "mem") o.setState64(State.fpuDp, i.address());
 }
 
 /** The status word with TOP in its place. */

@@ -36,7 +36,7 @@ defineHelper("x87LoadDecimal", ["i64", "i32"], undefined, (h) => {
   h.callVoid("x87Push", x.se.or(h.param<"i32">(1).and(0x8000)), x.sig);
 });
 define("FBLD", "df /4 Mt", (o, i) => {
-  beginX87(o);
+  beginX87(o, i);
   const { f } = o;
   const host = o.hostRead(i.address(), 10);
   const low = f.let(f.load<"i64">("i64.load", host));
@@ -74,6 +74,6 @@ defineHelper("x87StoreDecimal", [], "i64", (h) => {
   f.return(low.get());
 });
 define("FBSTP", "df /6 Mt", (o, i) => {
-  beginX87(o);
+  beginX87(o, i);
   storeTen(o, i, o.call<"i64">("x87StoreDecimal"));
 });

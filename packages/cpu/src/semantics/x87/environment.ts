@@ -3,7 +3,7 @@ import { State } from "../../state/layout.ts";
 import { define } from "../define.ts";
 import { defineHelper } from "../helpers.ts";
 import type { Instruction, Ops } from "../ops.ts";
-import { beginX87, initialise, needX87 } from "./control.ts";
+import { beginControl, initialise, needX87 } from "./control.ts";
 import { exponentOf, Status } from "./stack.ts";
 
 /**
@@ -141,7 +141,7 @@ function probeEnds(o: Ops, i: Instruction, size: number): void {
   o.hostRead(o.f.let(i.address().add(size - 1)), 1);
 }
 define("FLDENV", "d9 /4 M", (o, i) => {
-  beginX87(o);
+  beginControl(o);
   const step = stepOf(i);
   probeEnds(o, i, 7 * step);
   o.callVoid(`x87LoadEnvironment${step}`, o.hostRead(i.address(), 7 * step));
@@ -161,7 +161,7 @@ define("FNSAVE", "dd /6 M", (o, i) => {
   initialise(o);
 });
 define("FRSTOR", "dd /4 M", (o, i) => {
-  beginX87(o);
+  beginControl(o);
   const pieces = piecesOf(o, i);
   probeEnds(o, i, 7 * stepOf(i) + 8 * REGISTER_BYTES);
   for (const { va, size } of pieces) o.hostRead(va, size);

@@ -78,8 +78,8 @@ defineHelper("x87F2xm1", [], undefined, (h) => {
   });
   finish(h, 0, result);
 });
-define("F2XM1", "d9 /6.0", (o) => {
-  beginX87(o);
+define("F2XM1", "d9 /6.0", (o, i) => {
+  beginX87(o, i);
   o.callVoid("x87F2xm1");
 });
 
@@ -215,8 +215,8 @@ for (const [name, encoding, helper] of [
     });
     finish(h, 1, result, i32(1));
   });
-  define(name, encoding, (o) => {
-    beginX87(o);
+  define(name, encoding, (o, i) => {
+    beginX87(o, i);
     o.callVoid(`x87${name}`);
   });
 }

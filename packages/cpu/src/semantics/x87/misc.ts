@@ -3,7 +3,7 @@ import { State } from "../../state/layout.ts";
 import { define } from "../define.ts";
 import { defineHelper } from "../helpers.ts";
 import { finish, unlessEmpty } from "./arith.ts";
-import { beginX87, needX87 } from "./control.ts";
+import { beginControl, beginX87, needX87 } from "./control.ts";
 import { clearFlags, isEmpty, readRegister, Status } from "./stack.ts";
 
 /** Signs, the stack's pointer and tags, and the control word. */
@@ -18,16 +18,16 @@ defineHelper("x87Sign", ["i32", "i32"], undefined, (h) => {
   finish(h, 0, x);
 });
 const sign = (name: string, rm: number, keep: number, invert: number): void =>
-  define(name, `d9 /4.${rm}`, (o) => {
-    beginX87(o);
+  define(name, `d9 /4.${rm}`, (o, i) => {
+    beginX87(o, i);
     o.callVoid("x87Sign", i32(keep), i32(invert));
   });
 sign("FCHS", 0, 0xffff, 0x8000);
 sign("FABS", 1, 0x7fff, 0);
 
 const moveTop = (name: string, rm: number, by: number): void =>
-  define(name, `d9 /6.${rm}`, (o) => {
-    beginX87(o);
+  define(name, `d9 /6.${rm}`, (o, i) => {
+    beginX87(o, i);
     o.setState32(State.fpuTop, o.state32(State.fpuTop).add(by).and(7));
     o.setState32(State.fpuStatus, o.state32(State.fpuStatus).and(~Status.c1));
   });
@@ -36,7 +36,7 @@ moveTop("FINCSTP", 7, 1);
 
 const free = (name: string, encoding: string, pop: boolean): void =>
   define(name, encoding, (o, i) => {
-    beginX87(o);
+    beginX87(o, i);
     const { f } = o;
     const top = o.state32(State.fpuTop);
     const bit = (n: I32) => i32(1).shl(n.and(7));
@@ -47,7 +47,7 @@ const free = (name: string, encoding: string, pop: boolean): void =>
   });
 free("FFREE", "dd /0 STi", false);
 free("FFREEP", "df /0 STi", true);
-define("FNOP", "d9 /2.0", (o) => beginX87(o));
+define("FNOP", "d9 /2.0", (o) => beginControl(o));
 // Their meaning went with the 8087 and the 80287.
 define("FNENI", ["db /4.0", "db /4.1", "db /4.4"], (o) => needX87(o));
 
@@ -61,6 +61,6 @@ defineHelper("x87SetControl", ["i32"], undefined, (h) => {
   h.store32(State.fpuStatus, f.select(pending, status.or(Status.es | Status.busy), status));
 });
 define("FLDCW", "d9 /5 Mw", (o, i) => {
-  beginX87(o);
+  beginControl(o);
   o.callVoid("x87SetControl", i.operands[0].read().wrap());
 });

@@ -110,8 +110,8 @@ for (const [name, encoding, nearest] of [
   ["FPREM", "d9 /7.0", 0],
   ["FPREM1", "d9 /6.5", 1],
 ] as const) {
-  define(name, encoding, (o) => {
-    beginX87(o);
+  define(name, encoding, (o, i) => {
+    beginX87(o, i);
     o.callVoid("x87PartialRemainder", i32(nearest));
   });
 }

@@ -33,8 +33,8 @@ function unary(name: string, encoding: string, helper: string): void {
     });
     finish(h, 0, result);
   });
-  define(name, encoding, (o) => {
-    beginX87(o);
+  define(name, encoding, (o, i) => {
+    beginX87(o, i);
     o.callVoid(`x87${name}`);
   });
 }
@@ -95,8 +95,8 @@ defineHelper("x87Scale", [], undefined, (h) => {
   finish(h, 0, result);
 });
 const simple = (name: string, encoding: string, helper: string): void =>
-  define(name, encoding, (o) => {
-    beginX87(o);
+  define(name, encoding, (o, i) => {
+    beginX87(o, i);
     o.callVoid(helper);
   });
 simple("FSCALE", "d9 /7.5", "x87Scale");

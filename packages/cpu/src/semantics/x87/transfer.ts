@@ -36,7 +36,7 @@ for (const [fmt, opcode, operand] of [
   [DOUBLE, "dd", "Mq"],
 ] as const) {
   define("FLD m", `${opcode} /0 ${operand}`, (o, i) => {
-    beginX87(o);
+    beginX87(o, i);
     const x = readNumber(o, i.operands[0], fmt);
     o.callVoid("x87LoadFloat", x.se, x.sig);
   });
@@ -54,13 +54,13 @@ for (const [encoding, name] of [
   ["df /5 Mq", "FILD m64"],
 ] as const) {
   define(name, encoding, (o, i) => {
-    beginX87(o);
+    beginX87(o, i);
     const x = readNumber(o, i.operands[0], undefined);
     o.callVoid("x87Push", x.se, x.sig);
   });
 }
 define("FLD m80", "db /5 Mt", (o, i) => {
-  beginX87(o);
+  beginX87(o, i);
   const { f } = o;
   const host = o.hostRead(i.address(), 10);
   const sig = f.let(f.load<"i64">("i64.load", host));
@@ -74,7 +74,7 @@ defineHelper("x87LoadRegister", ["i32"], undefined, (h) => {
   h.callVoid("x87Push", x.se, x.sig);
 });
 define("FLD STi", "d9 /0 STi", (o, i) => {
-  beginX87(o);
+  beginX87(o, i);
   o.callVoid("x87LoadRegister", i.imm());
 });
 
@@ -89,8 +89,8 @@ const CONSTANTS: readonly [name: string, rm: number, exp: number, sig: bigint, a
   ["FLDZ", 6, 0, 0n, false],
 ];
 for (const [name, rm, exp, sig, above] of CONSTANTS) {
-  define(name, `d9 /5.${rm}`, (o) => {
-    beginX87(o);
+  define(name, `d9 /5.${rm}`, (o, i) => {
+    beginX87(o, i);
     clear(o);
     const { f } = o;
     const mode = f.let(o.state32(State.fpuControl).shrU(10).and(3));
@@ -118,7 +118,7 @@ defineHelper("x87EndStore", ["i32"], undefined, (h) => {
   f.if(prevented.eqz().and(h.param(0)), () => popRegister(h));
 });
 function store(o: Ops, i: Instruction, pop: boolean, compute: () => I64): void {
-  beginX87(o);
+  beginX87(o, i);
   const value = compute();
   const { width } = i.operands[0];
   // The place must be writable even if nothing is written.
@@ -232,7 +232,7 @@ defineHelper("x87Store80", [], "i64", (h) => {
   h.f.return(x.sig);
 });
 define("FSTP m80", "db /7 Mt", (o, i) => {
-  beginX87(o);
+  beginX87(o, i);
   storeTen(o, i, o.call<"i64">("x87Store80"));
 });
 // (destination, 1 to pop)
@@ -242,11 +242,11 @@ defineHelper("x87StoreRegister", ["i32", "i32"], undefined, (h) => {
   finish(h, h.param<"i32">(0), x, h.param(1));
 });
 define("FST STi", "dd /2 STi", (o, i) => {
-  beginX87(o);
+  beginX87(o, i);
   o.callVoid("x87StoreRegister", i.imm(), i32(0));
 });
 define("FSTP STi", ["dd /3 STi", "df /2 STi", "df /3 STi"], (o, i) => {
-  beginX87(o);
+  beginX87(o, i);
   o.callVoid("x87StoreRegister", i.imm(), i32(1));
 });
 
@@ -260,7 +260,7 @@ defineHelper("x87MoveAndPop", ["i32"], undefined, (h) => {
   popRegister(h);
 });
 define("FSTPNCE STi", "d9 /3 STi", (o, i) => {
-  beginX87(o);
+  beginX87(o, i);
   o.callVoid("x87MoveAndPop", i.imm());
 });
 
@@ -278,7 +278,7 @@ defineHelper("x87Exchange", ["i32"], undefined, (h) => {
   });
 });
 define("FXCH", ["d9 /1 STi", "dd /1 STi", "df /1 STi"], (o, i) => {
-  beginX87(o);
+  beginX87(o, i);
   o.callVoid("x87Exchange", i.imm());
 });
 
@@ -303,7 +303,7 @@ for (const [name, opcode, digit, condition] of [
   ["FCMOVNU", "db", 3, 11],
 ] as const) {
   define(name, `${opcode} /${digit} STi`, (o, i) => {
-    beginX87(o);
+    beginX87(o, i);
     o.callVoid("x87ConditionalMove", o.condition(condition), i.imm());
   });
 }

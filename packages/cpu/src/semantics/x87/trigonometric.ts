@@ -244,8 +244,8 @@ for (const [name, encoding] of [
   ["FSINCOS", "d9 /7.3"],
   ["FPTAN", "d9 /6.2"],
 ] as const) {
-  define(name, encoding, (o) => {
-    beginX87(o);
+  define(name, encoding, (o, i) => {
+    beginX87(o, i);
     o.callVoid(`x87${name}`);
   });
 }
@@ -367,7 +367,7 @@ defineHelper("x87FPATAN", [], undefined, (h) => {
   });
   finish(h, 1, result, i32(1));
 });
-define("FPATAN", "d9 /6.3", (o) => {
-  beginX87(o);
+define("FPATAN", "d9 /6.3", (o, i) => {
+  beginX87(o, i);
   o.callVoid("x87FPATAN");
 });
