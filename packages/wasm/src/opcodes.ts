@@ -158,3 +158,9 @@ export function operator(name: string): readonly [number, ValType] {
   if (!found) throw new Error(`wasm operator "${name}" is not known`);
   return found;
 }
+
+/** Every operator with its result type; the result of a store is of no account. */
+export const OPERATORS: readonly (readonly [name: string, result: ValType])[] = [...table].map(([name, [, type]]) => [
+  name,
+  type,
+]);
