@@ -53,8 +53,11 @@ function saveX87(m: Machine, image: DataView, bytes: Uint8Array, wide: boolean):
 function restoreX87(m: Machine, image: DataView, bytes: Uint8Array, wide: boolean): void {
   const status = image.getUint16(2, true);
   const top = (status >> 11) & 7;
-  m.set32(State.fpuControl, (image.getUint16(0, true) & 0x1f7f) | 0x40);
-  m.set32(State.fpuStatus, status & ~0x3800);
+  const control = (image.getUint16(0, true) & 0x1f7f) | 0x40;
+  m.set32(State.fpuControl, control);
+  // ES and B are not loaded: they follow from the flags and their masks.
+  const pending = status & ~control & 0x3f ? 0x8080 : 0;
+  m.set32(State.fpuStatus, (status & ~(0x3800 | 0x8080)) | pending);
   m.set32(State.fpuTop, top);
   m.set32(State.fpuEmpty, ~bytes[4] & 0xff);
   m.set32(State.fpuOpcode, image.getUint16(6, true) & 0x7ff);
