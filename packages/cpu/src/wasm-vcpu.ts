@@ -16,7 +16,7 @@ import { DebugState } from "./system/debug.ts";
 import { describeMachine } from "./system/describe.ts";
 import { deliver, deliverException, TripleFault } from "./system/interrupts.ts";
 import { copyLinear } from "./system/linear-copy.ts";
-import { GuestFault, hiOf, Machine, Vector } from "./system/machine.ts";
+import { GuestFault, hiOf, Machine, type MmuExports, Vector } from "./system/machine.ts";
 import { startMachine } from "./system/reset.ts";
 import { isStackAccess } from "./system/stack-access.ts";
 
@@ -31,6 +31,16 @@ export interface WasmEngineOptions {
   readonly translate?: "never" | "hot" | "always";
   /** Count executions by handler; see `profileOf`. */
   readonly profile?: boolean;
+}
+
+/** Addresses above 2 GiB come out of WebAssembly as negative numbers. */
+function withUnsignedAddresses(exports: MmuExports): MmuExports {
+  return {
+    hostAddress: (vb, lo, hi, size, access) => exports.hostAddress(vb, lo, hi, size, access) >>> 0,
+    commitBounce: exports.commitBounce,
+    flushTlb: exports.flushTlb,
+    flushTlbPage: exports.flushTlbPage,
+  };
 }
 
 /** One vcpu of the WebAssembly engine. Lives on the thread that runs it; its state lies in the domain's shared memory. */
@@ -82,7 +92,7 @@ export class WasmVcpu implements Vcpu {
     const { exports } = this.interpreter;
     new Int32Array(memory.memory.buffer)[(vb + State.frameTables) >>> 2] =
       memory.layout.frameTables + id * memory.frameCount * 4;
-    this.machine = new Machine(memory.memory, vb, exports, options);
+    this.machine = new Machine(memory.memory, vb, withUnsignedAddresses(exports), options);
     this.debug = new DebugState(this.machine);
     this.machine.isStackAccess = () => isStackAccess(this.machine, this.decoder);
     const writer = new TraceWriter(memory.memory, this.decoder, {

@@ -197,7 +197,8 @@ export class CodeCache {
       this.watch(frame);
     }
     const table = this.vb + CODE_TABLES_OFFSET + this.nextTable++ * CODE_TABLE_BYTES;
-    this.words.fill(0, table >>> 2, (table + CODE_TABLE_BYTES) >>> 2);
+    // Fresh memory is zero, and stays the host's until it is used.
+    if (this.resets > 0) this.words.fill(0, table >>> 2, (table + CODE_TABLE_BYTES) >>> 2);
     page.tables.set(codeMode, table);
     if ((codeMode & (CodeMode.sizeMask | CodeMode.singleStep)) === CodeMode.code64)
       this.words[this.frameTable(frame)] = table;
