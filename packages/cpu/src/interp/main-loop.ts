@@ -347,7 +347,8 @@ export class MainLoop {
 
   private undefinedInstruction(): void {
     const f = this.func.fn;
-    f.store("i32.store", this.vb, i32(6), State.faultVector);
+    f.store("i32.store", this.vb, f.load("i32.load", this.pc.get(), Field.imm), State.faultVector);
+    f.store("i32.store", this.vb, i32(0), State.faultErrorCode);
     f.br(this.faultLabel);
   }
 

@@ -59,7 +59,7 @@ export const Builtin = {
   address: 3,
   /** scratch = 64-bit displacement plus a segment base. */
   absolute: 4,
-  /** Raises #UD. */
+  /** Raises the exception in `imm`: bytes that are no instruction, or too many. */
   undefined: 5,
   /** Goes on only if the next page is still the frame in `imm`: before an instruction that lies across both. */
   crossing: 6,

@@ -1,6 +1,7 @@
 import { type Decoded, Seg } from "../decode/decoded.ts";
 import { type Decoder, NEED_MORE_BYTES } from "../decode/decoder.ts";
 import { CodeMode, RECORD_BYTES, Slot } from "../state/layout.ts";
+import { Vector } from "../system/machine.ts";
 import { type AddressForm, addressForm, ignoresSegment, SCRATCH_FORM, segmentSlot } from "./address.ts";
 import { isWideImmediate } from "./interp-ops.ts";
 import { AddressRecord } from "./main-loop.ts";
@@ -54,8 +55,8 @@ export class TraceWriter {
         if (count === 0) return { kind: "crossing" };
         break;
       }
-      if (d === undefined) {
-        this.builtin(Builtin.undefined, place, 0);
+      if (typeof d === "number") {
+        this.builtin(Builtin.undefined, place, d);
         place = Math.min(place + 1, 4096);
         return { kind: "trace", endOffset: place, recordEnd: this.at };
       }
@@ -83,12 +84,13 @@ export class TraceWriter {
     return { kind: "trace", endOffset: place, recordEnd: this.at };
   }
 
-  private decodeOne(page: Uint8Array, place: number, codeMode: number): Decoded | "crossing" | undefined {
+  /** The instruction, or the vector of the exception that its bytes raise. */
+  private decodeOne(page: Uint8Array, place: number, codeMode: number): Decoded | "crossing" | number {
     try {
-      return this.decoder.decode(page, place, page.length, codeMode);
+      return this.decoder.decode(page, place, page.length, codeMode) ?? Vector.ud;
     } catch (thrown) {
       if (thrown === NEED_MORE_BYTES) return "crossing";
-      if (thrown instanceof RangeError) return undefined;
+      if (thrown instanceof RangeError) return Vector.gp;
       throw thrown;
     }
   }

@@ -37,7 +37,8 @@ export class JitInstruction implements Instruction {
   }
 
   address(): I64 {
-    this.linear ??= this.o.f.let(this.effectiveAddress());
+    // A variable of its own: a bare base register may change before the address is used.
+    this.linear ??= this.o.f.var("i64", this.effectiveAddress()).get();
     return this.linear;
   }
   private effectiveAddress(): I64 {

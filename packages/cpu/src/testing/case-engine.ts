@@ -37,6 +37,9 @@ const HANDLER_BYTES = 16;
 const WITH_ERROR_CODE = new Set([8, 10, 11, 12, 13, 14, 17]);
 const [PRESENT, WRITABLE, USER] = [1, 2, 4];
 const USER_CODE = 0x33;
+/** In the upper half of a page-table entry. */
+const NO_EXECUTE = 0x80000000;
+const USER_CODE32 = 0x23;
 const USER_DATA = 0x2b;
 const TIMEOUT_TICKS = 400;
 
@@ -87,7 +90,10 @@ export class CaseEngine implements TestEngine {
       table = Math.floor(entry / 4096);
     }
     const frame = this.newFrame();
-    this.view.setUint32(this.hostOf(table) + (Math.floor(va / 4096) % 512) * 8, frame * 4096 + rights, true);
+    const entry = this.hostOf(table) + (Math.floor(va / 4096) % 512) * 8;
+    this.view.setUint32(entry, frame * 4096 + rights, true);
+    // Only code can be executed, as on the host.
+    if (va >= SCRATCH_BASE && va < CODE_BASE) this.view.setUint32(entry + 4, NO_EXECUTE, true);
     this.frames.set(va, frame);
     return frame;
   }
@@ -144,7 +150,8 @@ export class CaseEngine implements TestEngine {
 
   private enterUser(c: TestCase): void {
     const m = this.machine;
-    setSegment(m, 1, USER_CODE, 0, -1, 0xafb);
+    const compatible = c.bits === 32;
+    setSegment(m, 1, compatible ? USER_CODE32 : USER_CODE, 0, -1, compatible ? 0xcfb : 0xafb);
     for (const segment of [0, 2, 3, 4, 5]) setSegment(m, segment, USER_DATA, 0, -1, 0xcf3);
     m.setAddress(Slot.segBase + 4 * 8, FS_BASE);
     m.setAddress(Slot.segBase + 5 * 8, GS_BASE);
