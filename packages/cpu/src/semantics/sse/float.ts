@@ -78,7 +78,7 @@ function scalarArithmetic(o: Ops, i: Instruction, fmt: Format, arithmetic: Arith
 function packedArithmetic(o: Ops, fmt: Format, arithmetic: Arithmetic, a: V128, b: V128): V128 {
   const { f } = o;
   const native = `${shape(fmt)}.${arithmetic.native}`;
-  const r = f.var("v128", arithmetic.unary ? f.op("" + native, b) : f.op("" + native, a, b));
+  const r = f.var("v128", arithmetic.unary ? f.op<"v128">(native, b) : f.op<"v128">(native, a, b));
   const good = arithmetic.result === "finite" ? allFinite(o, r.get(), fmt) : allInside(o, r.get(), fmt);
   const normal = noneDenormal(o, arithmetic.unary ? [b] : [a, b], fmt);
   f.if(plainControl(o).and(good).and(normal).eqz(), () => r.set(packedSlow(o, fmt, i32(arithmetic.op), a, b)));

@@ -1,6 +1,8 @@
-import { type Fn, type I32, type I64, i32, i64, i64Halves, type Var } from "@xenoserver/wasm";
+import { type Fn, type I32, type I64, i32, i64, i64Halves, type Val, type Var } from "@xenoserver/wasm";
 import { State } from "../../state/layout.ts";
 import {
+  asBits,
+  asFloat,
   Control,
   compareFloats,
   DOUBLE,
@@ -17,6 +19,7 @@ import {
 } from "../float/number.ts";
 import { raiseFlags } from "../float/round.ts";
 import { defineHelper, type HelperBody } from "../helpers.ts";
+import { isBounded, isInside, notDenormal } from "./fast.ts";
 
 /**
  * SSE arithmetic in full: NaN, denormals, rounding, exceptions. Handlers call these helpers when an operation is not one that
@@ -164,8 +167,50 @@ defineHelper("sseFinish", [], undefined, (h) => {
 });
 const CR4_OSXMMEXCPT = 0x400;
 
+/**
+ * Returns products of zero, and sums, differences and products that are exact and neither denormal nor rounded up from there:
+ * whatever MXCSR says, they raise nothing. Programs that count in floats never set PE, so that handlers do not take them for plain.
+ */
+function returnExact(h: HelperBody, fmt: Format, op: I32, a: I64, b: I64): void {
+  const { f } = h;
+  const float = (name: string, x: Val, y: Val) => f.let(f.op(`f${fmt.bits}.${name}`, x, y));
+  const returnIf = (condition: I32, bits: I64) =>
+    f.if(condition, () => {
+      h.store32(State.fpTrap, i32(0));
+      f.return(bits);
+    });
+  f.if(op.leU(LaneOp.mul).and(notDenormal(a, fmt)).and(notDenormal(b, fmt)), () => {
+    const x = f.let(asFloat(f, a, fmt));
+    f.if(op.eq(LaneOp.mul), () => {
+      const product = float("mul", x, asFloat(f, b, fmt));
+      const bits = asBits(f, product, fmt);
+      const zero = magnitude(a, fmt).eqz().or(magnitude(b, fmt).eqz());
+      returnIf(zero.and(isBounded(bits, fmt)), bits);
+      returnIf(isExactProduct(f, fmt, a, b).and(isInside(bits, fmt)), bits);
+    });
+    f.if(op.ne(LaneOp.mul), () => {
+      const sign = f.select(op.eq(LaneOp.sub), signBit(fmt), i64(0));
+      const y = f.let(asFloat(f, b.xor(sign), fmt));
+      const sum = float("add", x, y);
+      // What the sum lacks of its terms, by Knuth's two-sum.
+      const share = float("sub", sum, x);
+      const lack = f.op(`f${fmt.bits}.add`, float("sub", x, float("sub", sum, share)), float("sub", y, share));
+      const bits = asBits(f, lack, fmt);
+      const total = asBits(f, sum, fmt);
+      returnIf(magnitude(bits, fmt).eqz().and(isInside(total, fmt)), total);
+    });
+  });
+}
+/** The significands have together no more bits than one of them holds. */
+function isExactProduct(f: Fn, fmt: Format, a: I64, b: I64): I32 {
+  const implied = fmt.bits === 64 ? i64Halves(0, 1 << 20) : i64(1 << 23);
+  const zeros = (x: I64) => x.or(implied).ctz();
+  return f.let(zeros(a).add(zeros(b)).gtU(fmt.fraction));
+}
+
 function defineScalar(fmt: Format): void {
   defineHelper(`sseScalar${fmt.bits}`, ["i32", "i64", "i64"], "i64", (h) => {
+    returnExact(h, fmt, h.param(0), h.param(1), h.param(2));
     h.store32(State.fpFlags, i32(0));
     const r = h.call<"i64">(`sseLane${fmt.bits}`, h.param(0), h.param(1), h.param(2));
     h.callVoid("sseFinish");
