@@ -125,11 +125,18 @@ export class CodeCache {
    * trace begins with a check that it is still the same.
    */
   provideCrossing(page: number, frame: number, offset: number, nextFrame: number, codeMode: number): void {
+    // Making the second table may drop everything, and the first with it.
+    const next = this.tableOf(nextFrame, codeMode);
+    const resets = this.resets;
     const table = this.tableOf(frame, codeMode);
-    this.fillItlb(page + 4096, this.tableOf(nextFrame, codeMode), nextFrame);
+    if (this.resets !== resets) return this.provideCrossing(page, frame, offset, nextFrame, codeMode);
+    this.fillItlb(page, table, frame);
+    this.fillItlb(page + 4096, next, nextFrame);
     const key = frame * 4096 + offset;
+    const entry = table + offset * 4;
     const known = this.crossings.get(key);
-    if (known?.nextFrame === nextFrame && known.codeMode === codeMode) return;
+    const isThere = known?.nextFrame === nextFrame && known.codeMode === codeMode;
+    if (isThere && this.words[entry >>> 2] === known.record) return;
     const both = new Uint8Array(4096 + 16);
     both.set(this.bytes.subarray(this.frameAddress(frame), this.frameAddress(frame) + 4096));
     both.set(this.bytes.subarray(this.frameAddress(nextFrame), this.frameAddress(nextFrame) + 16), 4096);
@@ -137,8 +144,8 @@ export class CodeCache {
     const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
     this.writer.writeCrossing(both, offset, codeMode, record, nextFrame);
     this.nextRecord += CROSSING_RECORDS;
-    this.crossings.set(key, { frame, nextFrame, codeMode, record, entry: table + offset * 4 });
-    this.words[(table + offset * 4) >>> 2] = record;
+    this.crossings.set(key, { frame, nextFrame, codeMode, record, entry });
+    this.words[entry >>> 2] = record;
     this.markCode(frame, offset, 4096);
     this.markCode(nextFrame, 0, 16);
   }
