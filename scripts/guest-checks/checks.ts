@@ -1,0 +1,246 @@
+/** Programs that check themselves, from Debian packages, and what they must say. */
+
+export interface Step {
+  /** Shell line in the guest. */
+  readonly command: string;
+  /** What the output must hold besides status 0. */
+  readonly expect?: RegExp | string;
+  readonly timeoutSeconds?: number;
+}
+
+export interface Check {
+  readonly id: string;
+  readonly title: string;
+  /** Unpacked into the guest with all that they depend on. */
+  readonly packages: readonly string[];
+  /** Files and folders left out of the guest: large, and nothing here uses them. */
+  readonly without?: readonly string[];
+  readonly files?: Readonly<Record<string, string>>;
+  readonly memoryMib: number;
+  /** Asks the guest for the steps where they depend on what is installed. */
+  readonly discover?: { readonly command: string; readonly steps: (output: string) => readonly Step[] };
+  readonly steps: readonly Step[];
+}
+
+/** Digests of the three bytes "abc". */
+const DIGESTS: Readonly<Record<string, string>> = {
+  md5: "900150983cd24fb0d6963f7d28e17f72",
+  sha1: "a9993e364706816aba3e25717850c26c9cd0d89d",
+  sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+  sha512: "ddaf35a193617abacc417349ae204131",
+  "sha3-256": "3a985da74fe225b2045c172d6bd390bd855f086e3e9d525b46bfe24511431532",
+  blake2b512: "ba80a53f981c4d0d6a2797b69f12f6e9",
+};
+
+/** SHA-256 of 100,000 zero bytes enciphered with key 00 01 … 1f and counter 00 01 … 0f, as a real processor has them. */
+const CIPHERS: Readonly<Record<string, string>> = {
+  "aes-128-cbc": "03a9a983b8ba1ca31570d91bb9392a1c134dd6664392da34bb2a3af470d22fba",
+  "aes-192-cbc": "b03fbbf521140728462c049570f83eb97fe12c243403e7826d7a59326d33435a",
+  "aes-256-ctr": "57680dd8216a98a5242baee6d85ec065b4687a91434840718aa93abce74ccbf3",
+  "aes-128-ofb": "01af6bcad395e45c473d146378921f263cb5ce31c233d1d1c90059069eb8b5e6",
+  "camellia-128-cbc": "8e1bdb23128aaff0e4bd8f883c231f4de765d5a6f5d870f7d1f20c478330bae7",
+  chacha20: "0addd9b85f5de72a8ea95f8a59720520537b53a2b36cbc32db5b0cf2dfaf478c",
+  "des-ede3-cbc": "c69f81a446279231ae5afb2c004a60044243a2b837adca92809ddb55b8bec27f",
+  "aria-128-ctr": "7a7044fb599d95c028b6bcbcf17e22a61d0f0f8f9de744799376fb60d2028029",
+  "sm4-cbc": "63292eea58dd42b849a5cb4d0f5550697c956d887999e4beaadffeb78ca16772",
+};
+
+const KEY = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+const encipher = (cipher: string): string => `openssl enc -${cipher} -K ${KEY} -iv ${KEY.slice(0, 32)} 2>/dev/null`;
+
+/** Steps that need nothing but openssl and take a few seconds. */
+export const OPENSSL_STEPS: readonly Step[] = [
+  ...Object.entries(DIGESTS).map(([name, digest]) => ({
+    command: `printf abc | openssl dgst -${name}`,
+    expect: digest,
+  })),
+  ...Object.entries(CIPHERS).map(([name, digest]) => ({
+    command: `head -c 100000 /dev/zero | ${encipher(name)} | sha256sum`,
+    expect: digest,
+  })),
+  {
+    command: `head -c 100000 /bin/busybox > /tmp/a; ${encipher("aes-256-cbc")} -in /tmp/a | ${encipher("aes-256-cbc")} -d | cmp - /tmp/a`,
+  },
+];
+
+const SIGNATURE_STEPS: readonly Step[] = [
+  "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048",
+  "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
+  "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:secp521r1",
+  "genpkey -algorithm ED25519",
+].map((generate, n) => {
+  const key = `/tmp/key${n}`;
+  const sign = generate.includes("ED25519") ? "-rawin" : "-rawin -digest sha256";
+  const operate = (what: string): string => `openssl pkeyutl ${what} ${sign} -in /bin/busybox -sigfile /tmp/sig${n}`;
+  return {
+    command: [
+      `openssl ${generate} -out ${key}`,
+      `openssl pkey -in ${key} -check -noout`,
+      `openssl pkeyutl -sign ${sign} -inkey ${key} -in /bin/busybox -out /tmp/sig${n}`,
+      `openssl pkey -in ${key} -pubout -out ${key}.pub`,
+      `${operate(`-verify -pubin -inkey ${key}.pub`)}`,
+    ].join(" && "),
+    expect: /Signature Verified Successfully/,
+    timeoutSeconds: 300,
+  };
+});
+
+const PYTHON_TESTS = [
+  ..."math cmath float int long complex fractions decimal statistics random struct array binascii bool".split(" "),
+  ..."hashlib hmac zlib bz2 lzma json re string unicode unicodedata bytes list dict set sort heapq bisect".split(" "),
+  ..."itertools generators exceptions pow strtod fstring threading signal subprocess mmap ctypes".split(" "),
+];
+
+/** First 300 digits of π, by SHA-256. */
+const PI_300 = "c497457fc60be73209bba04364c186ace5856f7b26ad74fdcfcb32328cf6a10e";
+
+const PERL_STEPS: readonly Step[] = [
+  {
+    command: `perl -MMath::BigFloat -MDigest::SHA=sha256_hex -e 'print sha256_hex(Math::BigFloat->bpi(300)->bstr =~ s/^(.{301}).*/$1/r)'`,
+    expect: PI_300,
+  },
+  {
+    command: `perl -e 'my ($a, $b) = (0, 1); ($a, $b) = ($b, $a + $b) for 1 .. 90; print $a, "\\n"; printf "%.17g %.17g %.17g\\n", sqrt(2), exp(1), sin(1e22)'`,
+    expect: "2880067194370816120\n1.4142135623730951 2.7182818284590451 -0.85220084976718879",
+  },
+  {
+    command: `perl -e 'my %h; my $x = 12345; for (1 .. 200000) { $x = ($x * 1103515245 + 12345) % 2147483648; $h{$x % 5000}++ } print scalar(keys %h), " $x\\n"'`,
+    expect: "5000 511215865",
+  },
+  {
+    command: `perl -MDigest::MD5=md5_hex -e 'print md5_hex(join ",", sort { $a <=> $b } map { ($_ * 7919) % 100003 } 1 .. 50000)'`,
+    expect: "28895b9f0f7db157fec1435215cc4b96",
+  },
+  {
+    command: `perl -e 'print join(" ", unpack("H*", pack("d>f<q>n/a*", -0.1, 3.5, -2**40, "text")))'`,
+    expect: "bfb999999999999a00006040ffffff0000000000000474657874",
+  },
+];
+
+/** Programs made by csmith, with the checksum that they print on a real processor at every level of optimisation. */
+const CSMITH: readonly (readonly [seed: number, options: string, checksum: string])[] = [
+  [1, "", "FC4C6BBD"],
+  [3, "", "4F02E441"],
+  [6, "", "C9A45C03"],
+  [23, "--float", "824842A1"],
+  [24, "--float", "28954C1F"],
+];
+
+const CSMITH_STEPS: readonly Step[] = CSMITH.flatMap(([seed, options, checksum]) => {
+  const make = `csmith --seed ${seed} ${options} --max-funcs 4 --max-block-depth 3 -o /tmp/c.c`;
+  return ["-O0", "-O2"].map((level) => ({
+    command: `${make} && gcc -w ${level} -I/usr/include/csmith /tmp/c.c -o /tmp/c -lm && /tmp/c`,
+    expect: `checksum = ${checksum}`,
+    timeoutSeconds: 900,
+  }));
+});
+
+/** What gcc and the C library make of numbers at run time, compared with what gcc worked out while compiling. */
+const SELF_CHECK_C = `#include <fenv.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdint.h>
+
+static volatile double zero = 0.0, third = 1.0 / 3.0, big = 1e308, tiny = 5e-324;
+static volatile float half = 0.5f;
+static volatile long double ten = 10.0L;
+static volatile int64_t minimum = INT64_MIN;
+static int failures;
+#define CHECK(x) do { if (!(x)) { printf("wrong: %s\\n", #x); failures++; } } while (0)
+
+int main(void) {
+  CHECK(third * 3.0 == 1.0 / 3.0 * 3.0);
+  CHECK(big * 10.0 == HUGE_VAL && isnan(zero / zero) && signbit(-zero));
+  CHECK(tiny / 2.0 == 0.0 && tiny * 2.0 == 1e-323);
+  CHECK(half + 16777216.0f == 16777216.0f && (float)third == 0x1.555556p-2f);
+  CHECK(ten / 3.0L == 10.0L / 3.0L && sqrtl(ten) == __builtin_sqrtl(10.0L));
+  CHECK((int64_t)-9.2233720368547758e18 == minimum && (uint64_t)minimum >> 63 == 1);
+  CHECK(lrint(2.5) == 2 && lrint(3.5) == 4 && nearbyint(-0.5) == 0);
+  feclearexcept(FE_ALL_EXCEPT);
+  volatile double quotient = 1.0 / (third + zero);
+  CHECK(fetestexcept(FE_INEXACT) && !fetestexcept(FE_DIVBYZERO));
+  quotient = 1.0 / zero;
+  CHECK(fetestexcept(FE_DIVBYZERO) && isinf(quotient));
+  fesetround(FE_UPWARD);
+  CHECK(1.0 + tiny + zero > 1.0 && ten / 3.0L > 3.3333333333333333333L);
+  fesetround(FE_TONEAREST);
+  CHECK(fma(third, third, -0x1.c71c71c71c71bp-4) == __builtin_fma(1.0 / 3.0, 1.0 / 3.0, -0x1.c71c71c71c71bp-4));
+  CHECK(fabs(sin(1e22) + 0.8522008497671888) < 1e-16 && fabs(tgamma(10.5) / 1133278.3889487855 - 1) < 1e-14);
+  CHECK(__builtin_popcountll(0xf0f0f0f0f0f0f0f0ull) == 32 && __builtin_clzll(1) == 63);
+  CHECK(minimum / 3 == -3074457345618258602 && minimum % 1000 == -808);
+  unsigned __int128 product = (unsigned __int128)(uint64_t)minimum * (uint64_t)minimum;
+  CHECK((uint64_t)(product >> 64) == 1ull << 62 && product / 7 * 7 + product % 7 == product);
+  printf(failures ? "failed\\n" : "all right\\n");
+  return failures != 0;
+}
+`;
+
+const GCC_STEPS: readonly Step[] = ["-O0", "-O2"].map((level) => ({
+  command: `gcc -frounding-math ${level} -o /tmp/self-check /check/self-check.c -lm && /tmp/self-check`,
+  expect: /^all right$/m,
+  timeoutSeconds: 300,
+}));
+
+const STRESS = "stress-ng --quiet --verify --timeout 300";
+const STRESSORS = [
+  ..."atomic:1 bsearch:5 crypt:2 fp-error:20 hash:5 heapsort:1 hsearch:5 judy:1 longjmp:200 lsearch:1 matrix:20".split(
+    " ",
+  ),
+  ..."memcpy:5 mergesort:1 qsort:1 radixsort:1 shellsort:1 sigfpe:50 sigsegv:50 sigtrap:50 skiplist:2 str:5".split(" "),
+  ..."tree:1 tsearch:1 vecmath:5 wcs:5 zlib:2 context:20 nop:5 mmap:2 fork:20 vm:1 switch:200 pipe:2000".split(" "),
+];
+
+/** The graphics libraries that stress-ng is linked with want a compiler of their own. */
+const NO_GRAPHICS = ["libLLVM-15.so.1", "dri", "libicudata.so.72.1"].map((name) => `usr/lib/x86_64-linux-gnu/${name}`);
+
+export const CHECKS: readonly Check[] = [
+  {
+    id: "openssl",
+    title: "openssl: known answers, keys and signatures",
+    packages: ["openssl"],
+    memoryMib: 512,
+    steps: [
+      ...OPENSSL_STEPS,
+      ...SIGNATURE_STEPS,
+      { command: "openssl speed -seconds 1 -bytes 1024 sha256 aes-128-cbc 2>&1", expect: /aes-128-cbc\s+[1-9]/ },
+    ],
+  },
+  { id: "perl", title: "perl: numbers, hashes, digests", packages: ["perl"], memoryMib: 768, steps: PERL_STEPS },
+  {
+    id: "stress-ng",
+    title: "stress-ng --verify: each CPU method, and others",
+    packages: ["stress-ng"],
+    without: NO_GRAPHICS,
+    memoryMib: 1024,
+    discover: {
+      command: "stress-ng --cpu 1 --cpu-method list 2>&1; true",
+      steps: (output) =>
+        (/must be one of:(.*)/s.exec(output)?.[1]?.trim().split(/\s+/) ?? [])
+          .filter((name) => name !== "all")
+          .map((name) => ({ command: `${STRESS} --cpu 1 --cpu-method ${name} --cpu-ops 1`, timeoutSeconds: 400 })),
+    },
+    steps: STRESSORS.map((entry) => {
+      const [name, operations] = entry.split(":");
+      return { command: `${STRESS} --${name} 1 --${name}-ops ${operations}`, timeoutSeconds: 400 };
+    }),
+  },
+  {
+    id: "python",
+    title: "python3: parts of its own test suite",
+    packages: ["python3.11", "libpython3.11-testsuite"],
+    without: ["test_asyncio", "test_email", "cjkencodings"].map((name) => `usr/lib/python3.11/test/${name}`),
+    memoryMib: 1024,
+    steps: PYTHON_TESTS.map((name) => ({
+      command: `python3.11 -m test -q --timeout 600 test_${name} 2>&1`,
+      timeoutSeconds: 900,
+    })),
+  },
+  {
+    id: "gcc",
+    title: "gcc: a program that checks arithmetic, and programs made by csmith",
+    packages: ["gcc", "libc6-dev", "csmith", "libcsmith-dev"],
+    files: { "check/self-check.c": SELF_CHECK_C },
+    memoryMib: 1536,
+    steps: [...GCC_STEPS, ...CSMITH_STEPS],
+  },
+];
