@@ -8,7 +8,7 @@ type Change = ((old: I64, bit: I64) => I64) | undefined;
 function bitTest(name: string, opcode: string, digit: number, change: Change): void {
   define(
     name,
-    [`0f ${opcode} Ev,Gv`, `0f ba /${digit} Ev,Ib`],
+    [`0f ${opcode} Ev,Gv a`, `0f ba /${digit} Ev,Ib`],
     (o, i) => {
       const { f } = o;
       const [dst, offset] = i.operands;
