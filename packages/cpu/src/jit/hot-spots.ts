@@ -11,6 +11,9 @@ const BATCH = 8;
 /** Ticks after which a smaller batch is compiled too. */
 const PATIENCE = 16;
 
+/** Addresses counted at a time; code that is worth translating shows up again soon. */
+const MAX_SEEN = 16384;
+
 interface Spot {
   readonly frame: number;
   readonly offset: number;
@@ -40,6 +43,7 @@ export class HotSpots {
 
   /** Notes that the vcpu was at an offset of a frame when a tick came. */
   sample(frame: number, offset: number): void {
+    if (this.seen.size >= MAX_SEEN) this.seen.clear();
     const key = frame * 4096 + offset;
     const count = (this.seen.get(key) ?? 0) + 1;
     this.seen.set(key, count);
