@@ -181,6 +181,8 @@ const GCC_STEPS: readonly Step[] = ["-O0", "-O2"].map((level) => ({
   timeoutSeconds: 300,
 }));
 
+/** Long enough for a method's loops to be translated and run on. */
+const METHOD_SECONDS = 2;
 const STRESS = "stress-ng --quiet --verify --timeout 300";
 const STRESSORS = [
   ..."atomic:1 bsearch:5 crypt:2 fp-error:20 hash:5 heapsort:1 hsearch:5 judy:1 longjmp:200 lsearch:1 matrix:20".split(
@@ -217,7 +219,10 @@ export const CHECKS: readonly Check[] = [
       steps: (output) =>
         (/must be one of:(.*)/s.exec(output)?.[1]?.trim().split(/\s+/) ?? [])
           .filter((name) => name !== "all")
-          .map((name) => ({ command: `${STRESS} --cpu 1 --cpu-method ${name} --cpu-ops 1`, timeoutSeconds: 400 })),
+          .map((name) => ({
+            command: `stress-ng --quiet --verify --cpu 1 --cpu-method ${name} --timeout ${METHOD_SECONDS}`,
+            timeoutSeconds: 400,
+          })),
     },
     steps: STRESSORS.map((entry) => {
       const [name, operations] = entry.split(":");
