@@ -91,6 +91,9 @@ const PYTHON_TESTS = [
   ..."itertools generators exceptions pow strtod fstring threading signal subprocess mmap ctypes".split(" "),
 ];
 
+/** Counts on one of a hundred signals falling between two system calls, which on one processor it need not. */
+const UNRELIABLE = "test_stress_modifying_handlers";
+
 /** First 300 digits of π, by SHA-256. */
 const PI_300 = "c497457fc60be73209bba04364c186ace5856f7b26ad74fdcfcb32328cf6a10e";
 
@@ -236,7 +239,7 @@ export const CHECKS: readonly Check[] = [
     without: ["test_asyncio", "test_email", "cjkencodings"].map((name) => `usr/lib/python3.11/test/${name}`),
     memoryMib: 1024,
     steps: PYTHON_TESTS.map((name) => ({
-      command: `python3.11 -m test -q --timeout 600 test_${name} 2>&1`,
+      command: `python3.11 -m test -q --timeout 600 -i ${UNRELIABLE} test_${name} 2>&1`,
       timeoutSeconds: 900,
     })),
   },
