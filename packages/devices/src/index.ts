@@ -1,1 +1,3 @@
 export * from "./console/index.ts";
+export * from "./ring/index.ts";
+export * from "./xenbus/index.ts";
