@@ -25,7 +25,7 @@ async function main({ engine, ...given }: DomainProcessOptions): Promise<void> {
     ...given,
   };
   const listener = { onConsole: (bytes: Uint8Array) => void process.stdout.write(bytes) };
-  const domain = launchDomain(planDomain(config), listener, engine);
+  const domain = await launchDomain(planDomain(config), listener, engine);
   process.stdin.on("data", (bytes: Buffer) => void domain.writeConsole(bytes));
   const { reason, detail } = await domain.exited;
   process.stderr.write(`the guest ended: ${reason}\n${detail ?? ""}\n`);

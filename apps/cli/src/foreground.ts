@@ -65,7 +65,7 @@ async function runUntilEnd(
     const watch = new BootWatch(INIT_MARKER);
     let bootMs: number | null = null;
     // The files are read again at each start, so that they need not be kept in memory while the guest runs.
-    const domain = launchDomain(planDomain(config), {
+    const domain = await launchDomain(planDomain(config), {
       onConsole: (bytes) => {
         const lineEnd = watch.feed(bytes);
         if (lineEnd === undefined) return end.write(bytes);

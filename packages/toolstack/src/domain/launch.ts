@@ -2,10 +2,18 @@
 import { Worker } from "node:worker_threads";
 import { DomainMemory, type Gfn, kickVcpu } from "@xenoserver/cpu";
 import { ConsoleBackend } from "@xenoserver/devices";
-import { type BuiltDomain, buildDomain, framesNeeded, HostEventChannels, ShutdownReason } from "@xenoserver/xen";
+import {
+  type BuiltDomain,
+  buildDomain,
+  framesNeeded,
+  HostEventChannels,
+  HostGrants,
+  ShutdownReason,
+} from "@xenoserver/xen";
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
-import { populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
+import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
 import { ConfigError, type DomainConfig } from "../cfg/index.ts";
+import { closeDevices, DomainDevices, type PreparedDevice, prepareDevices } from "./devices.ts";
 import { asConfigError, type DomainPlan, freePlan } from "./plan.ts";
 import type { DomainListener, EngineChoice, ExitReason, ExitReport, RunningDomain } from "./running-domain.ts";
 import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
@@ -19,30 +27,39 @@ const CONSOLE_CHUNK_BYTES = 16384;
 /**
  * Builds a domain and starts it. The plan is used up: its files' bytes are given back.
  * @param engine  how the vcpus execute; the default is the engine's own
- * @throws ConfigError  the plan cannot be built, e.g. the host has not enough memory for it
+ * @throws ConfigError  the plan cannot be built, e.g. a disk cannot be opened or the host has not enough memory
  */
-export function launchDomain(plan: DomainPlan, listener: DomainListener, engine: EngineChoice = {}): RunningDomain {
-  const { config, kernel, ramdisk } = plan;
-  let memory: DomainMemory;
-  let built: BuiltDomain;
+export async function launchDomain(
+  plan: DomainPlan,
+  listener: DomainListener,
+  engine: EngineChoice = {},
+): Promise<RunningDomain> {
+  const devices = await prepareDevices(plan.config);
   try {
-    memory = reserveMemory(config);
-    const description = {
-      domid: DOMID,
-      nrVcpus: config.vcpus,
-      uuid: Buffer.from(config.uuid.replaceAll("-", ""), "hex"),
-      memoryMiB: config.memoryMib,
-      cmdline: config.cmdline,
-      kernel,
-    };
-    built = buildDomain(ramdisk === undefined ? description : { ...description, ramdisk }, memory);
+    const { memory, built } = build(plan);
+    return new LocalDomain(plan.config, memory, built, listener, engine, devices);
   } catch (error) {
+    await closeDevices(devices);
     throw asConfigError(error);
   }
+}
+
+function build(plan: DomainPlan): { memory: DomainMemory; built: BuiltDomain } {
+  const { config, kernel, ramdisk } = plan;
+  const memory = reserveMemory(config);
+  const description = {
+    domid: DOMID,
+    nrVcpus: config.vcpus,
+    uuid: Buffer.from(config.uuid.replaceAll("-", ""), "hex"),
+    memoryMiB: config.memoryMib,
+    cmdline: config.cmdline,
+    kernel,
+  };
+  const built = buildDomain(ramdisk === undefined ? description : { ...description, ramdisk }, memory);
   freePlan(plan);
   // Xen reboots a domain after a triple fault; unless the kernel asks for that, it hides a broken guest in a loop.
   built.domain.setHvmParam(HvmParam.TRIPLE_FAULT_REASON, ShutdownReason.crash, 0);
-  return new LocalDomain(config, memory, built, listener, engine);
+  return { memory, built };
 }
 
 function reserveMemory({ vcpus, memoryMib }: DomainConfig): DomainMemory {
@@ -63,6 +80,7 @@ class LocalDomain implements RunningDomain {
   readonly #engine: EngineChoice;
   readonly #channels: HostEventChannels;
   readonly #console: ConsoleBackend;
+  readonly #devices: DomainDevices;
   readonly #threads: VcpuThread[];
   #drained = Promise.withResolvers<void>();
   #ended = false;
@@ -74,6 +92,7 @@ class LocalDomain implements RunningDomain {
     built: BuiltDomain,
     listener: DomainListener,
     engine: EngineChoice,
+    devices: readonly PreparedDevice[],
   ) {
     this.#config = config;
     this.#memory = memory;
@@ -84,7 +103,14 @@ class LocalDomain implements RunningDomain {
       if (built.domain.shutdownReason !== undefined) this.#channels.stop();
     });
     this.#console = this.#connectConsole();
-    this.#connectXenstore();
+    this.#devices = new DomainDevices({
+      domid: DOMID,
+      store: this.#connectXenstore(),
+      grants: new HostGrants(built.domain),
+      channels: this.#channels,
+      log: (message) => this.#log(message),
+    });
+    for (const device of devices) this.#devices.attach(device);
     const begin = performance.now();
     this.#threads = built.domain.vcpus.map(({ id }) => this.#startVcpu(id));
     this.exited = this.#serve(begin);
@@ -124,10 +150,11 @@ class LocalDomain implements RunningDomain {
     return backend;
   }
 
-  #connectXenstore(): void {
+  #connectXenstore(): LocalClient {
     const { config, built } = { config: this.#config, built: this.#built };
     const daemon = new XenstoreDaemon({ log: (message) => this.#log(message) });
-    populateDomain(daemon.openLocal(), {
+    const client = daemon.openLocal();
+    populateDomain(client, {
       domid: DOMID,
       uuid: config.uuid,
       name: config.name,
@@ -143,6 +170,7 @@ class LocalDomain implements RunningDomain {
       DOMID,
       this.#ringOf(built.xenstoreGfn, built.xenstorePort, () => connection.onEvent()),
     );
+    return client;
   }
 
   /** A page that the builder shared with the backends, and the event channel beside it. */
@@ -182,6 +210,7 @@ class LocalDomain implements RunningDomain {
     this.#console.releaseOutput();
     this.#ended = true;
     this.#drained.resolve();
+    await this.#devices.stop();
 
     const reason = this.#destroyed ? "destroyed" : EXIT_REASONS[domain.shutdownReason ?? ShutdownReason.crash];
     const wanted = reason === "poweroff" || reason === "reboot";

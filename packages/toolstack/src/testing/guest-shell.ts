@@ -27,10 +27,10 @@ export class ConsoleSession {
   }
 
   /** @throws ConfigError  the domain cannot be built */
-  static start(config: DomainConfig, engine: EngineChoice = {}): ConsoleSession {
+  static async start(config: DomainConfig, engine: EngineChoice = {}): Promise<ConsoleSession> {
     const text = new ConsoleText();
     const listener = { onConsole: (bytes: Uint8Array) => text.append(bytes) };
-    return new ConsoleSession(launchDomain(planDomain(config), listener, engine), text);
+    return new ConsoleSession(await launchDomain(planDomain(config), listener, engine), text);
   }
 
   /** Types text as it is. */
@@ -76,7 +76,7 @@ export class GuestShell {
    */
   static async boot(config: DomainConfig, timeoutSeconds = 120, engine: EngineChoice = {}): Promise<GuestShell> {
     const begin = performance.now();
-    const session = ConsoleSession.start(config, engine);
+    const session = await ConsoleSession.start(config, engine);
     try {
       await session.until(new RegExp(INIT_MARKER), timeoutSeconds);
       const bootSeconds = (performance.now() - begin) / 1000;

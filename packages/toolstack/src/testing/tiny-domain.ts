@@ -57,7 +57,7 @@ export function runTiny(kernel: Uint8Array, options: TinyDomainOptions = {}): Pr
     const log: string[] = [];
     const output: Buffer[] = [];
     const plan = planDomain(tinyConfig(path, { vcpus: options.vcpus ?? 1 }));
-    const domain: RunningDomain = launchDomain(
+    const domain: RunningDomain = await launchDomain(
       plan,
       {
         onConsole: (bytes) => void output.push(Buffer.from(bytes)),

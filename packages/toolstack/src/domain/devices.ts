@@ -1,0 +1,101 @@
+/** The devices of a domain: opened before it is built, and started, found, added and taken away together. */
+import { type BackendDriver, type BackendHost, type DeviceClass, XenbusBackend } from "@xenoserver/devices";
+import { ConfigError, type DomainConfig } from "../cfg/index.ts";
+
+/** A device whose host side is open: a disk's file, a network's socket. */
+export interface PreparedDevice {
+  readonly deviceClass: DeviceClass;
+  readonly devid: number;
+  /** Makes what serves the guest. Called at most once. */
+  driver(host: BackendHost): BackendDriver;
+  /** Gives back what is open. Called once, when the device has stopped or will not be started; never rejects. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the host's side of all devices that a configuration names.
+ * @throws ConfigError  naming the device that cannot be had; nothing stays open then
+ */
+export async function prepareDevices(config: DomainConfig): Promise<PreparedDevice[]> {
+  const openers = devicesOf(config);
+  const results = await Promise.allSettled(openers.map((open) => open()));
+  const opened = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+  const failures = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
+  if (failures.length === 0) return opened;
+  await closeDevices(opened);
+  const foreign = failures.find((failure) => !(failure instanceof ConfigError));
+  if (foreign !== undefined) throw foreign;
+  throw new ConfigError(failures.map((failure) => (failure as ConfigError).message).join("\n"));
+}
+
+/** One function for each device, which opens it. Classes of devices add theirs here. */
+function devicesOf(_config: DomainConfig): (() => Promise<PreparedDevice>)[] {
+  return [];
+}
+
+export async function closeDevices(prepared: readonly PreparedDevice[]): Promise<void> {
+  await Promise.all(prepared.map((device) => device.close()));
+}
+
+interface Attached {
+  readonly prepared: PreparedDevice;
+  readonly backend: XenbusBackend;
+}
+
+/** How long a guest may take to let go of a device. */
+const UNPLUG_GRACE_MS = 10_000;
+
+export class DomainDevices {
+  readonly #host: BackendHost;
+  readonly #attached = new Map<string, Attached>();
+
+  constructor(host: BackendHost) {
+    this.#host = host;
+  }
+
+  /**
+   * Lets the guest see a device.
+   * @throws ConfigError  there is one with its number; the caller closes it
+   */
+  attach(prepared: PreparedDevice): XenbusBackend {
+    const { deviceClass, devid } = prepared;
+    const key = `${deviceClass}/${devid}`;
+    if (this.#attached.has(key)) throw new ConfigError(`${deviceClass} ${devid} is there already`);
+    const backend = new XenbusBackend(this.#host, prepared.driver(this.#host), devid);
+    this.#attached.set(key, { prepared, backend });
+    backend.start();
+    return backend;
+  }
+
+  /**
+   * Takes a device away, with the guest's consent if it gives it in time.
+   * @returns     whether the guest let go by itself
+   * @throws ConfigError  there is no such device
+   */
+  async detach(deviceClass: DeviceClass, devid: number): Promise<boolean> {
+    const key = `${deviceClass}/${devid}`;
+    const found = this.#attached.get(key);
+    if (found === undefined) throw new ConfigError(`${deviceClass} ${devid} is not there`);
+    const agreed = await found.backend.unplug(UNPLUG_GRACE_MS);
+    this.#attached.delete(key);
+    await found.prepared.close();
+    return agreed;
+  }
+
+  /** The devices that are there, in the order in which they came. */
+  get all(): readonly XenbusBackend[] {
+    return [...this.#attached.values()].map(({ backend }) => backend);
+  }
+
+  /** Ends all of them for good. */
+  async stop(): Promise<void> {
+    const attached = [...this.#attached.values()];
+    this.#attached.clear();
+    await Promise.all(
+      attached.map(async ({ backend, prepared }) => {
+        await backend.stop();
+        await prepared.close();
+      }),
+    );
+  }
+}
