@@ -1,7 +1,8 @@
 import type { Exit, Vcpu, VcpuEngine, VcpuStart } from "./engine.ts";
 import type { HandlerSample } from "./interp/main-loop.ts";
 import type { DomainMemory } from "./memory/domain-memory.ts";
-import { PROFILE_OFFSET, State, vcpuArea } from "./state/layout.ts";
+import { kickVcpu } from "./memory/kick.ts";
+import { PROFILE_OFFSET } from "./state/layout.ts";
 import type { Machine } from "./system/machine.ts";
 
 import { type WasmEngineOptions, WasmVcpu } from "./wasm-vcpu.ts";
@@ -48,9 +49,4 @@ export function profileOf(vcpu: Vcpu): { sample: HandlerSample; count: number }[
   return [...interpreter.samples]
     .map(([id, sample]) => ({ sample, count: machine.get32(PROFILE_OFFSET + id * 4) >>> 0 }))
     .sort((a, b) => b.count - a.count);
-}
-
-/** Ends the vcpu's current run at its next branch; from any thread that shares the memory. */
-export function kickVcpu(memory: DomainMemory, id: number): void {
-  Atomics.store(new Int32Array(memory.memory.buffer), (vcpuArea(id) + State.instructionLimit) >>> 2, 0);
 }

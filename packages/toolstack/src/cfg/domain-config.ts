@@ -2,9 +2,9 @@
 import { randomUUID } from "node:crypto";
 import { MAX_MEMORY_MIB, MIN_MEMORY_MIB } from "@xenoserver/xen/builder/index.ts";
 import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
-import { z } from "zod";
 import { complaintAbout, NOT_SUPPORTED_YET } from "./keys.ts";
-import { type CfgSetting, type CfgValue, ConfigError } from "./syntax.ts";
+import { integer, oneOf, readValues, textThat } from "./readers.ts";
+import { type CfgSetting, ConfigError } from "./syntax.ts";
 
 /** A domain to be built. */
 export interface DomainConfig {
@@ -36,59 +36,31 @@ export const CMDLINE_MAX_BYTES = 2047;
 const ACTIONS = ["destroy", "restart"] as const;
 const ACTIONS_NOT_YET = ["rename-restart", "preserve", "coredump-destroy", "coredump-restart", "soft-reset"];
 
-const text = z
-  .custom<CfgValue>((v) => (v as CfgValue | undefined)?.kind === "atom", "is a list, expected a string")
-  .transform((v) => (v as { text: string }).text);
-
-const integer = (unit: string, { min, max }: { readonly min: number; readonly max: number }) =>
-  text.transform((written, context) => {
-    const value = parseInteger(written);
-    if (value !== undefined && value >= min && value <= max) return value;
-    const found = value === undefined ? `is ${JSON.stringify(written)}` : `is ${value}`;
-    context.addIssue(`${found}, expected ${min} to ${max}${unit}`);
-    return z.NEVER;
-  });
-
-const oneOf = <T extends string>(allowed: readonly T[], notYet: readonly string[]) =>
-  text.transform((written, context) => {
-    if ((allowed as readonly string[]).includes(written)) return written as T;
-    const later = notYet.includes(written) ? ", which is not supported yet" : "";
-    context.addIssue(`is ${JSON.stringify(written)}${later}, expected ${allowed.map((a) => `"${a}"`).join(" or ")}`);
-    return z.NEVER;
-  });
-
-const path = text.refine(
-  (written) => written !== "" && !written.includes("\0"),
-  "is empty, expected the path of a file",
-);
-const words = text.refine((written) => !/[\0\n]/.test(written), "contains a line break or NUL, expected one line");
+const path = textThat((written) => written !== "" && !written.includes("\0"), "is empty, expected the path of a file");
+const words = textThat((written) => !/[\0\n]/.test(written), "contains a line break or NUL, expected one line");
 const action = oneOf(ACTIONS, ACTIONS_NOT_YET);
 
-const schema = z.object({
-  name: text
-    .refine(
-      (n) => /^[A-Za-z0-9][\w.+:-]{0,63}$/.test(n),
-      "is malformed, expected up to 64 letters, digits or any of _.+:-",
-    )
-    .optional(),
-  type: oneOf(["pvh"], ["pv", "hvm"]).optional(),
+const READERS = {
+  name: textThat(
+    (n) => /^[A-Za-z0-9][\w.+:-]{0,63}$/.test(n),
+    "is malformed, expected up to 64 letters, digits or any of _.+:-",
+  ),
+  type: oneOf(["pvh"], ["pv", "hvm"]),
   kernel: path,
-  ramdisk: path.optional(),
-  cmdline: words.optional(),
-  root: words.optional(),
-  extra: words.optional(),
-  memory: integer(" (MiB)", MEMORY_MIB).optional(),
-  vcpus: integer("", VCPUS).optional(),
-  uuid: text
-    .refine(
-      (u) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(u),
-      "is malformed, expected 8-4-4-4-12 hex digits",
-    )
-    .optional(),
-  on_poweroff: action.optional(),
-  on_reboot: action.optional(),
-  on_crash: action.optional(),
-});
+  ramdisk: path,
+  cmdline: words,
+  root: words,
+  extra: words,
+  memory: integer(" (MiB)", MEMORY_MIB),
+  vcpus: integer("", VCPUS),
+  uuid: textThat(
+    (u) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(u),
+    "is malformed, expected 8-4-4-4-12 hex digits",
+  ),
+  on_poweroff: action,
+  on_reboot: action,
+  on_crash: action,
+};
 
 /**
  * Checks settings and fills in what they leave open.
@@ -107,17 +79,13 @@ export function domainConfig(
     if (complaint === NOT_SUPPORTED_YET && isNothing) continue;
     if (complaint !== undefined) mistakes.push(`${origin}: ${key} ${complaint}`);
   }
-  const values = Object.fromEntries([...settings].map(([key, setting]) => [key, setting.value]));
-  const result = schema.safeParse(values);
-  for (const issue of result.error?.issues ?? []) {
-    const key = String(issue.path[0]);
-    const setting = settings.get(key);
-    if (setting === undefined) mistakes.push(`${name}: ${key} is missing, expected ${key} = "PATH"`);
-    else mistakes.push(`${setting.origin}: ${key} ${issue.message}`);
+  const given = readValues(READERS, settings, mistakes);
+  const { kernel } = given;
+  if (kernel === undefined && !settings.has("kernel")) {
+    mistakes.push(`${name}: kernel is missing, expected kernel = "PATH"`);
   }
-  if (mistakes.length > 0 || !result.success) throw new ConfigError(mistakes.join("\n"));
+  if (kernel === undefined || mistakes.length > 0) throw new ConfigError(mistakes.join("\n"));
 
-  const given = result.data;
   const warnings: string[] = [];
   const cmdline = commandLine(given, warnings);
   const cmdlineBytes = Buffer.byteLength(cmdline);
@@ -129,7 +97,7 @@ export function domainConfig(
   const config: DomainConfig = {
     name: given.name ?? "domain",
     type: "pvh",
-    kernel: given.kernel,
+    kernel,
     ...(given.ramdisk !== undefined && { ramdisk: given.ramdisk }),
     cmdline,
     memoryMib: given.memory ?? MEMORY_MIB.default,
@@ -155,11 +123,4 @@ function commandLine(
   }
   const parts = [given.root === undefined ? undefined : `root=${given.root}`, given.extra];
   return parts.filter((part) => part !== undefined && part !== "").join(" ");
-}
-
-/** Decimal, 0octal or 0xhex, as strtoul reads them; undefined if it is none. */
-function parseInteger(written: string): number | undefined {
-  if (/^0x[0-9a-f]+$/i.test(written)) return Number.parseInt(written, 16);
-  if (/^0[0-7]*$/.test(written)) return Number.parseInt(written, 8);
-  return /^[1-9]\d*$/.test(written) ? Number(written) : undefined;
 }

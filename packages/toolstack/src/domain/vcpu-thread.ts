@@ -1,6 +1,7 @@
 /** Entry of a vcpu's worker thread: runs the vcpu until its domain shuts down. */
 import { parentPort, workerData } from "node:worker_threads";
-import { DomainMemory, type Vcpu, type VcpuEngine, WasmEngine } from "@xenoserver/cpu";
+import { DomainMemory, type Vcpu, type VcpuEngine } from "@xenoserver/cpu";
+import { WasmEngine } from "@xenoserver/cpu/wasm-engine.ts";
 import { cpuidLeaves, Domain, HostClock, runVcpu } from "@xenoserver/xen";
 import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
