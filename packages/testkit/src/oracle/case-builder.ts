@@ -100,10 +100,10 @@ export class CaseBuilder {
   }
 
   /** Begins the next drawn instruction. */
-  begin(text: string): void {
+  begin(text: string, mmx = false): void {
     const index = this.starts.length;
     this.starts.push(this.code.length);
-    this.#instructions.push({ at: this.code.length, text });
+    this.#instructions.push({ at: this.code.length, text, ...(mmx && { mmx }) });
     this.#joinBranches(index);
   }
   /** What is undefined on a way that leads to instruction `index`, is undefined there. */

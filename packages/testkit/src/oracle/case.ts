@@ -85,6 +85,8 @@ export interface CaseInstruction {
   /** RFLAGS bits that the helpers before it make defined. */
   readonly settled?: number;
   readonly branch?: true;
+  /** Has an MMX register: on some processors it makes the x87 stack ready even when its memory access then faults. */
+  readonly mmx?: true;
 }
 
 export type CaseBits = 32 | 64;

@@ -79,7 +79,10 @@ export class Generator {
       this.#bits,
     );
     sequence.forEach((d, i) => {
-      b.begin(d.text);
+      b.begin(
+        d.text,
+        d.spec.operands.some((o) => /^[PQN]/.test(o)),
+      );
       // The condition codes cannot be settled as flags can, so nothing stores them while they are undefined.
       if ((statusEffect(d.spec, d.name).reads & b.undefinedStatus) !== 0) return;
       const helped = emitHelpers(r, b, d, { index: i, count: sequence.length });
