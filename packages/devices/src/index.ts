@@ -1,3 +1,4 @@
+export * from "./block/index.ts";
 export * from "./console/index.ts";
 export * from "./ring/index.ts";
 export * from "./xenbus/index.ts";

@@ -139,10 +139,10 @@ describe("domain", () => {
 
   test("keys of later work are not supported yet", () => {
     refused(
-      "kernel='k'\ndisk=['a.img,raw,xvda,w']\nvif=['']",
-      /^t\.cfg:2: disk is not supported yet\nt\.cfg:3: vif is not supported yet$/,
+      "kernel='k'\npci=['01:00.0']\nusb=1",
+      /^t\.cfg:2: pci is not supported yet\nt\.cfg:3: usb is not supported yet$/,
     );
-    assert.equal(configOf("kernel='k'\ndisk=[]\nvif=[]").config.kernel, "k", "none of them is what there is");
+    assert.equal(configOf("kernel='k'\npci=[]\nusbdev=[]").config.kernel, "k", "none of them is what there is");
     refused("kernel='k'\ntype='hvm'", /type is "hvm", which is not supported yet, expected "pvh"/);
     refused(
       "kernel='k'\non_crash='preserve'",

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { MAX_MEMORY_MIB, MIN_MEMORY_MIB } from "@xenoserver/xen/builder/index.ts";
 import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
+import { type DiskSpec, readDisks } from "./disk.ts";
 import { complaintAbout, NOT_SUPPORTED_YET } from "./keys.ts";
 import { integer, oneOf, readValues, textThat } from "./readers.ts";
 import { type CfgSetting, ConfigError } from "./syntax.ts";
@@ -18,6 +19,7 @@ export interface DomainConfig {
   readonly cmdline: string;
   readonly memoryMib: number;
   readonly vcpus: number;
+  readonly disks?: readonly DiskSpec[];
   /** Lower case with dashes. */
   readonly uuid: string;
   readonly onPoweroff: Action;
@@ -53,6 +55,7 @@ const READERS = {
   extra: words,
   memory: integer(" (MiB)", MEMORY_MIB),
   vcpus: integer("", VCPUS),
+  disk: readDisks,
   uuid: textThat(
     (u) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(u),
     "is malformed, expected 8-4-4-4-12 hex digits",
@@ -102,6 +105,7 @@ export function domainConfig(
     cmdline,
     memoryMib: given.memory ?? MEMORY_MIB.default,
     vcpus: given.vcpus ?? VCPUS.default,
+    ...(given.disk !== undefined && given.disk.length > 0 && { disks: given.disk }),
     uuid: given.uuid?.toLowerCase() ?? randomUUID(),
     onPoweroff: given.on_poweroff ?? "destroy",
     onReboot: given.on_reboot ?? "restart",

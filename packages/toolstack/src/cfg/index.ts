@@ -1,4 +1,5 @@
 /** xl.cfg files. */
+export { DISK_FORMATS, type DiskFormat, type DiskSpec, describeDisk, parseDisk } from "./disk.ts";
 export { type Action, CMDLINE_MAX_BYTES, type DomainConfig, domainConfig, MEMORY_MIB, VCPUS } from "./domain-config.ts";
 export { SUPPORTED_KEYS } from "./keys.ts";
 export {

@@ -22,6 +22,7 @@ export const SUPPORTED_KEYS = [
   "root",
   "memory",
   "vcpus",
+  "disk",
   "uuid",
   "on_poweroff",
   "on_reboot",

@@ -2,7 +2,7 @@
 import type { CfgSetting, CfgValue } from "./syntax.ts";
 
 /** What is wrong with a value, as the second half of a sentence. */
-class Complaint extends Error {}
+export class Complaint extends Error {}
 
 /** @throws Complaint */
 export type Reader<T> = (value: CfgValue) => T;
@@ -41,6 +41,29 @@ export const oneOf =
     const later = notYet.includes(written) ? ", which is not supported yet" : "";
     const expected = allowed.map((word) => `"${word}"`).join(" or ");
     throw new Complaint(`is ${JSON.stringify(written)}${later}, expected ${expected}`);
+  };
+
+/**
+ * Items of a list, each read by itself; as in xl, one string stands for a list of one.
+ * @param what  an item is, for the complaint about one that is a list
+ */
+export const listOf =
+  <T>(what: string, read: (written: string) => T): Reader<T[]> =>
+  (value) => {
+    const items = value.kind === "list" ? value.items : [value];
+    const complaints: string[] = [];
+    const values = items.flatMap((item, n) => {
+      try {
+        if (item.kind === "list") throw new Complaint(`is a list, expected ${what}`);
+        return [read(item.text)];
+      } catch (error) {
+        if (!(error instanceof Complaint)) throw error;
+        complaints.push(items.length === 1 ? error.message : `item ${n + 1} ${error.message}`);
+        return [];
+      }
+    });
+    if (complaints.length > 0) throw new Complaint(complaints.join("; "));
+    return values;
   };
 
 type Values<R> = { [K in keyof R]?: R[K] extends Reader<infer T> ? T : never };

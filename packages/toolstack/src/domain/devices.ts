@@ -1,6 +1,7 @@
 /** The devices of a domain: opened before it is built, and started, found, added and taken away together. */
 import { type BackendDriver, type BackendHost, type DeviceClass, XenbusBackend } from "@xenoserver/devices";
 import { ConfigError, type DomainConfig } from "../cfg/index.ts";
+import { prepareDisk } from "./disks.ts";
 
 /** A device whose host side is open: a disk's file, a network's socket. */
 export interface PreparedDevice {
@@ -29,8 +30,8 @@ export async function prepareDevices(config: DomainConfig): Promise<PreparedDevi
 }
 
 /** One function for each device, which opens it. Classes of devices add theirs here. */
-function devicesOf(_config: DomainConfig): (() => Promise<PreparedDevice>)[] {
-  return [];
+function devicesOf({ disks = [], vcpus }: DomainConfig): (() => Promise<PreparedDevice>)[] {
+  return disks.map((disk) => () => prepareDisk(disk, vcpus));
 }
 
 export async function closeDevices(prepared: readonly PreparedDevice[]): Promise<void> {

@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { debEntries } from "../deb/deb.ts";
 import { cacheDir, writeWhole } from "./cache.ts";
 import { sha256 } from "./debs.ts";
+import { type FetchedKernel, unpackModules } from "./kernel.ts";
+import { addModules } from "./modules.ts";
 import { PackageError, type PackageRecord, type PackageSource, type Progress } from "./package-source.ts";
 import { RootTree } from "./root-tree.ts";
 
@@ -14,6 +16,8 @@ export interface InitramfsOptions {
   readonly hostname?: string;
   /** Debian packages to unpack with everything that they depend on. Their install scripts are not run. */
   readonly packages?: readonly string[];
+  /** Kernel modules to load before init says that it is there, with what they depend on. */
+  readonly modules?: { readonly kernel: FetchedKernel; readonly names: readonly string[] };
   /** A shell script that init runs in place of the interactive shell; the guest powers off behind it. */
   readonly script?: string;
   /** Last word on the contents, e.g. to add a test's own files. */
@@ -41,6 +45,11 @@ export async function buildInitramfs(
   tree.remove("usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/share/locale", "usr/share/initramfs-tools");
   addBusyboxNames(tree);
   addSystem(tree, options);
+  if (options.modules !== undefined) {
+    const { kernel, names } = options.modules;
+    const folder = await unpackModules(source, kernel, progress);
+    addModules(tree, { release: kernel.release, folder }, names);
+  }
   options.customise?.(tree);
 
   const archive = tree.toNewc();
@@ -52,13 +61,15 @@ export async function buildInitramfs(
 }
 
 /** Changed whenever the same packages and options would give another archive. */
-const LAYOUT_VERSION = 1;
+const LAYOUT_VERSION = 2;
 
 /** Names an archive by what goes into it, so that it need not be built to be found. */
 function contentKey(records: readonly PackageRecord[], options: InitramfsOptions): string {
   const system = new RootTree();
   addSystem(system, options);
-  const parts = [LAYOUT_VERSION, sha256(system.toNewc()), ...records.map((record) => record.sha256)];
+  const { modules } = options;
+  const kernel = modules === undefined ? [] : [modules.kernel.modulesPackage.sha256, ...modules.names];
+  const parts = [LAYOUT_VERSION, sha256(system.toNewc()), ...records.map((record) => record.sha256), ...kernel];
   return sha256(parts.join(" ")).slice(0, 16);
 }
 
@@ -93,6 +104,7 @@ mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 hostname -F /etc/hostname
 ip link set lo up
+[ -e /etc/modules ] && xargs -r modprobe -a < /etc/modules
 echo "${INIT_MARKER}"
 if [ -x /etc/xeno-script ]; then
   setsid cttyhack /etc/xeno-script

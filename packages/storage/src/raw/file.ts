@@ -1,0 +1,141 @@
+/**
+ * Reading and writing of a file at offsets, straight from and to the caller's buffers. The system calls run on libuv's
+ * threads, so that a slow disk does not hold up this thread.
+ */
+import * as fs from "node:fs";
+import { reasonOf, StorageError } from "../error.ts";
+
+export class RandomAccessFile {
+  readonly path: string;
+  readonly fd: number;
+  readonly readOnly: boolean;
+  #sizeBytes: number;
+
+  private constructor(path: string, fd: number, readOnly: boolean, sizeBytes: number) {
+    this.path = path;
+    this.fd = fd;
+    this.readOnly = readOnly;
+    this.#sizeBytes = sizeBytes;
+  }
+
+  /**
+   * Opens a regular file or a block device that is there.
+   * @throws StorageError
+   */
+  static async open(path: string, options: { readonly readOnly: boolean }): Promise<RandomAccessFile> {
+    const fd = await new Promise<number>((resolve, reject) => {
+      fs.open(path, options.readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR, (error, opened) =>
+        error === null ? resolve(opened) : reject(new StorageError(`${path}: ${reasonOf(error)}`)),
+      );
+    });
+    try {
+      return new RandomAccessFile(path, fd, options.readOnly, sizeOf(path, fd));
+    } catch (error) {
+      fs.closeSync(fd);
+      throw error;
+    }
+  }
+
+  /**
+   * Makes a file of zeros that takes no space yet.
+   * @throws StorageError  there is one of that name, or it cannot be made
+   */
+  static async create(path: string, sizeBytes: number): Promise<RandomAccessFile> {
+    try {
+      const fd = fs.openSync(path, "wx+", 0o600);
+      fs.ftruncateSync(fd, sizeBytes);
+      return new RandomAccessFile(path, fd, false, sizeBytes);
+    } catch (error) {
+      const reason = (error as NodeJS.ErrnoException).code === "EEXIST" ? "is there already" : reasonOf(error);
+      throw new StorageError(`${path}: ${reason}`);
+    }
+  }
+
+  /** As it was when the file was opened, or made longer from here. */
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** @throws StorageError  also if the file ends before the buffers are full */
+  async read(offset: number, into: readonly Uint8Array[]): Promise<void> {
+    await this.#all("read", offset, into, (parts, at, done) => fs.readv(this.fd, parts, at, done));
+  }
+
+  async write(offset: number, from: readonly Uint8Array[]): Promise<void> {
+    const end = await this.#all("written", offset, from, (parts, at, done) => fs.writev(this.fd, parts, at, done));
+    this.#sizeBytes = Math.max(this.#sizeBytes, end);
+  }
+
+  /** Moves all bytes, however many calls that takes. @returns the offset behind the last */
+  async #all(
+    verb: string,
+    offset: number,
+    buffers: readonly Uint8Array[],
+    call: (
+      parts: readonly Uint8Array[],
+      at: number,
+      done: (error: NodeJS.ErrnoException | null, count: number) => void,
+    ) => void,
+  ): Promise<number> {
+    let parts = buffers;
+    let at = offset;
+    while (parts.length > 0) {
+      const count = await new Promise<number>((resolve, reject) => {
+        // More buffers in one call are refused by the kernel.
+        call(parts.length > IOV_MAX ? parts.slice(0, IOV_MAX) : parts, at, (error, moved) =>
+          error === null
+            ? resolve(moved)
+            : reject(new StorageError(`${this.path}: byte ${at} cannot be ${verb}: ${reasonOf(error)}`)),
+        );
+      });
+      if (count === 0) throw new StorageError(`${this.path}: ends at byte ${at}, expected more`);
+      at += count;
+      parts = without(parts, count);
+    }
+    return at;
+  }
+
+  /** Settles when everything written before is on the disk. */
+  flush(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.fdatasync(this.fd, (error) =>
+        error === null ? resolve() : reject(new StorageError(`${this.path}: cannot be flushed: ${reasonOf(error)}`)),
+      );
+    });
+  }
+
+  /** Makes the file longer or shorter; new bytes are zero. */
+  resize(sizeBytes: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.ftruncate(this.fd, sizeBytes, (error) => {
+        if (error !== null) return reject(new StorageError(`${this.path}: cannot be resized: ${reasonOf(error)}`));
+        this.#sizeBytes = sizeBytes;
+        resolve();
+      });
+    });
+  }
+
+  close(): Promise<void> {
+    return new Promise((resolve) => fs.close(this.fd, () => resolve()));
+  }
+}
+
+const IOV_MAX = 1024;
+
+/** What is left of the buffers behind their first `count` bytes. */
+function without(buffers: readonly Uint8Array[], count: number): readonly Uint8Array[] {
+  let n = 0;
+  let left = count;
+  while (n < buffers.length && left >= buffers[n]!.length) left -= buffers[n++]!.length;
+  if (left === 0) return n === 0 ? buffers : buffers.slice(n);
+  return [buffers[n]!.subarray(left), ...buffers.slice(n + 1)];
+}
+
+function sizeOf(path: string, fd: number): number {
+  const stat = fs.fstatSync(fd);
+  if (stat.isFile()) return stat.size;
+  if (!stat.isBlockDevice()) throw new StorageError(`${path}: is neither a file nor a block device`);
+  const major = Math.floor(stat.rdev / 256) & 0xfff;
+  const minor = (stat.rdev & 0xff) | (Math.floor(stat.rdev / 2 ** 12) & 0xfff00);
+  return Number(fs.readFileSync(`/sys/dev/block/${major}:${minor}/size`, "utf8")) * 512;
+}

@@ -1,0 +1,68 @@
+/** Opens what a domain's disks are kept in. */
+import { existsSync } from "node:fs";
+import { BlockDriver, type BlockStore, type RateLimits } from "@xenoserver/devices";
+import { RawStore, StorageError } from "@xenoserver/storage";
+import { ConfigError, type DiskSpec } from "../cfg/index.ts";
+import type { PreparedDevice } from "./devices.ts";
+
+/** More queues than vcpus are of no use, and Linux uses no more than four. */
+const MAX_QUEUES = 4;
+
+/** @throws ConfigError  the file or image cannot be used */
+export async function prepareDisk(spec: DiskSpec, vcpus: number): Promise<PreparedDevice> {
+  const store = await open(spec);
+  return {
+    deviceClass: "vbd",
+    devid: spec.devid,
+    driver: (host) =>
+      new BlockDriver(host, {
+        store: spec.discard ? store : withoutDiscard(store),
+        vdev: spec.vdev,
+        devid: spec.devid,
+        maxQueues: Math.min(vcpus, MAX_QUEUES),
+        limits: limitsOf(spec),
+      }),
+    close: () => store.close(),
+  };
+}
+
+async function open(spec: DiskSpec): Promise<BlockStore> {
+  try {
+    switch (spec.format) {
+      case "raw":
+        return await RawStore.open(pathOf(spec.target), { readOnly: spec.readOnly });
+      default:
+        throw new StorageError(`${spec.target}: format ${spec.format} is not supported yet`);
+    }
+  } catch (error) {
+    if (error instanceof StorageError)
+      throw new ConfigError(`disk ${spec.vdev}: ${error.message}`, { cause: error.cause });
+    throw error;
+  }
+}
+
+/** xl looks for relative paths below /dev; so do we, for those that name nothing here. */
+function pathOf(target: string): string {
+  const below = `/dev/${target}`;
+  return !target.startsWith("/") && !existsSync(target) && existsSync(below) ? below : target;
+}
+
+const limitsOf = ({ bytesPerSecond, requestsPerSecond, burstSeconds }: DiskSpec): RateLimits => ({
+  ...(bytesPerSecond !== undefined && { bytesPerSecond }),
+  ...(requestsPerSecond !== undefined && { requestsPerSecond }),
+  ...(burstSeconds !== undefined && { burstSeconds }),
+});
+
+function withoutDiscard(store: BlockStore): BlockStore {
+  return {
+    get info() {
+      const { sizeBytes, readOnly } = store.info;
+      return { sizeBytes, readOnly };
+    },
+    read: (offset, into) => store.read(offset, into),
+    write: (offset, from) => store.write(offset, from),
+    flush: () => store.flush(),
+    discard: async () => {},
+    close: () => store.close(),
+  };
+}
