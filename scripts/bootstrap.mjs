@@ -2,7 +2,7 @@
 // runs the project's command under the pinned Node. Plain JavaScript, as the machine's own Node (18 or later) runs it.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { findNode, nodePackage, pinnedVersion, ROOT, run, runUnderPinnedNode } from "./pinned-node.mjs";
+import { ENVIRONMENT, findNode, nodePackage, pinnedVersion, ROOT, run, runUnderPinnedNode } from "./pinned-node.mjs";
 
 const COMMANDS = {
   start: ["apps/cli/src/main.ts", "try"],
@@ -42,7 +42,15 @@ async function install(reason) {
     : await run("npm", args, { cwd: ROOT, shell: process.platform === "win32" });
   const left = status === 0 ? staleness() : `npm ${args[0]} ended with status ${status}`;
   if (left !== undefined) fail(`dependencies are not installed: ${left}; is the package registry reachable?`);
+  await precompile();
   console.error(`installed in ${((Date.now() - begin) / 1000).toFixed(1)} s`);
+}
+
+/** What fails here fails with a better message when it is needed. */
+async function precompile() {
+  const { path, flags } = findNode();
+  const options = { stdio: "ignore", env: { ...ENVIRONMENT, ...process.env } };
+  await run(path, [...flags, join(ROOT, "scripts", "precompile.ts")], options);
 }
 
 function fail(message) {

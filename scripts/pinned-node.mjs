@@ -35,7 +35,8 @@ export function pinnedVersion() {
  */
 const NODE_FLAGS = ["--no-function-context-cells", "--optimize-for-size"];
 
-const ENVIRONMENT = {
+/** Set before Node starts, for it or the C library read these then. */
+export const ENVIRONMENT = {
   // Stripping the types off every file again would take a third of a second and 30 MB in each process and thread.
   NODE_COMPILE_CACHE: join(ROOT, "node_modules", ".cache", "node"),
   // The C library keeps freed memory for each thread by itself; what V8's compilers leave there is some 15 MB of a domain.

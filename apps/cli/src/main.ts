@@ -73,21 +73,25 @@ function chain(error: unknown): string {
   return messages.length > 0 ? messages.join("\n  because: ") : String(error);
 }
 
-try {
-  await program.parseAsync();
-} catch (error) {
-  if (error instanceof CommanderError) {
-    status = error.exitCode === 0 ? ExitStatus.ok : ExitStatus.badConfig;
-  } else {
-    status =
-      error instanceof ExitError
-        ? error.status
-        : error instanceof ConfigError
-          ? ExitStatus.badConfig
-          : ExitStatus.failed;
-    const known = error instanceof ExitError || error instanceof ConfigError || error instanceof PackageError;
-    process.stderr.write(`xeno: ${chain(error)}\n`);
-    if (!known || process.env["XENO_DEBUG"]) process.stderr.write(`${(error as Error).stack}\n`);
+if (import.meta.main) await main();
+
+async function main(): Promise<void> {
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      status = error.exitCode === 0 ? ExitStatus.ok : ExitStatus.badConfig;
+    } else {
+      status =
+        error instanceof ExitError
+          ? error.status
+          : error instanceof ConfigError
+            ? ExitStatus.badConfig
+            : ExitStatus.failed;
+      const known = error instanceof ExitError || error instanceof ConfigError || error instanceof PackageError;
+      process.stderr.write(`xeno: ${chain(error)}\n`);
+      if (!known || process.env["XENO_DEBUG"]) process.stderr.write(`${(error as Error).stack}\n`);
+    }
   }
+  process.exitCode = status;
 }
-process.exitCode = status;

@@ -312,7 +312,8 @@ export class WasmVcpu implements Vcpu {
     const frame = this.codeFrame(rip);
     if (frame === undefined) return undefined;
     const page = Math.floor(rip / 4096) * 4096;
-    const offset = rip - page;
+    // Cut to an integer: as the difference of two fractions it would be boxed wherever it is kept.
+    const offset = (rip - page) | 0;
     const codeMode = m.get32(State.codeMode);
     const provided = this.cache.provide(page, frame, offset, codeMode);
     this.interpreter.flush();

@@ -1,0 +1,6 @@
+/**
+ * Loads what a domain's process and its threads run, and runs none of it: Node keeps what it compiled. A process that has to
+ * strip the types off by itself holds the tool for that, some 20 MB, for as long as it runs.
+ */
+import "../apps/cli/src/main.ts";
+import "../packages/toolstack/src/domain/vcpu-thread.ts";
