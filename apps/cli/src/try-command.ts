@@ -35,11 +35,13 @@ export async function tryCommand(overrides: readonly string[], options: TryOptio
     ...(options.keyring !== undefined && { keyring: options.keyring }),
   });
   const kernel = await fetchKernel(source, options.flavour, progress);
-  const initramfs = await buildInitramfs(source, {}, progress);
+  const modules = { kernel, names: ["xen-netfront"] };
+  const initramfs = await buildInitramfs(source, { modules }, progress);
 
   const settings = new Map<string, CfgSetting>();
   const own = { name: "debian", kernel: kernel.path, ramdisk: initramfs, cmdline: CMDLINE };
-  applyOverrides(settings, [...Object.entries(own).map(([key, value]) => `${key}="${value}"`), ...overrides]);
+  const defaults = [...Object.entries(own).map(([key, value]) => `${key}="${value}"`), 'vif=[""]'];
+  applyOverrides(settings, [...defaults, ...overrides]);
   const { config } = domainConfig(settings, "command line");
   progress(
     `starting Linux ${kernel.release} with ${config.memoryMib} MiB and ${config.vcpus} vcpu${config.vcpus === 1 ? "" : "s"}`,

@@ -135,14 +135,15 @@ export class BackRing {
   }
 
   /**
-   * Asks to be notified of the next request. To be called when none waits, before going to sleep.
-   * @returns whether one has come meanwhile
+   * Asks to be notified when requests wait. To be called when too few do, before going to sleep.
+   * @param wanted  how many are worth waking up for
+   * @returns whether they have come meanwhile
    * @throws  RingError  as `waiting`
    */
-  finalCheck(): boolean {
-    if (this.waiting > 0) return true;
-    Atomics.store(this.#header, REQ_EVENT / 4, (this.#reqCons + 1) | 0);
+  finalCheck(wanted = 1): boolean {
+    if (this.waiting >= wanted) return true;
+    Atomics.store(this.#header, REQ_EVENT / 4, (this.#reqCons + wanted) | 0);
     this.#pages[0]!.markWritten();
-    return this.waiting > 0;
+    return this.waiting >= wanted;
   }
 }

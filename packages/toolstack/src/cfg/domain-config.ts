@@ -6,6 +6,7 @@ import { type DiskSpec, readDisks } from "./disk.ts";
 import { complaintAbout, NOT_SUPPORTED_YET } from "./keys.ts";
 import { integer, oneOf, readValues, textThat } from "./readers.ts";
 import { type CfgSetting, ConfigError } from "./syntax.ts";
+import { readVifs, type VifSpec } from "./vif.ts";
 
 /** A domain to be built. */
 export interface DomainConfig {
@@ -20,6 +21,7 @@ export interface DomainConfig {
   readonly memoryMib: number;
   readonly vcpus: number;
   readonly disks?: readonly DiskSpec[];
+  readonly vifs?: readonly VifSpec[];
   /** Lower case with dashes. */
   readonly uuid: string;
   readonly onPoweroff: Action;
@@ -56,6 +58,7 @@ const READERS = {
   memory: integer(" (MiB)", MEMORY_MIB),
   vcpus: integer("", VCPUS),
   disk: readDisks,
+  vif: readVifs,
   uuid: textThat(
     (u) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(u),
     "is malformed, expected 8-4-4-4-12 hex digits",
@@ -89,7 +92,7 @@ export function domainConfig(
   }
   if (kernel === undefined || mistakes.length > 0) throw new ConfigError(mistakes.join("\n"));
 
-  const warnings: string[] = [];
+  const warnings = (given.vif ?? []).flatMap(({ ignored }, n) => ignored.map((key) => `vif ${n}: ${key}= is ignored`));
   const cmdline = commandLine(given, warnings);
   const cmdlineBytes = Buffer.byteLength(cmdline);
   if (cmdlineBytes > CMDLINE_MAX_BYTES) {
@@ -106,6 +109,7 @@ export function domainConfig(
     memoryMib: given.memory ?? MEMORY_MIB.default,
     vcpus: given.vcpus ?? VCPUS.default,
     ...(given.disk !== undefined && given.disk.length > 0 && { disks: given.disk }),
+    ...(given.vif !== undefined && given.vif.length > 0 && { vifs: given.vif }),
     uuid: given.uuid?.toLowerCase() ?? randomUUID(),
     onPoweroff: given.on_poweroff ?? "destroy",
     onReboot: given.on_reboot ?? "restart",

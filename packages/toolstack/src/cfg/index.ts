@@ -11,3 +11,4 @@ export {
   ConfigError,
   parseCfg,
 } from "./syntax.ts";
+export { describeVif, type NetworkSpec, parseVif, type VifSpec } from "./vif.ts";

@@ -23,6 +23,7 @@ export const SUPPORTED_KEYS = [
   "memory",
   "vcpus",
   "disk",
+  "vif",
   "uuid",
   "on_poweroff",
   "on_reboot",

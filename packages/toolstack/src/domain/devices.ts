@@ -2,6 +2,7 @@
 import { type BackendDriver, type BackendHost, type DeviceClass, XenbusBackend } from "@xenoserver/devices";
 import { ConfigError, type DomainConfig } from "../cfg/index.ts";
 import { prepareDisk } from "./disks.ts";
+import { prepareVif } from "./vifs.ts";
 
 /** A device whose host side is open: a disk's file, a network's socket. */
 export interface PreparedDevice {
@@ -30,8 +31,11 @@ export async function prepareDevices(config: DomainConfig): Promise<PreparedDevi
 }
 
 /** One function for each device, which opens it. Classes of devices add theirs here. */
-function devicesOf({ disks = [], vcpus }: DomainConfig): (() => Promise<PreparedDevice>)[] {
-  return disks.map((disk) => () => prepareDisk(disk, vcpus));
+function devicesOf({ disks = [], vifs = [], vcpus }: DomainConfig): (() => Promise<PreparedDevice>)[] {
+  return [
+    ...disks.map((disk) => () => prepareDisk(disk, vcpus)),
+    ...vifs.map((vif, devid) => () => prepareVif(vif, devid, vcpus)),
+  ];
 }
 
 export async function closeDevices(prepared: readonly PreparedDevice[]): Promise<void> {

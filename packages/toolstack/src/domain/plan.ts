@@ -3,7 +3,7 @@ import { readFileSync, statSync } from "node:fs";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import { BuildError, type KernelImage, KernelImageError, loadKernelImage } from "@xenoserver/xen/builder/index.ts";
 import { placeImages } from "@xenoserver/xen/builder/placement.ts";
-import { ConfigError, type DomainConfig, describeDisk } from "../cfg/index.ts";
+import { ConfigError, type DomainConfig, describeDisk, describeVif } from "../cfg/index.ts";
 
 export interface DomainPlan {
   readonly config: DomainConfig;
@@ -95,6 +95,9 @@ export function describePlan({ config, kernel, ramdisk }: DomainPlan): string {
     ...(config.disks === undefined
       ? []
       : [[`disk = [${config.disks.map((disk) => `"${describeDisk(disk)}"`).join(", ")}]`] as [string]]),
+    ...(config.vifs === undefined
+      ? []
+      : [[`vif = [${config.vifs.map((vif) => `"${describeVif(vif)}"`).join(", ")}]`] as [string]]),
     [`on_poweroff = "${config.onPoweroff}"`],
     [`on_reboot = "${config.onReboot}"`],
     [`on_crash = "${config.onCrash}"`],

@@ -61,7 +61,7 @@ export async function buildInitramfs(
 }
 
 /** Changed whenever the same packages and options would give another archive. */
-const LAYOUT_VERSION = 2;
+const LAYOUT_VERSION = 3;
 
 /** Names an archive by what goes into it, so that it need not be built to be found. */
 function contentKey(records: readonly PackageRecord[], options: InitramfsOptions): string {
@@ -82,6 +82,7 @@ function addSystem(tree: RootTree, options: InitramfsOptions): void {
   tree.file("etc/group", "root:x:0:\nnogroup:x:65534:\n");
   tree.file("etc/profile", PROFILE);
   tree.file("init", INIT, 0o755);
+  tree.file("etc/udhcpc/default.script", UDHCPC_SCRIPT, 0o755);
   if (options.script !== undefined) tree.file("etc/xeno-script", options.script, 0o755);
 }
 
@@ -94,6 +95,11 @@ cd
 // control work; init itself must never end, or the kernel panics.
 const INIT = `#!/bin/sh
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+# The interface appears a while after its module was loaded.
+dhcp() {
+  for n in 1 2 3 4 5 6 7 8 9 10; do [ -e /sys/class/net/$1 ] && break; sleep 0.5; done
+  ip link set $1 up && udhcpc -i $1 -q -n -t 5
+}
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t proc proc /proc
@@ -105,6 +111,7 @@ mount -t tmpfs run /run
 hostname -F /etc/hostname
 ip link set lo up
 [ -e /etc/modules ] && xargs -r modprobe -a < /etc/modules
+if grep -qs xen_netfront /etc/modules; then (dhcp eth0 >/dev/null 2>&1 &); fi
 echo "${INIT_MARKER}"
 if [ -x /etc/xeno-script ]; then
   setsid cttyhack /etc/xeno-script
@@ -112,6 +119,22 @@ else
   setsid cttyhack sh -l
 fi
 poweroff -f
+`;
+
+/** What udhcpc calls with what it has learned. */
+const UDHCPC_SCRIPT = `#!/bin/sh
+case $1 in
+deconfig)
+  ip addr flush dev $interface
+  ip link set $interface up
+  ;;
+bound|renew)
+  ip addr replace $ip/\${mask:-24} dev $interface
+  [ -n "$mtu" ] && ip link set $interface mtu $mtu
+  [ -n "$router" ] && ip route replace default via \${router%% *} dev $interface
+  for server in $dns; do echo nameserver $server; done > /etc/resolv.conf
+  ;;
+esac
 `;
 
 /** Busybox is one program under many names; making them here spares the guest a few hundred system calls at boot. */
