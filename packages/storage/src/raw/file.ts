@@ -3,6 +3,8 @@
  * threads, so that a slow disk does not hold up this thread.
  */
 import * as fs from "node:fs";
+import { totalBytes } from "@xenoserver/devices/block/store.ts";
+import { sliceBuffers, zeroBuffers } from "../buffers.ts";
 import { reasonOf, StorageError } from "../error.ts";
 
 export class RandomAccessFile {
@@ -59,6 +61,15 @@ export class RandomAccessFile {
   /** @throws StorageError  also if the file ends before the buffers are full */
   async read(offset: number, into: readonly Uint8Array[]): Promise<void> {
     await this.#all("read", offset, into, (parts, at, done) => fs.readv(this.fd, parts, at, done));
+  }
+
+  /** As `read`; what lies behind the end of the file is zero. */
+  async readPadded(offset: number, into: readonly Uint8Array[]): Promise<void> {
+    const wanted = totalBytes(into);
+    const there = Math.max(0, Math.min(wanted, this.#sizeBytes - offset));
+    if (there === wanted) return this.read(offset, into);
+    zeroBuffers(sliceBuffers(into, there, wanted - there));
+    if (there > 0) await this.read(offset, sliceBuffers(into, 0, there));
   }
 
   async write(offset: number, from: readonly Uint8Array[]): Promise<void> {

@@ -1,7 +1,7 @@
 /** Opens what a domain's disks are kept in. */
 import { existsSync } from "node:fs";
 import { BlockDriver, type BlockStore, type RateLimits } from "@xenoserver/devices";
-import { RawStore, StorageError } from "@xenoserver/storage";
+import { openImage, StorageError } from "@xenoserver/storage";
 import { ConfigError, type DiskSpec } from "../cfg/index.ts";
 import type { PreparedDevice } from "./devices.ts";
 
@@ -28,12 +28,9 @@ export async function prepareDisk(spec: DiskSpec, vcpus: number): Promise<Prepar
 
 async function open(spec: DiskSpec): Promise<BlockStore> {
   try {
-    switch (spec.format) {
-      case "raw":
-        return await RawStore.open(pathOf(spec.target), { readOnly: spec.readOnly });
-      default:
-        throw new StorageError(`${spec.target}: format ${spec.format} is not supported yet`);
-    }
+    const { target, format, readOnly } = spec;
+    if (format === "image") throw new StorageError(`${target}: format image is not supported yet`);
+    return await openImage(pathOf(target), { format, readOnly });
   } catch (error) {
     if (error instanceof StorageError)
       throw new ConfigError(`disk ${spec.vdev}: ${error.message}`, { cause: error.cause });
