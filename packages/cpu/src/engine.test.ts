@@ -8,6 +8,7 @@ import {
   ecx,
   edx,
   mem,
+  r11,
   rax,
   rbx,
   rcx,
@@ -17,7 +18,8 @@ import {
   rsp,
 } from "@xenoserver/testkit";
 import { Gpr } from "./engine.ts";
-import { BareMachine, CODE, MODES, type Translate } from "./testing/bare-machine.ts";
+import { State } from "./state/layout.ts";
+import { BareMachine, CODE, MODES, STACK_TOP, type Translate, TSS } from "./testing/bare-machine.ts";
 
 /** What the guest does when it is done. */
 const HALTED = { kind: "shutdown", reason: "halted-with-interrupts-off" };
@@ -300,6 +302,102 @@ describe("debugging", () => {
     assert.equal(m.gpr(Gpr.rsi) & 15, 1);
     assert.equal(m.gpr(Gpr.rdx) & 15, 2);
     assert.equal(m.gpr(Gpr.rbx), 1);
+  });
+});
+
+describe("real mode", () => {
+  /** Runs 16-bit code at 0x1_2000:0 and returns the words at 0x5000. */
+  const wordsAfter = (mode: Translate, code: readonly number[]): Uint16Array => {
+    const m = new BareMachine(mode);
+    m.load(0x12000, Uint8Array.from(code));
+    m.engine.start(m.vcpu, { mode: "real", entry: 0x12000 as never, rbx: 0 });
+    assert.deepEqual(m.run(), HALTED);
+    const bytes = new Uint8Array(28);
+    m.memory.read(0x5000 as never, bytes);
+    return new Uint16Array(bytes.buffer);
+  };
+  // nop; fninit; mov ax, 0x3000; mov ds, ax; fld dword [0x1234]; xor ax, ax; mov ds, ax
+  const before = [0x90, 0xdb, 0xe3, 0xb8, 0, 0x30, 0x8e, 0xd8, 0xd9, 0x06, 0x34, 0x12, 0x31, 0xc0, 0x8e, 0xd8];
+  const halt = 0xf4;
+
+  for (const mode of MODES) {
+    it(`FNSTENV of 16 bits stores linear addresses (translate: ${mode})`, () => {
+      const words = wordsAfter(mode, [...before, 0xd9, 0x36, 0x00, 0x50, halt]);
+      assert.deepEqual([...words.subarray(0, 7)], [0x37f, 0x3800, 0x7fff, 0x2008, 0x1000, 0x1234, 0x3000]);
+    });
+    it(`FNSTENV of 32 bits likewise (translate: ${mode})`, () => {
+      const words = wordsAfter(mode, [...before, 0x66, 0xd9, 0x36, 0x00, 0x50, halt]);
+      const ones = 0xffff;
+      const pointers = [0x2008, ones, 0x1000, 0, 0x1234, ones, 0x3000, 0];
+      assert.deepEqual([...words], [0x37f, ones, 0x3800, ones, 0x7fff, ones, ...pointers]);
+    });
+    for (const prefix of [[], [0x66]]) {
+      it(`FLDENV and FRSTOR take them back, ${prefix.length ? 32 : 16} bits (translate: ${mode})`, () => {
+        const stored = wordsAfter(mode, [...before, ...prefix, 0xd9, 0x36, 0x00, 0x50, halt]);
+        // fnsave [0x6000]; fninit; frstor [0x6000]; fnstenv [0x5000]; fninit; fldenv [0x5000]; fnstenv [0x5000]
+        const round = [
+          [0xdd, 0x36, 0x00, 0x60],
+          [0xdb, 0xe3],
+          [0xdd, 0x26, 0x00, 0x60],
+          [0xd9, 0x36, 0x00, 0x50],
+          [0xdb, 0xe3],
+          [0xd9, 0x26, 0x00, 0x50],
+          [0xd9, 0x36, 0x00, 0x50],
+        ].flatMap((bytes) => (bytes.length === 4 ? [...prefix, ...bytes] : bytes));
+        const again = wordsAfter(mode, [...before, ...round, halt]);
+        // FNSTENV masks all exceptions, which FNINIT does too.
+        assert.deepEqual([...again], [...stored]);
+      });
+    }
+  }
+});
+
+describe("system calls and TF", () => {
+  const handler = CODE + 0x100;
+  const entry = CODE + 0x200;
+  const setUp = (m: BareMachine): BareMachine => {
+    m.load(
+      handler,
+      guest((a) => a.pop(rbx).hlt(), handler),
+    );
+    m.gate(1, handler);
+    m.load(
+      entry,
+      guest((a) => a.mov(eax, 1).hlt(), entry),
+    );
+    m.machine.setPair(State.star, 0, 0x00100008);
+    m.machine.setAddress(State.lstar, entry);
+    return m.setGpr(Gpr.rax, 0).setGpr(Gpr.rbx, 0);
+  };
+  const stepInto = guest((a) => a.push(0x102).popf().syscall());
+
+  inEveryMode("SYSCALL does not trap if it clears TF", (m) => {
+    setUp(m).load(CODE, stepInto);
+    m.machine.set32(State.sfmask, 0x100);
+    assert.deepEqual(m.run(), HALTED);
+    assert.deepEqual([m.gpr(Gpr.rax), m.gpr(Gpr.rbx)], [1, 0]);
+    assert.equal(m.gpr(Gpr.r11) & 0x100, 0x100);
+  });
+
+  inEveryMode("SYSCALL traps at the kernel's entry if it leaves TF set", (m) => {
+    setUp(m).load(CODE, stepInto);
+    assert.deepEqual(m.run(), HALTED);
+    assert.deepEqual([m.gpr(Gpr.rax), m.gpr(Gpr.rbx)], [0, entry]);
+  });
+
+  inEveryMode("SYSRET that sets TF traps before the first instruction of the program", (m) => {
+    const program = 0x30000;
+    m.mapPage(program, program, 7);
+    m.load(program, Uint8Array.of(0x0f, 0x0b));
+    const stackOfKernel = new Uint8Array(new BigUint64Array([BigInt(STACK_TOP)]).buffer);
+    m.memory.write((TSS + 4) as never, stackOfKernel);
+    setUp(m).load(
+      CODE,
+      guest((a) => a.mov(rcx, program).mov(r11, 0x102).db(0x48, 0x0f, 0x07)),
+    );
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(m.gpr(Gpr.rbx), program);
+    assert.equal(m.machine.get32(State.dr + 6 * 8) & 0x4000, 0x4000);
   });
 });
 

@@ -233,14 +233,16 @@ export class WasmVcpu implements Vcpu {
   /** Executes one instruction with breakpoints and single-stepping looked at. */
   private stepOne(): Exit | undefined {
     const m = this.machine;
-    m.nextRip = m.getAddress(Slot.rip);
-    if (this.debug.stopsBefore(m.nextRip)) {
+    const rip = m.getAddress(Slot.rip);
+    m.nextRip = rip;
+    if (this.debug.stopsBefore(rip)) {
       this.fault(new GuestFault(Vector.db));
       return undefined;
     }
     const before = m.get32(State.flagsSystem);
     const kicked = m.get32(State.instructionLimit) === 0;
     if (kicked || this.sinceTick++ >= TICK_INSTRUCTIONS) return this.exits.shift() ?? { kind: "preempted" };
+    m.loadedTf = undefined;
     m.set32(State.instructionLimit, 1);
     const reason = this.interpreter.exports.run(m.vb);
     m.set32(State.instructionLimit, TICK_INSTRUCTIONS);
@@ -256,14 +258,18 @@ export class WasmVcpu implements Vcpu {
       this.retired += retired;
       m.nextRip = m.getAddress(Slot.rip);
     }
-    this.afterStep(before);
+    this.afterStep(rip, m.loadedTf === false ? before & ~Flag.tf : before);
     return exit;
   }
-  /** @param before system flags with which the instruction began */
-  private afterStep(before: number): void {
+  /**
+   * @param rip    where the instruction is
+   * @param before system flags with which it began
+   */
+  private afterStep(rip: number, before: number): void {
     const m = this.machine;
-    // RF lasts for one instruction; an IRET that sets it means the next.
-    if (before & Flag.rf) m.set32(State.flagsSystem, m.get32(State.flagsSystem) & ~Flag.rf);
+    // RF lasts for one instruction, with all the elements of a repeated one; an IRET that sets it means the next.
+    if (before & Flag.rf && m.getAddress(Slot.rip) !== rip)
+      m.set32(State.flagsSystem, m.get32(State.flagsSystem) & ~Flag.rf);
     if (!this.debug.stopsAfter((before & Flag.tf) !== 0)) return;
     m.nextRip = m.getAddress(Slot.rip);
     this.fault(new GuestFault(Vector.db));
@@ -361,6 +367,12 @@ export class WasmVcpu implements Vcpu {
       return undefined;
     }
     m.setAddress(Slot.rip, m.nextRip);
+    if (m.loadedTf) {
+      m.loadedTf = undefined;
+      this.debug.stopsAfter(true);
+      this.fault(new GuestFault(Vector.db));
+      return undefined;
+    }
     const exit: Exit | undefined = m.exit;
     if (exit) {
       this.exitRip = m.thisRip;

@@ -9,7 +9,7 @@ import {
   Ops,
   type Width,
 } from "../semantics/ops.ts";
-import { CodeMode, Slot, State } from "../state/layout.ts";
+import { CodeMode, RECORD_BYTES, Slot, State } from "../state/layout.ts";
 import { Field, HandlerStatus, INTERRUPTS_OPENED, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
 
 /** How a handler leaves; the main loop's inline handlers and separate functions differ only in this. */
@@ -201,6 +201,16 @@ class RecordInstruction implements Instruction {
       this.linear = o.f.let(at.add(o.field32(Field.disp).extS()));
     }
     return this.linear;
+  }
+  addressPast(bytes: I64): I64 {
+    const { o } = this;
+    const at = this.address();
+    if (this.addressSize === 8) return at.add(bytes);
+    // The record in front made the address; it knows the segment.
+    const segment = o.f.load<"i32">("i32.load8_u", o.pc.get().sub(RECORD_BYTES), Field.dst);
+    const base = o.f.let(o.f.load<"i64">("i64.load", o.vb.add(segment)));
+    const moved = at.sub(base).add(bytes).zeroExtend(bitsOf(this.addressSize)).add(base);
+    return this.mode64 ? moved : moved.zeroExtend(32);
   }
   segmentBase(): I64 {
     return this.o.f.let(this.o.slot(Field.base));

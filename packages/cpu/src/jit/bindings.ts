@@ -41,16 +41,19 @@ export class JitInstruction implements Instruction {
     this.linear ??= this.o.f.var("i64", this.effectiveAddress()).get();
     return this.linear;
   }
-  private effectiveAddress(): I64 {
+  addressPast(bytes: I64): I64 {
+    return this.d.addressSize === 8 ? this.address().add(bytes) : this.effectiveAddress(bytes);
+  }
+  private effectiveAddress(past: I64 = i64(0)): I64 {
     const { o, d } = this;
     const m = d.memory!;
-    if (m.ripRelative) return this.segmented(o.addressOf(this.nextOffset + m.disp));
+    if (m.ripRelative) return this.segmented(o.addressOf(this.nextOffset + m.disp).add(past));
     let at: I64 | undefined = m.base >= 0 ? o.peekGpr(m.base) : undefined;
     if (m.index >= 0) {
       const scaled = o.peekGpr(m.index).shl(m.scale);
       at = at ? at.add(scaled) : scaled;
     }
-    const disp = i64Halves(m.disp, m.dispHi);
+    const disp = i64Halves(m.disp, m.dispHi).add(past);
     return this.segmented(at ? at.add(disp) : disp);
   }
   private segmented(offset: I64): I64 {

@@ -50,6 +50,11 @@ export interface Instruction {
   readonly rep: number;
   /** Linear address of the memory operand. */
   address(): I64;
+  /**
+   * Linear address so many bytes behind the memory operand, in its segment; wraps as the address size says. Only for
+   * encodings marked `a`, which have handlers for each address size.
+   */
+  addressPast(bytes: I64): I64;
   /** Base of the segment of an implied DS operand (strings, XLAT). */
   segmentBase(): I64;
   /** First and second immediate as i32; constants where they are known. */

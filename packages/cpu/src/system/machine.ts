@@ -133,6 +133,8 @@ export class Machine {
   nextRip = 0;
   /** Events delivered through the IDT so far. */
   deliveries = 0;
+  /** Set by SYSCALL and SYSRET, which trap by the TF that they load, not by the one with which they began. */
+  loadedTf: boolean | undefined;
   private itlbModes = [-1, -1];
 
   constructor(memory: WebAssembly.Memory, vb: number, mmu: MmuExports, options: MachineOptions) {

@@ -121,6 +121,11 @@ function flatStack(m: Machine, selector: number, cpl: number): void {
   setSegment(m, Seg.ss, selector, 0, -1, FLAT_DATA | dpl(cpl));
 }
 
+function loadFlags(m: Machine, flags: number): void {
+  m.rflags = flags;
+  m.loadedTf = (flags & Flag.tf) !== 0;
+}
+
 defineSystem("SYSCALL", "0f 05", (m) => {
   if (!(m.efer & Efer.sce) || !m.isProtected) throw ud();
   const starHi = m.get32(State.star + 4);
@@ -130,7 +135,7 @@ defineSystem("SYSCALL", "0f 05", (m) => {
     const from64 = m.is64;
     m.setAddress(1 * 8, from64 ? m.nextRip : m.nextRip >>> 0);
     m.setPair(11 * 8, flags & ~Flag.rf, 0);
-    m.rflags = flags & ~m.get32(State.sfmask) & ~Flag.rf;
+    loadFlags(m, flags & ~m.get32(State.sfmask) & ~Flag.rf);
     flatCode(m, selector, 0, true);
     flatStack(m, (selector + 8) & 0xffff, 0);
     m.updateMode();
@@ -138,7 +143,7 @@ defineSystem("SYSCALL", "0f 05", (m) => {
     return;
   }
   m.setGpr32(1, m.toIp(m.nextRip));
-  m.rflags = flags & ~(Flag.vm | Flag.if | Flag.rf);
+  loadFlags(m, flags & ~(Flag.vm | Flag.if | Flag.rf));
   flatCode(m, selector, 0, false);
   flatStack(m, (selector + 8) & 0xffff, 0);
   m.updateMode();
@@ -152,8 +157,7 @@ defineSystem("SYSRET", "0f 07", (m, d) => {
   const wide = m.isLong && d.rexW;
   const target = m.getAddress(1 * 8);
   // AMD's manual: RF and VM are cleared; the rest comes from R11.
-  if (m.isLong) m.rflags = m.gprLo(11) & ~(Flag.rf | Flag.vm);
-  else m.set32(State.flagsSystem, m.get32(State.flagsSystem) | Flag.if);
+  loadFlags(m, m.isLong ? m.gprLo(11) & ~(Flag.rf | Flag.vm) : m.rflags | Flag.if);
   flatCode(m, ((wide ? base + 16 : base) | 3) & 0xffff, 3, wide);
   flatStack(m, ((base + 8) | 3) & 0xffff, 3);
   m.updateMode();

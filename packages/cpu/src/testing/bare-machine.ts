@@ -13,6 +13,7 @@ export const CODE = 0x10000;
 export const STACK_TOP = 0x80000;
 const RAM_BYTES = 16 << 20;
 const Table = { pml4: 0x1000, pdpt: 0x2000, pd: 0x3000, pt: 0x4000, gdt: 0x5000, tss: 0x5100, idt: 0x6000 } as const;
+export const TSS = Table.tss;
 const [PRESENT, WRITABLE, USER, LARGE] = [1, 2, 4, 0x80];
 const CODE_SELECTOR = 8;
 

@@ -24,9 +24,9 @@ function bitTest(name: string, opcode: string, digit: number, change: Change): v
         if (change) dst.write(replace(dst.read()));
         else before = dst.read();
       } else {
-        const step = offset.kind === "imm" ? i64(0) : raw.shrS(Math.log2(bits)).shl(Math.log2(dst.width));
-        const reached = i.address().add(step);
-        const at = f.let(i.addressSize === 8 ? reached : reached.and(o.const64(-1, 0)));
+        // An immediate offset stays within the operand; its encoding's handlers serve every address size.
+        const past = () => i.addressPast(raw.shrS(Math.log2(bits)).shl(Math.log2(dst.width)));
+        const at = offset.kind === "imm" ? i.address() : f.let(past());
         if (!change) before = o.load(at, dst.width);
         else changeMemory(o, i, at, dst.width, replace);
       }

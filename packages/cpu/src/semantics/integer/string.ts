@@ -42,11 +42,12 @@ function emitString(o: Ops, i: Instruction, width: number, s: StringOperation): 
     if (s.destination) advance(o, i, RDI, step);
   };
   if (i.rep === 0) return once();
-  const budget = f.var("i32", i32(PAUSE_AFTER));
+  // Whoever steps sees each element.
+  const budget = f.var("i32", f.select(o.shouldPause(), i32(1), i32(PAUSE_AFTER)));
   f.block((end) => {
+    f.brIf(end, o.readGpr(RCX, i.addressSize).eqz());
     f.loop((again) => {
       const count = o.readGpr(RCX, i.addressSize);
-      f.brIf(end, count.eqz());
       f.block((elementDone) => {
         if (s.bulk)
           emitBulk(o, i, width, s, { count, backwards, dsBase, esBase, budget, done: () => f.br(elementDone) });
@@ -55,6 +56,7 @@ function emitString(o: Ops, i: Instruction, width: number, s: StringOperation): 
         budget.set(budget.get().sub(1));
         if (s.compares) f.brIf(end, i.rep === 0xf3 ? o.condition(5) : o.condition(4));
       });
+      f.brIf(end, o.readGpr(RCX, i.addressSize).eqz());
       f.if(budget.get().leS(0), () => {
         o.requestCheck();
         o.restart();
@@ -75,7 +77,7 @@ interface BulkState {
 
 function emitBulk(o: Ops, i: Instruction, width: number, s: StringOperation, b: BulkState): void {
   const { f } = o;
-  f.if(b.backwards.eqz(), () => {
+  f.if(b.backwards.eqz().and(b.budget.get().gtS(1)), () => {
     const source = s.source ? linear(o, i, RSI, b.dsBase) : i64(0);
     const destination = linear(o, i, RDI, b.esBase);
     // Whole elements up to the end of either page.

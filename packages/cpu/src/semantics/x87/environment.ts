@@ -1,16 +1,20 @@
 import { type Fn, type I32, type I64, i32 } from "@xenoserver/wasm";
-import { State } from "../../state/layout.ts";
+import { Slot, State } from "../../state/layout.ts";
 import { define } from "../define.ts";
-import { defineHelper } from "../helpers.ts";
+import { defineHelper, type HelperBody } from "../helpers.ts";
 import type { Instruction, Ops } from "../ops.ts";
 import { beginControl, initialise, needX87 } from "./control.ts";
 import { exponentOf, Status } from "./stack.ts";
 
 /**
- * The environment and the registers in memory: FNSTENV, FLDENV, FNSAVE, FRSTOR, in the formats of protected mode.
+ * The environment and the registers in memory: FNSTENV, FLDENV, FNSAVE, FRSTOR.
  *
  * The environment is seven words, or seven doublewords of which the upper halves of the first three are all ones: control,
  * status, tags, offset of the last instruction, its selector (with 11 bits of the opcode above), offset and selector of its operand.
+ * In real mode linear addresses stand in the place of offsets: their low 16 bits, and from bit 12 of the selector's place on
+ * the bits above (four of them in the 16-bit format), with the opcode below.
+ *
+ * @see Intel SDM volume 1, figures 8-9 to 8-12
  */
 
 const PENDING = Status.es | Status.busy;
@@ -44,6 +48,11 @@ defineHelper("x87Tags", [], "i32", (h) => {
   f.return(tags.get());
 });
 
+const CR0_PE = 1;
+const inRealMode = (h: HelperBody): I32 => h.f.let(h.load32(State.cr0).and(CR0_PE).eqz());
+/** Base of CS: the last x87 instruction is taken to be of the segment that runs now. */
+const codeBase = (h: HelperBody): I32 => h.load32(Slot.segBase + 8);
+
 for (const step of [2, 4]) {
   // (host address): writes the environment
   defineHelper(`x87StoreEnvironment${step}`, ["i32"], undefined, (h) => {
@@ -57,18 +66,34 @@ for (const step of [2, 4]) {
     put(0, h.load32(State.fpuControl), ones);
     put(1, h.load32(State.fpuStatus).or(h.load32(State.fpuTop).shl(TOP_SHIFT)), ones);
     put(2, h.call("x87Tags"), ones);
-    const [ip, dp] = [h.load32(State.fpuIp), h.load32(State.fpuDp)];
-    put(3, ip, ip.shrU(16));
-    put(4, i32(0), h.load32(State.fpuOpcode).and(0x7ff));
-    put(5, dp, dp.shrU(16));
-    put(6, i32(0), ones);
+    const dp = h.load32(State.fpuDp);
+    const opcode = f.let(h.load32(State.fpuOpcode).and(0x7ff));
+    f.if(
+      inRealMode(h),
+      () => {
+        const ip = f.let(h.load32(State.fpuIp).add(codeBase(h)));
+        const upper = (address: I32, below: I32) => f.let(address.and(-0x10000).shrU(4).or(below));
+        const [ipUpper, dpUpper] = [upper(ip, opcode), upper(dp, i32(0))];
+        put(3, ip, ones);
+        put(4, ipUpper, ipUpper.shrU(16));
+        put(5, dp, ones);
+        put(6, dpUpper, dpUpper.shrU(16));
+      },
+      () => {
+        const ip = h.load32(State.fpuIp);
+        put(3, ip, ip.shrU(16));
+        put(4, i32(0), opcode);
+        put(5, dp, dp.shrU(16));
+        put(6, i32(0), ones);
+      },
+    );
   });
   // (host address): takes the environment over
   defineHelper(`x87LoadEnvironment${step}`, ["i32"], undefined, (h) => {
     const { f } = h;
     const host = h.param<"i32">(0);
     const word = (index: number) => f.let(f.load<"i32">("i32.load16_u", host, index * step));
-    const pointer = (index: number): I64 => f.load("i64.load" + (step === 4 ? "32_u" : "16_u"), host, index * step);
+    const whole = (index: number): I32 => f.load(step === 4 ? "i32.load" : "i32.load16_u", host, index * step);
     const status = word(1);
     h.store32(State.fpuStatus, status.and(~(7 << TOP_SHIFT)));
     h.store32(State.fpuTop, status.shrU(TOP_SHIFT).and(7));
@@ -84,9 +109,25 @@ for (const step of [2, 4]) {
       f.brIf(again, n.get());
     });
     h.store32(State.fpuEmpty, empty.get());
-    h.store64(State.fpuIp, pointer(3));
-    h.store64(State.fpuDp, pointer(5));
-    h.store32(State.fpuOpcode, step === 4 ? f.load<"i32">("i32.load16_u", host, 18).and(0x7ff) : i32(0));
+    f.if(
+      inRealMode(h),
+      () => {
+        const pointer = (index: number) =>
+          word(index).or(
+            whole(index + 1)
+              .and(0x0ffff000)
+              .shl(4),
+          );
+        h.store64(State.fpuIp, f.let(pointer(3).sub(codeBase(h)).extU()));
+        h.store64(State.fpuDp, f.let(pointer(5).extU()));
+        h.store32(State.fpuOpcode, word(4).and(0x7ff));
+      },
+      () => {
+        h.store64(State.fpuIp, f.let(whole(3).extU()));
+        h.store64(State.fpuDp, f.let(whole(5).extU()));
+        h.store32(State.fpuOpcode, step === 4 ? f.load<"i32">("i32.load16_u", host, 18).and(0x7ff) : i32(0));
+      },
+    );
   });
 }
 /** Half of the registers, from ST(first) on: (host address, first). */

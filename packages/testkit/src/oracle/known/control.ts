@@ -93,6 +93,30 @@ const stack: KnownAnswer[] = [
 
 const strings: KnownAnswer[] = [
   known(
+    "TF traps behind each element of a repeated string instruction",
+    (a) => a.movs(8, "rep"),
+    { rsi: scratch(0), rdi: scratch(16), rcx: 2, flags: "TF", memory: { 0: "aa bb", 16: "00 00" } },
+    { rsi: scratch(1), rdi: scratch(17), rcx: 1, flags: "TF", memory: { 16: "aa 00" }, vector: Vector.DB, at: 0 },
+  ),
+  known(
+    "TF traps behind the last element of a repeated string instruction",
+    (a) => a.movs(8, "rep"),
+    { rsi: scratch(0), rdi: scratch(16), rcx: 1, flags: "TF", memory: { 0: "aa bb", 16: "00 00" } },
+    { rsi: scratch(1), rdi: scratch(17), rcx: 0, flags: "TF", memory: { 16: "aa 00" }, vector: Vector.DB, at: 2 },
+  ),
+  known(
+    "TF traps behind a repeated string instruction with nothing to do",
+    (a) => a.stos(64, "rep"),
+    { rdi: scratch(16), rcx: 0, flags: "TF" },
+    { flags: "TF", vector: Vector.DB, at: 3 },
+  ),
+  known(
+    "TF traps behind the element that ends a comparison",
+    (a) => a.cmps(8, "repe"),
+    { rsi: scratch(0), rdi: scratch(16), rcx: 9, flags: "TF", memory: { 0: "01", 16: "02" } },
+    { rsi: scratch(1), rdi: scratch(17), rcx: 8, flags: "TF CF SF AF PF", vector: Vector.DB, at: 2 },
+  ),
+  known(
     "rep movsb over itself repeats",
     (a) => a.movs(8, "rep"),
     { rsi: scratch(0), rdi: scratch(1), rcx: 4, memory: { 0: "aa 00 00 00 00" } },
@@ -215,6 +239,19 @@ const faults: KnownAnswer[] = [
 ];
 
 const segments: KnownAnswer[] = [
+  known(
+    "a bit string's 32-bit address wraps before gs adds its base",
+    (a) => a.db(0x67, 0x65, 0x0f, 0xab, 0x03), // bts gs:[ebx], eax
+    // 64 KiB + 0x50 bytes behind an offset of −16 lies offset 0x10040.
+    { rbx: 0xffff_fff0, rax: ((0x1_0050 / 4) * 32) | 5, memory: { 64: "00 00 00 00" } },
+    { memory: { 64: "20 00 00 00" } },
+  ),
+  known(
+    "a bit string above 4 GiB by way of gs",
+    (a) => a.db(0x67, 0x65, 0x0f, 0xa3, 0x03), // bt gs:[ebx], eax
+    { rbx: 0xffff_fff0, rax: 0 },
+    { vector: Vector.PF, errorCode: USER, cr2: GS_BASE + 0xffff_fff0 },
+  ),
   known(
     "fs adds its base",
     (a) => a.mov(eax, dword({ disp: scratch(0x40) - FS_BASE, segment: fs })),
