@@ -1,7 +1,7 @@
 /** Opens what a domain's disks are kept in. */
 import { existsSync } from "node:fs";
 import { BlockDriver, type BlockStore, type RateLimits } from "@xenoserver/devices";
-import { openImage, StorageError } from "@xenoserver/storage";
+import { defaultStoreFolder, ImageStore, openImage, StorageError } from "@xenoserver/storage";
 import { ConfigError, type DiskSpec } from "../cfg/index.ts";
 import type { PreparedDevice } from "./devices.ts";
 
@@ -9,8 +9,8 @@ import type { PreparedDevice } from "./devices.ts";
 const MAX_QUEUES = 4;
 
 /** @throws ConfigError  the file or image cannot be used */
-export async function prepareDisk(spec: DiskSpec, vcpus: number): Promise<PreparedDevice> {
-  const store = await open(spec);
+export async function prepareDisk(spec: DiskSpec, domain: string, vcpus: number): Promise<PreparedDevice> {
+  const store = await open(spec, domain);
   return {
     deviceClass: "vbd",
     devid: spec.devid,
@@ -26,16 +26,25 @@ export async function prepareDisk(spec: DiskSpec, vcpus: number): Promise<Prepar
   };
 }
 
-async function open(spec: DiskSpec): Promise<BlockStore> {
+async function open(spec: DiskSpec, domain: string): Promise<BlockStore> {
   try {
     const { target, format, readOnly } = spec;
-    if (format === "image") throw new StorageError(`${target}: format image is not supported yet`);
+    if (format === "image") return await openFromStore(spec, domain);
     return await openImage(pathOf(target), { format, readOnly });
   } catch (error) {
     if (error instanceof StorageError)
       throw new ConfigError(`disk ${spec.vdev}: ${error.message}`, { cause: error.cause });
     throw error;
   }
+}
+
+/** What a domain writes on an image is kept under the domain's and the disk's name, and is there again the next time. */
+async function openFromStore({ target, vdev, readOnly }: DiskSpec, domain: string): Promise<BlockStore> {
+  const images = await ImageStore.open(defaultStoreFolder());
+  if (readOnly) return images.openImage(target);
+  const id = `${domain}-${vdev}`;
+  if (!(await images.hasOverlay(id))) await images.clone(target, id);
+  return images.openOverlay(id);
 }
 
 /** xl looks for relative paths below /dev; so do we, for those that name nothing here. */

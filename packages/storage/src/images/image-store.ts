@@ -1,0 +1,313 @@
+/**
+ * A folder of images: their chunks, their names, and the overlays of domains on them.
+ *
+ *     chunks/ trash/ partial/   see ChunkFolder
+ *     names/NAME                the digest of the manifest that the name stands for
+ *     pins/ID                   the same, for an image that is about to be named
+ *     overlays/ID/              see OverlayStore
+ *     generation                counts the garbage collections
+ */
+import { randomUUID } from "node:crypto";
+import * as fs from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import type { BlockStore } from "@xenoserver/devices/block/store.ts";
+import { replaceFile, syncFileSystem, syncFolder } from "../durable.ts";
+import { reasonOf, StorageError } from "../error.ts";
+import { tryLock } from "../lock.ts";
+import { type Digest, isDigest } from "./chunk.ts";
+import { ChunkFolder, type ChunkSource } from "./chunk-folder.ts";
+import { type Collected, collect, type Root } from "./collect.ts";
+import { ImageReader } from "./image-reader.ts";
+import { type ImageContent, WrittenImage } from "./image-writer.ts";
+import { BLOCK_BYTES } from "./layer.ts";
+import { CHUNK_BYTES, emptyManifest, ImageTree, type Manifest } from "./manifest.ts";
+import { createOverlay, OverlayStore, readOverlayRecord } from "./overlay.ts";
+
+export interface NamedImage {
+  readonly name: string;
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+}
+
+/** How long chunks that nobody uses stay in the trash. */
+const DEFAULT_GRACE_MS = 3600_000;
+/** A pin this old belongs to a process that died. */
+const STALE_PIN_MS = 7 * 24 * 3600_000;
+
+const NAME = /^[A-Za-z0-9][\w.+:@-]{0,127}$/;
+
+/** `$XENO_STORE`, `$XDG_DATA_HOME/xenoserver/store` or `~/.local/share/xenoserver/store`. */
+export function defaultStoreFolder(env: NodeJS.ProcessEnv = process.env): string {
+  const data = env["XDG_DATA_HOME"] || join(homedir(), ".local", "share");
+  return env["XENO_STORE"] || join(data, "xenoserver", "store");
+}
+
+export class ImageStore {
+  readonly chunks: ChunkFolder;
+  readonly #folder: string;
+  readonly #roots = {
+    list: (): Promise<readonly Root[]> => this.#listRoots(),
+    raiseGeneration: async (): Promise<void> =>
+      replaceFile(join(this.#folder, "generation"), String((await this.#generation()) + 1)),
+  };
+
+  private constructor(folder: string, source?: ChunkSource) {
+    this.#folder = folder;
+    this.chunks = new ChunkFolder(folder, source);
+  }
+
+  /**
+   * Opens a store; makes an empty one if there is none.
+   * @param source  is asked for chunks that are not here
+   */
+  static async open(folder: string, source?: ChunkSource): Promise<ImageStore> {
+    const store = new ImageStore(folder, source);
+    try {
+      await store.chunks.prepare();
+      for (const name of ["names", "pins", "overlays"]) await fs.mkdir(join(folder, name), { recursive: true });
+    } catch (error) {
+      throw new StorageError(`image store ${folder}: ${reasonOf(error)}`);
+    }
+    return store;
+  }
+
+  async #generation(): Promise<number> {
+    const text = await fs.readFile(join(this.#folder, "generation"), "utf8").catch(() => "0");
+    return Number(text) || 0;
+  }
+
+  #namePath(name: string): string {
+    if (!NAME.test(name))
+      throw new StorageError(`image ${JSON.stringify(name)}: expected a name of letters, digits and any of _.+:@-`);
+    return join(this.#folder, "names", name);
+  }
+
+  /** The digest that a name, or the digest itself, stands for. @throws StorageError  there is none */
+  async resolve(name: string): Promise<Digest> {
+    if (isDigest(name)) return name;
+    const text = await fs.readFile(this.#namePath(name), "utf8").catch(() => undefined);
+    const digest = text?.trim();
+    if (digest === undefined) throw new StorageError(`image ${name}: there is none of this name`);
+    if (!isDigest(digest))
+      throw new StorageError(`image ${name}: its name stands for ${JSON.stringify(digest)}, expected a digest`);
+    return digest;
+  }
+
+  async list(): Promise<NamedImage[]> {
+    const names = (await fs.readdir(join(this.#folder, "names"))).filter((name) => NAME.test(name)).sort();
+    return Promise.all(
+      names.map(async (name) => {
+        const digest = await this.resolve(name);
+        const { manifest } = await ImageTree.open(this.chunks, digest);
+        return { name, digest, sizeBytes: manifest.sizeBytes };
+      }),
+    );
+  }
+
+  /** Lets a name stand for an image, whatever it stood for before. */
+  async #name(name: string, digest: Digest): Promise<void> {
+    await replaceFile(this.#namePath(name), `${digest}\n`);
+  }
+
+  /** @throws StorageError  there is no such name */
+  async remove(name: string): Promise<void> {
+    try {
+      await fs.unlink(this.#namePath(name));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT")
+        throw new StorageError(`image ${name}: there is none of this name`);
+      throw error;
+    }
+    await syncFolder(join(this.#folder, "names"));
+  }
+
+  async openImage(name: string): Promise<ImageReader> {
+    return new ImageReader(this.chunks, await ImageTree.open(this.chunks, await this.resolve(name)));
+  }
+
+  /**
+   * Makes an image of a disk.
+   * @param progress  is told how much of the disk was looked at, from 0 to 1
+   */
+  async import(name: string, disk: BlockStore, progress: (part: number) => void = () => {}): Promise<Digest> {
+    this.#namePath(name);
+    const manifest = emptyManifest(disk.info.sizeBytes);
+    const count = Math.ceil(manifest.sizeBytes / CHUNK_BYTES);
+    const { digest, unpin } = await this.#write({
+      manifest,
+      changed: Array.from({ length: count }, (_, n) => n),
+      read: async (index) => {
+        progress(index / count);
+        return readChunk(disk, manifest, index);
+      },
+    });
+    await this.#name(name, digest);
+    await unpin();
+    return digest;
+  }
+
+  /** @returns the image, which lasts without a name until `unpin` */
+  async #write(content: ImageContent): Promise<{ digest: Digest; unpin: () => Promise<void> }> {
+    const image = await WrittenImage.write(this.chunks, content);
+    const pin = join(this.#folder, "pins", randomUUID());
+    await replaceFile(pin, image.digest);
+    await image.secure();
+    // All of it is on the disk before a name says so.
+    await syncFileSystem(this.#folder);
+    return { digest: image.digest, unpin: () => fs.rm(pin, { force: true }) };
+  }
+
+  #overlayPath(id: string): string {
+    if (!NAME.test(id))
+      throw new StorageError(`overlay ${JSON.stringify(id)}: expected a name of letters, digits and any of _.+:@-`);
+    return join(this.#folder, "overlays", id);
+  }
+
+  async hasOverlay(id: string): Promise<boolean> {
+    return (await fs.stat(join(this.#overlayPath(id), "overlay.json")).catch(() => undefined)) !== undefined;
+  }
+
+  /**
+   * Makes a disk that begins as an image and can be written. Nothing is copied, whatever its size.
+   * @throws StorageError  there is no such image, or there is a disk of this name
+   */
+  async clone(image: string, id: string): Promise<void> {
+    const path = this.#overlayPath(id);
+    const lock = await tryLock(join(path, "lock"));
+    if (lock === undefined || (await this.hasOverlay(id))) {
+      await lock?.release();
+      throw new StorageError(`disk ${id}: is there already`);
+    }
+    try {
+      await this.#clone(image, path);
+    } finally {
+      await lock.release();
+    }
+  }
+
+  async #clone(image: string, path: string): Promise<void> {
+    const generation = await this.#generation();
+    const digest = await this.resolve(image);
+    const { manifest } = await ImageTree.open(this.chunks, digest);
+    await createOverlay(path, digest, manifest.sizeBytes);
+    if ((await this.#generation()) !== generation && !(await this.#securesAll(digest))) {
+      await fs.rm(path, { recursive: true });
+      throw new StorageError(`image ${image}: was removed while it was cloned`);
+    }
+  }
+
+  async #securesAll(digest: Digest): Promise<boolean> {
+    const tree = await ImageTree.open(this.chunks, digest);
+    for await (const chunk of tree.all()) if (!(await this.chunks.secure(chunk))) return false;
+    return true;
+  }
+
+  /** @throws StorageError  there is no such disk, or it is in use */
+  async openOverlay(id: string): Promise<OverlayStore> {
+    const path = this.#overlayPath(id);
+    if (!(await this.hasOverlay(id))) throw new StorageError(`disk ${id}: there is none of this name`);
+    return OverlayStore.open(path, (digest) => this.openImage(digest));
+  }
+
+  /** Deletes a disk. @throws StorageError  it is in use */
+  async removeOverlay(id: string): Promise<void> {
+    const path = this.#overlayPath(id);
+    const lock = await tryLock(join(path, "lock"));
+    if (lock === undefined) throw new StorageError(`disk ${id}: is in use by another domain`);
+    await fs.rm(path, { recursive: true, force: true });
+    await lock.release();
+  }
+
+  async listOverlays(): Promise<string[]> {
+    return (await fs.readdir(join(this.#folder, "overlays"))).filter((name) => NAME.test(name)).sort();
+  }
+
+  /**
+   * Makes an image of a disk as it is at this moment, while it is in use; only what was written since the last image is looked
+   * at. The disk goes on upon the new image.
+   * @param name  what the image is called; if absent, it lasts as long as the disk uses it
+   */
+  async commit(overlay: OverlayStore, name?: string): Promise<Digest> {
+    if (name !== undefined) this.#namePath(name);
+    const frozen = await overlay.freeze();
+    const { tree } = frozen.base;
+    const manifest = resized(tree.manifest, frozen.sizeBytes);
+    const changed = new Set<number>();
+    for (const layer of frozen.layers) {
+      for (const block of layer.map.known()) changed.add(Math.floor((block * BLOCK_BYTES) / manifest.chunkBytes));
+    }
+    const { digest, unpin } = await this.#write({
+      manifest,
+      tree,
+      changed: [...changed].sort((a, b) => a - b),
+      read: (index) =>
+        readChunk({ info: { sizeBytes: frozen.sizeBytes, readOnly: true }, read: frozen.read }, manifest, index),
+    });
+    if (name !== undefined) await this.#name(name, digest);
+    await overlay.rebase(frozen, digest);
+    await unpin();
+    return digest;
+  }
+
+  /**
+   * Throws away chunks that no image and no disk needs.
+   * @throws StorageError  an image is damaged, or another collection is under way; nothing is deleted then
+   */
+  async collect(graceMs = DEFAULT_GRACE_MS): Promise<Collected> {
+    const lock = await tryLock(join(this.#folder, "collecting"));
+    if (lock === undefined)
+      throw new StorageError(`image store ${this.#folder}: another garbage collection is under way`);
+    try {
+      return await collect(this.chunks, this.#roots, { graceMs });
+    } finally {
+      await lock.release();
+    }
+  }
+
+  /** In the order in which an image passes from pin to name to overlay; in another, it could slip through. */
+  async #listRoots(): Promise<Root[]> {
+    const roots: Root[] = [];
+    const add = (digest: string, isWhole: boolean): void => void (isDigest(digest) && roots.push({ digest, isWhole }));
+    for (const path of await this.#livePins()) add(await fs.readFile(path, "utf8").catch(() => ""), false);
+    for (const name of await fs.readdir(join(this.#folder, "names"))) {
+      if (NAME.test(name)) add(await this.resolve(name).catch(() => ""), true);
+    }
+    for (const id of await this.listOverlays()) {
+      if (!(await this.hasOverlay(id))) continue;
+      add((await readOverlayRecord(join(this.#folder, "overlays", id))).base, true);
+    }
+    return roots;
+  }
+
+  async #livePins(): Promise<string[]> {
+    const folder = join(this.#folder, "pins");
+    const live: string[] = [];
+    for (const id of await fs.readdir(folder)) {
+      const path = join(folder, id);
+      const stat = await fs.stat(path).catch(() => undefined);
+      if (stat === undefined) continue;
+      if (stat.mtimeMs < Date.now() - STALE_PIN_MS) await fs.rm(path, { force: true });
+      else live.push(path);
+    }
+    return live;
+  }
+}
+
+const resized = ({ nodes, ...rest }: Manifest, sizeBytes: number): Manifest => ({
+  ...rest,
+  sizeBytes,
+  nodes: emptyManifest(sizeBytes, rest.chunkBytes).nodes.map((hole, n) => nodes[n] ?? hole),
+});
+
+/** A chunk of a disk, filled up with zeros behind the disk's end, so that a disk that grows keeps its chunks. */
+async function readChunk(
+  disk: Pick<BlockStore, "info" | "read">,
+  { chunkBytes }: Manifest,
+  index: number,
+): Promise<Uint8Array> {
+  const bytes = new Uint8Array(chunkBytes);
+  const there = Math.min(chunkBytes, disk.info.sizeBytes - index * chunkBytes);
+  await disk.read(index * chunkBytes, [bytes.subarray(0, there)]);
+  return bytes;
+}

@@ -1,0 +1,134 @@
+/**
+ * Manifests: what an image consists of. A manifest is a chunk too; it names nodes, which are chunks that name the chunks of
+ * data. So an image that differs little from another shares most of its nodes with it.
+ *
+ *     manifest   JSON: { version, sizeBytes, chunkBytes, nodes: [digest or ""] }
+ *     node       512 digests of 32 bytes each; zeros stand for a chunk of zeros
+ */
+import { StorageError } from "../error.ts";
+import { type Digest, HOLE, isDigest, MAX_CHUNK_BYTES } from "./chunk.ts";
+import type { ChunkFolder } from "./chunk-folder.ts";
+
+export const CHUNK_BYTES = 64 << 10;
+export const CHUNKS_PER_NODE = 512;
+const DIGEST_BYTES = 32;
+const NODE_BYTES = CHUNKS_PER_NODE * DIGEST_BYTES;
+const VERSION = 1;
+
+export interface Manifest {
+  readonly sizeBytes: number;
+  readonly chunkBytes: number;
+  readonly nodes: readonly Digest[];
+}
+
+export function emptyManifest(sizeBytes: number, chunkBytes = CHUNK_BYTES): Manifest {
+  const count = Math.ceil(sizeBytes / chunkBytes / CHUNKS_PER_NODE);
+  return { sizeBytes, chunkBytes, nodes: new Array<Digest>(count).fill(HOLE) };
+}
+
+export function encodeManifest({ sizeBytes, chunkBytes, nodes }: Manifest): Uint8Array {
+  return Buffer.from(`${JSON.stringify({ version: VERSION, sizeBytes, chunkBytes, nodes })}\n`);
+}
+
+/** @throws StorageError  it says something else than a manifest does */
+export function decodeManifest(bytes: Uint8Array, digest: Digest): Manifest {
+  const refuse = (what: string): never => {
+    throw new StorageError(`image ${digest}: ${what}`);
+  };
+  let parsed: Partial<Manifest> & { readonly version?: unknown };
+  try {
+    parsed = JSON.parse(Buffer.from(bytes).toString("utf8")) as typeof parsed;
+  } catch {
+    return refuse("its manifest is no JSON");
+  }
+  const { version, sizeBytes, chunkBytes, nodes } = parsed ?? {};
+  if (version !== VERSION) return refuse(`its manifest has version ${version}, expected ${VERSION}`);
+  if (!Number.isSafeInteger(sizeBytes) || sizeBytes! <= 0 || sizeBytes! % 512 !== 0) {
+    return refuse(`its size is ${sizeBytes}, expected a multiple of 512`);
+  }
+  if (
+    !Number.isInteger(chunkBytes) ||
+    chunkBytes! < 4096 ||
+    chunkBytes! > MAX_CHUNK_BYTES ||
+    (chunkBytes! & (chunkBytes! - 1)) !== 0
+  ) {
+    return refuse(`its chunks are ${chunkBytes} bytes, expected a power of two from 4096 to ${MAX_CHUNK_BYTES}`);
+  }
+  const expected = Math.ceil(sizeBytes! / chunkBytes! / CHUNKS_PER_NODE);
+  const wellFormed =
+    Array.isArray(nodes) && nodes.every((node) => node === HOLE || (typeof node === "string" && isDigest(node)));
+  if (!wellFormed || nodes.length !== expected) return refuse(`its manifest has no list of ${expected} nodes`);
+  return { sizeBytes: sizeBytes!, chunkBytes: chunkBytes!, nodes };
+}
+
+export function encodeNode(chunks: readonly Digest[]): Uint8Array {
+  const bytes = Buffer.alloc(NODE_BYTES);
+  chunks.forEach((digest, n) => bytes.write(digest, n * DIGEST_BYTES, "hex"));
+  return bytes;
+}
+
+const NO_DIGEST = "0".repeat(DIGEST_BYTES * 2);
+
+/** @throws StorageError  it has another length */
+export function decodeNode(bytes: Uint8Array, digest: Digest): Digest[] {
+  if (bytes.length !== NODE_BYTES)
+    throw new StorageError(`node ${digest}: is ${bytes.length} bytes, expected ${NODE_BYTES}`);
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  return Array.from({ length: CHUNKS_PER_NODE }, (_, n) => {
+    const text = buffer.toString("hex", n * DIGEST_BYTES, (n + 1) * DIGEST_BYTES);
+    return (text === NO_DIGEST ? HOLE : text) as Digest;
+  });
+}
+
+export const emptyNode = (): Digest[] => new Array<Digest>(CHUNKS_PER_NODE).fill(HOLE);
+
+/** Reads manifests and nodes; nodes that were read are kept. */
+export class ImageTree {
+  readonly digest: Digest;
+  readonly manifest: Manifest;
+  readonly #chunks: ChunkFolder;
+  readonly #nodes = new Map<number, Promise<readonly Digest[]>>();
+
+  private constructor(chunks: ChunkFolder, digest: Digest, manifest: Manifest) {
+    this.#chunks = chunks;
+    this.digest = digest;
+    this.manifest = manifest;
+  }
+
+  /** @throws StorageError */
+  static async open(chunks: ChunkFolder, digest: Digest): Promise<ImageTree> {
+    return new ImageTree(chunks, digest, decodeManifest(await chunks.get(digest), digest));
+  }
+
+  /** The digests of a node's chunks. */
+  node(index: number): Promise<readonly Digest[]> {
+    let node = this.#nodes.get(index);
+    if (node === undefined) {
+      node = this.#load(index);
+      this.#nodes.set(index, node);
+      node.catch(() => this.#nodes.delete(index));
+    }
+    return node;
+  }
+
+  async #load(index: number): Promise<readonly Digest[]> {
+    const digest = this.manifest.nodes[index] ?? HOLE;
+    return digest === HOLE ? emptyNode() : decodeNode(await this.#chunks.get(digest), digest);
+  }
+
+  /** The digest of a chunk of data. @param index  its offset in the disk, in chunks */
+  async chunk(index: number): Promise<Digest> {
+    return (await this.node(Math.floor(index / CHUNKS_PER_NODE)))[index % CHUNKS_PER_NODE] ?? HOLE;
+  }
+
+  /** Every chunk that the image needs, itself and its nodes among them. */
+  async *all(): AsyncGenerator<Digest> {
+    yield this.digest;
+    for (const [index, digest] of this.manifest.nodes.entries()) {
+      if (digest === HOLE) continue;
+      yield digest;
+      for (const chunk of decodeNode(await this.#chunks.get(digest), digest)) if (chunk !== HOLE) yield chunk;
+      this.#nodes.delete(index);
+    }
+  }
+}
