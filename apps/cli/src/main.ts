@@ -1,8 +1,10 @@
 /** The `xeno` command. */
 import { readFileSync } from "node:fs";
+import { StorageError } from "@xenoserver/storage/error.ts";
 import { ConfigError } from "@xenoserver/toolstack/cfg/index.ts";
 import { PackageError } from "@xenoserver/toolstack/guest/index.ts";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { addDiskCommands } from "./disk-commands.ts";
 import { ExitError, ExitStatus } from "./exit-status.ts";
 import { type RunOptions, runCommand } from "./run-command.ts";
 import { type TryOptions, tryCommand } from "./try-command.ts";
@@ -66,6 +68,8 @@ program
     status = await tryCommand(settings, options);
   });
 
+addDiskCommands(program);
+
 /** The error and what caused it, each once. */
 function chain(error: unknown): string {
   const messages: string[] = [];
@@ -88,7 +92,7 @@ async function main(): Promise<void> {
           : error instanceof ConfigError
             ? ExitStatus.badConfig
             : ExitStatus.failed;
-      const known = error instanceof ExitError || error instanceof ConfigError || error instanceof PackageError;
+      const known = [ExitError, ConfigError, PackageError, StorageError].some((kind) => error instanceof kind);
       process.stderr.write(`xeno: ${chain(error)}\n`);
       if (!known || process.env["XENO_DEBUG"]) process.stderr.write(`${(error as Error).stack}\n`);
     }

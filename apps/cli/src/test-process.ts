@@ -11,6 +11,8 @@ export interface Outcome {
 }
 
 export interface XenoOptions {
+  /** Set in addition to this process's own variables. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Typed at standard input, which is then closed. */
   readonly input?: string;
   /** Called with the process and everything it has written so far, whenever it writes. */
@@ -23,7 +25,7 @@ export function xeno(args: readonly string[], options: XenoOptions = {}): Promis
 
 export function runProcess(command: string, args: readonly string[], options: XenoOptions = {}): Promise<Outcome> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: "pipe" });
+    const child = spawn(command, args, { stdio: "pipe", env: { ...process.env, ...options.env } });
     let stdout = "";
     let stderr = "";
     child.stdout.on("data", (bytes: Buffer) => {

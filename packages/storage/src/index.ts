@@ -1,8 +1,10 @@
 /** Where disks are kept. */
+export { copyDisk } from "./copy.ts";
 export { StorageError } from "./error.ts";
-export { detectFormat, type ImageFormat, type OpenOptions, openImage } from "./open.ts";
 export type { ChunkSource } from "./images/chunk-folder.ts";
 export { defaultStoreFolder, ImageStore, type NamedImage } from "./images/image-store.ts";
 export { OverlayStore } from "./images/overlay.ts";
+export { detectFormat, type ImageFormat, type OpenOptions, openImage } from "./open.ts";
 export { createQcow2, type NewImage } from "./qcow2/create.ts";
+export { RandomAccessFile } from "./raw/file.ts";
 export { RawStore } from "./raw/raw-store.ts";

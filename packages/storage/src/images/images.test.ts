@@ -87,7 +87,11 @@ describe("images", () => {
     for (const file of chunkFiles()) {
       const path = join(folder, "chunks", file);
       const bytes = readFileSync(path);
-      for (const change of [() => bytes.subarray(0, 5), () => bytes.subarray(0, bytes.length >> 1), () => Buffer.from([7])]) {
+      for (const change of [
+        () => bytes.subarray(0, 5),
+        () => bytes.subarray(0, bytes.length >> 1),
+        () => Buffer.from([7]),
+      ]) {
         writeFileSync(path, change());
         await assert.rejects(images.chunks.get(file.slice(-64) as Digest), /is damaged/);
       }

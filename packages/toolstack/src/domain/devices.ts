@@ -31,9 +31,9 @@ export async function prepareDevices(config: DomainConfig): Promise<PreparedDevi
 }
 
 /** One function for each device, which opens it. Classes of devices add theirs here. */
-function devicesOf({ disks = [], vifs = [], vcpus }: DomainConfig): (() => Promise<PreparedDevice>)[] {
+function devicesOf({ name, disks = [], vifs = [], vcpus }: DomainConfig): (() => Promise<PreparedDevice>)[] {
   return [
-    ...disks.map((disk) => () => prepareDisk(disk, vcpus)),
+    ...disks.map((disk) => () => prepareDisk(disk, name, vcpus)),
     ...vifs.map((vif, devid) => () => prepareVif(vif, devid, vcpus)),
   ];
 }
