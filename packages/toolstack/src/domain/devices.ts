@@ -1,5 +1,5 @@
 /** The devices of a domain: opened before it is built, and started, found, added and taken away together. */
-import { type BackendDriver, type BackendHost, type DeviceClass, XenbusBackend } from "@xenoserver/devices";
+import { type BackendDriver, type BackendHost, type DeviceClass, type Nodes, XenbusBackend } from "@xenoserver/devices";
 import { ConfigError, type DomainConfig } from "../cfg/index.ts";
 import { prepareDisk } from "./disks.ts";
 import { prepareVif } from "./vifs.ts";
@@ -10,6 +10,11 @@ export interface PreparedDevice {
   readonly devid: number;
   /** Makes what serves the guest. Called at most once. */
   driver(host: BackendHost): BackendDriver;
+  /**
+   * Makes a disk larger.
+   * @returns what the guest is told of it then
+   */
+  grow?(sizeBytes: number): Promise<Nodes>;
   /** Gives back what is open. Called once, when the device has stopped or will not be started; never rejects. */
   close(): Promise<void>;
 }
@@ -78,13 +83,28 @@ export class DomainDevices {
    * @throws ConfigError  there is no such device
    */
   async detach(deviceClass: DeviceClass, devid: number): Promise<boolean> {
-    const key = `${deviceClass}/${devid}`;
-    const found = this.#attached.get(key);
-    if (found === undefined) throw new ConfigError(`${deviceClass} ${devid} is not there`);
-    const agreed = await found.backend.unplug(UNPLUG_GRACE_MS);
-    this.#attached.delete(key);
-    await found.prepared.close();
+    const { backend, prepared } = this.#find(deviceClass, devid);
+    const agreed = await backend.unplug(UNPLUG_GRACE_MS);
+    this.#attached.delete(`${deviceClass}/${devid}`);
+    await prepared.close();
     return agreed;
+  }
+
+  #find(deviceClass: DeviceClass, devid: number): Attached {
+    const found = this.#attached.get(`${deviceClass}/${devid}`);
+    if (found === undefined) throw new ConfigError(`${deviceClass} ${devid} is not there`);
+    return found;
+  }
+
+  /**
+   * Makes a disk larger while it is in use, and tells the guest.
+   * @throws ConfigError  there is no such disk, or it cannot become so large
+   */
+  async grow(deviceClass: DeviceClass, devid: number, sizeBytes: number): Promise<void> {
+    const { backend, prepared } = this.#find(deviceClass, devid);
+    if (prepared.grow === undefined)
+      throw new ConfigError(`${deviceClass} ${devid} cannot be made larger while it is in use`);
+    backend.announce(await prepared.grow(sizeBytes));
   }
 
   /** The devices that are there, in the order in which they came. */

@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { createQcow2 } from "@xenoserver/storage";
 import { parseDisk } from "../cfg/index.ts";
 import { DebianGuest } from "../testing/debian-guest.ts";
 import { GuestShell } from "../testing/guest-shell.ts";
@@ -48,4 +49,42 @@ test("mkfs, mount, write, read again from the disk, fsck", { timeout: 600_000 },
   }
   const superblock = readFileSync(image).subarray(1024, 2048);
   assert.equal(superblock.readUInt16LE(56), 0xef53, "ext4's magic is in the file");
+});
+
+test("disks come, grow and go while the guest runs", { timeout: 600_000 }, async (t) => {
+  if (typeof guest === "string") return t.skip(guest);
+  const [first, second] = [join(folder, "first.img"), join(folder, "second.qcow2")];
+  writeFileSync(first, "");
+  truncateSync(first, 16 << 20);
+  await createQcow2(second, { sizeBytes: 32 << 20 });
+  const config = await guest.config(
+    { packages: ["e2fsprogs"], modules: ["xen-blkfront", "ext4"] },
+    { disks: [parseDisk(`${first},,xvda`)] },
+  );
+  const shell = await GuestShell.boot(config, TIMEOUT_SECONDS);
+  const { domain } = shell.session;
+  const until = async (command: string): Promise<void> => {
+    const waiting = `n=0; until ${command}; do n=$((n+1)); [ $n -lt 100 ] || exit 1; sleep 0.1; done`;
+    assert.equal((await shell.run(`(${waiting})`, TIMEOUT_SECONDS)).status, 0, command);
+  };
+  try {
+    await domain.growDisk("xvda", 24 << 20);
+    await until("[ $(cat /sys/block/xvda/size) = 49152 ]");
+    await domain.attachDisk(parseDisk(`${second},qcow2,xvdb`));
+    await until("[ -b /dev/xvdb ]");
+    const { status } = await shell.run(
+      "mkfs.ext4 -q /dev/xvdb && mount /dev/xvdb /mnt && echo kept > /mnt/f && umount /mnt",
+    );
+    assert.equal(status, 0);
+    await assert.rejects(domain.attachDisk(parseDisk(`${first},,xvdb`)), /vbd 51728 is there already/);
+    assert.equal(await domain.detachDisk("xvdb"), true);
+    await until("[ ! -e /dev/xvdb ]");
+    await assert.rejects(domain.detachDisk("xvdb"), /vbd 51728 is not there/);
+    await domain.attachDisk(parseDisk(`${second},qcow2,xvdb,ro`));
+    await until("[ -b /dev/xvdb ]");
+    assert.equal((await shell.run("mount -o ro /dev/xvdb /mnt && cat /mnt/f")).output, "kept");
+    assert.equal((await shell.powerOff()).reason, "poweroff");
+  } finally {
+    await shell.destroy();
+  }
 });

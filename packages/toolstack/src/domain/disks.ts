@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { BlockDriver, type BlockStore, type RateLimits } from "@xenoserver/devices";
 import { defaultStoreFolder, ImageStore, openImage, StorageError } from "@xenoserver/storage";
 import { ConfigError, type DiskSpec } from "../cfg/index.ts";
+import { vdevNumber } from "../cfg/vdev.ts";
 import type { PreparedDevice } from "./devices.ts";
 
 /** More queues than vcpus are of no use, and Linux uses no more than four. */
@@ -11,20 +12,45 @@ const MAX_QUEUES = 4;
 /** @throws ConfigError  the file or image cannot be used */
 export async function prepareDisk(spec: DiskSpec, domain: string, vcpus: number): Promise<PreparedDevice> {
   const store = await open(spec, domain);
+  let driver: BlockDriver | undefined;
   return {
     deviceClass: "vbd",
     devid: spec.devid,
-    driver: (host) =>
-      new BlockDriver(host, {
+    driver: (host) => {
+      driver = new BlockDriver(host, {
         store: spec.discard ? store : withoutDiscard(store),
         vdev: spec.vdev,
         devid: spec.devid,
         maxQueues: Math.min(vcpus, MAX_QUEUES),
         limits: limitsOf(spec),
-      }),
+      });
+      return driver;
+    },
+    ...(canGrow(store) && {
+      grow: async (sizeBytes: number) => {
+        await store.grow(sizeBytes).catch((error: unknown) => {
+          throw asDiskError(spec, error);
+        });
+        return driver?.properties() ?? {};
+      },
+    }),
     close: () => store.close(),
   };
 }
+
+/** @throws ConfigError  there is no disk of such a name */
+export function diskNumber(vdev: string): number {
+  const devid = vdevNumber(vdev);
+  if (devid === undefined) throw new ConfigError(`disk ${vdev}: expected a name such as xvda`);
+  return devid;
+}
+
+type GrowingStore = BlockStore & { grow(sizeBytes: number): Promise<void> };
+
+const canGrow = (store: BlockStore): store is GrowingStore => "grow" in store && !store.info.readOnly;
+
+const asDiskError = ({ vdev }: DiskSpec, error: unknown): unknown =>
+  error instanceof StorageError ? new ConfigError(`disk ${vdev}: ${error.message}`, { cause: error.cause }) : error;
 
 async function open(spec: DiskSpec, domain: string): Promise<BlockStore> {
   try {
@@ -32,9 +58,7 @@ async function open(spec: DiskSpec, domain: string): Promise<BlockStore> {
     if (format === "image") return await openFromStore(spec, domain);
     return await openImage(pathOf(target), { format, readOnly });
   } catch (error) {
-    if (error instanceof StorageError)
-      throw new ConfigError(`disk ${spec.vdev}: ${error.message}`, { cause: error.cause });
-    throw error;
+    throw asDiskError(spec, error);
   }
 }
 

@@ -12,8 +12,9 @@ import {
 } from "@xenoserver/xen";
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
-import { ConfigError, type DomainConfig } from "../cfg/index.ts";
+import { ConfigError, type DiskSpec, type DomainConfig } from "../cfg/index.ts";
 import { closeDevices, DomainDevices, type PreparedDevice, prepareDevices } from "./devices.ts";
+import { diskNumber, prepareDisk } from "./disks.ts";
 import { asConfigError, type DomainPlan, freePlan } from "./plan.ts";
 import type { DomainListener, EngineChoice, ExitReason, ExitReport, RunningDomain } from "./running-domain.ts";
 import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
@@ -121,6 +122,25 @@ class LocalDomain implements RunningDomain {
       const chunk = bytes.subarray(at, at + CONSOLE_CHUNK_BYTES);
       while (!this.#ended && !this.#console.write(chunk)) await this.#drained.promise;
     }
+  }
+
+  async attachDisk(disk: DiskSpec): Promise<void> {
+    const { name, vcpus } = this.#config;
+    const prepared = await prepareDisk(disk, name, vcpus);
+    try {
+      this.#devices.attach(prepared);
+    } catch (error) {
+      await prepared.close();
+      throw error;
+    }
+  }
+
+  detachDisk(vdev: string): Promise<boolean> {
+    return this.#devices.detach("vbd", diskNumber(vdev));
+  }
+
+  growDisk(vdev: string, sizeBytes: number): Promise<void> {
+    return this.#devices.grow("vbd", diskNumber(vdev), sizeBytes);
   }
 
   async destroy(): Promise<void> {

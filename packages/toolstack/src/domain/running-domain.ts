@@ -1,5 +1,6 @@
 /** What a running domain looks like to whoever started it. */
 import type { WasmEngineOptions } from "@xenoserver/cpu";
+import type { DiskSpec } from "../cfg/index.ts";
 
 export interface DomainListener {
   /**
@@ -17,6 +18,19 @@ export interface RunningDomain {
    * @returns settled when there is room for more, so that a writer can keep its pace; never rejects
    */
   writeConsole(bytes: Uint8Array): Promise<void>;
+  /**
+   * Gives the domain another disk while it runs.
+   * @throws ConfigError  the disk cannot be opened, or there is one of its name
+   */
+  attachDisk(disk: DiskSpec): Promise<void>;
+  /**
+   * Takes a disk away. A guest that has it mounted may refuse to let go, and is not waited for longer than ten seconds.
+   * @returns whether the guest let go by itself
+   * @throws  ConfigError  there is no such disk
+   */
+  detachDisk(vdev: string): Promise<boolean>;
+  /** Makes a disk larger while it is in use. @throws ConfigError  there is none, or it cannot become so large */
+  growDisk(vdev: string, sizeBytes: number): Promise<void>;
   /** Settles once every vcpu has stopped and nothing of the domain is left. Never rejects. */
   readonly exited: Promise<ExitReport>;
   /** Ends the domain at once, as `xl destroy`; `exited` then settles with reason "destroyed". */

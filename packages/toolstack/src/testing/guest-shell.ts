@@ -51,6 +51,11 @@ export class ConsoleSession {
     this.#text.clear();
   }
 
+  /** The domain itself, to be changed while it runs. */
+  get domain(): RunningDomain {
+    return this.#domain;
+  }
+
   destroy(): Promise<void> {
     return this.#domain.destroy();
   }
