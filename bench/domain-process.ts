@@ -1,6 +1,6 @@
 /** A process that runs one domain with its console on standard input and output. */
 import { randomUUID } from "node:crypto";
-import type { DomainConfig } from "@xenoserver/toolstack/cfg/index.ts";
+import { type DomainConfig, parseVif } from "@xenoserver/toolstack/cfg/index.ts";
 import { type EngineChoice, launchDomain, planDomain } from "@xenoserver/toolstack/domain/index.ts";
 
 export interface DomainProcessOptions {
@@ -9,11 +9,12 @@ export interface DomainProcessOptions {
   readonly cmdline: string;
   readonly memoryMib: number;
   readonly engine: EngineChoice;
+  readonly network: boolean;
 }
 
 if (import.meta.main) await main(JSON.parse(process.argv[2]!) as DomainProcessOptions);
 
-async function main({ engine, ...given }: DomainProcessOptions): Promise<void> {
+async function main({ engine, network, ...given }: DomainProcessOptions): Promise<void> {
   const config: DomainConfig = {
     name: "bench",
     type: "pvh",
@@ -22,6 +23,7 @@ async function main({ engine, ...given }: DomainProcessOptions): Promise<void> {
     onPoweroff: "destroy",
     onReboot: "destroy",
     onCrash: "destroy",
+    ...(network && { vifs: [parseVif("host=1")] }),
     ...given,
   };
   const listener = { onConsole: (bytes: Uint8Array) => void process.stdout.write(bytes) };

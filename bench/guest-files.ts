@@ -5,9 +5,9 @@ import { writeWhole } from "@xenoserver/toolstack/guest/cache.ts";
 import {
   buildInitramfs,
   cacheDir,
+  type FetchedKernel,
   fetchKernel,
   openPackageSource,
-  type PackageSource,
   type Progress,
   type RootTree,
 } from "@xenoserver/toolstack/guest/index.ts";
@@ -24,21 +24,29 @@ export interface Kernel {
 
 export interface GuestSource {
   readonly kernel: Kernel;
-  /** Path of an initramfs with these packages and a shell that takes commands from `GuestConsole`. */
-  initramfs(packages: readonly string[]): Promise<string>;
+  /**
+   * Path of an initramfs with these packages and a shell that takes commands from `GuestConsole`.
+   * @param network  it is to have the drivers of both machines' interfaces, and to ask for an address
+   */
+  initramfs(packages: readonly string[], network: boolean): Promise<string>;
 }
 
 export async function openGuestSource(suite: string | undefined, progress: Progress): Promise<GuestSource> {
   const source = await openPackageSource({ progress, ...(suite !== undefined && { suite }) });
+  const fetched = await fetchKernel(source, "cloud", progress);
   return {
-    kernel: await openKernel(source, progress),
-    initramfs: (packages) =>
-      buildInitramfs(source, { packages, script: AGENT, hostname: "bench", customise: addFiles }, progress),
+    kernel: openKernel(fetched),
+    initramfs: (packages, network) => {
+      const modules = network ? { modules: { kernel: fetched, names: NETWORK_MODULES } } : {};
+      const options = { packages, script: AGENT, hostname: "bench", customise: addFiles, ...modules };
+      return buildInitramfs(source, options, progress);
+    },
   };
 }
 
-async function openKernel(source: PackageSource, progress: Progress): Promise<Kernel> {
-  const { release, version, path } = await fetchKernel(source, "cloud", progress);
+const NETWORK_MODULES = ["xen-netfront", "virtio_mmio", "virtio_net"];
+
+function openKernel({ release, version, path }: FetchedKernel): Kernel {
   const vmlinux = join(cacheDir(), "kernels", `vmlinux-${release}_${version}`);
   if (!existsSync(vmlinux)) writeWhole(vmlinux, unpackKernel(readFileSync(path), path));
   return { release, bzImage: path, vmlinux };
@@ -69,6 +77,7 @@ done
 
 function addFiles(tree: RootTree): void {
   tree.file("bench/loop.py", LOOP_PY);
+  tree.file("bench/requests.py", REQUESTS_PY);
   tree.file("bench/queries.sql", QUERIES_SQL);
   tree.file("bench/image.c", IMAGE_C);
 }
@@ -100,6 +109,21 @@ def run(count):
     return 1080000000 + (total + len(seen)) % 1000000
 
 print(run(int(sys.argv[1])))
+`;
+
+/** Sends a small request, waits for its answer, and again. */
+const REQUESTS_PY = `import socket, sys, time
+
+peer = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+count = int(sys.argv[3])
+done = 0
+begin = time.time()
+for i in range(count):
+    peer.sendall(b"request %08d" % i)
+    if peer.recv(64) == b"request %08d" % i:
+        done += 1
+print("%d of %d, %.1f requests/s" % (done, count, count / (time.time() - begin)))
 `;
 
 const QUERIES_SQL = `PRAGMA journal_mode = MEMORY;

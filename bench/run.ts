@@ -12,6 +12,7 @@ import { cpus, loadavg, release, type } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { type GuestSource, openGuestSource } from "./guest-files.ts";
+import { startServers } from "./host-servers.ts";
 import { type Machine, ourMachine, QEMU_HELP, tcgMachine } from "./machines.ts";
 import { measureGuest, Results } from "./measure.ts";
 import { plotRatios } from "./plot.ts";
@@ -65,10 +66,11 @@ async function machines(): Promise<Machine[]> {
 async function measureAll(source: GuestSource, sets: readonly WorkloadSet[], all: readonly Machine[]) {
   const results = new Results();
   const initramfs = new Map<WorkloadSet, string>();
-  for (const set of sets) initramfs.set(set, await source.initramfs(set.packages));
+  for (const set of sets) initramfs.set(set, await source.initramfs(set.packages, set.network));
   for (let repetition = 0; repetition < repetitions; repetition++) {
     for (const set of sets) {
-      const guest = { kernel: source.kernel, initramfs: initramfs.get(set)!, memoryMib: set.memoryMib };
+      const { memoryMib, network } = set;
+      const guest = { kernel: source.kernel, initramfs: initramfs.get(set)!, memoryMib, network };
       for (const machine of repetition % 2 === 0 ? all : all.toReversed()) {
         await measureGuest(machine, guest, set, results, progress);
       }
@@ -82,7 +84,8 @@ const all = await machines();
 const source = await openGuestSource(values.suite, progress);
 const before = loadavg()[0]!;
 if (before > 0.5) progress(`the load is ${before.toFixed(1)}: other work takes part in the figures`);
-const results = await measureAll(source, sets, all);
+const servers = sets.some(({ network }) => network) ? await startServers(progress) : undefined;
+const results = await measureAll(source, sets, all).finally(() => servers?.stop());
 
 const measured: Measurements = {
   date: new Date().toISOString(),

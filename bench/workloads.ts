@@ -13,6 +13,8 @@ export interface Workload {
   readonly expect: RegExp;
   /** For a program that measures itself: finds a rate, of which more is better. */
   readonly rate?: { readonly pattern: RegExp; readonly unit: string };
+  /** Needs an interface, and what runs on the host behind its gateway. */
+  readonly network?: boolean;
   /** Part of the short suite, which needs nothing but busybox. */
   readonly core?: boolean;
 }
@@ -29,6 +31,11 @@ const SPEED_RATE = (name: string) => ({
 /** Busybox over and over: compressible, not constant, and repeated too far apart for gzip's window to see. */
 const someData = (bytes: number): string =>
   `i=0; while [ $i -lt 12 ]; do cat /bin/busybox; i=$((i+1)); done | head -c ${bytes} > /tmp/data`;
+
+/** The gateway of both machines' networks, behind which is the host. */
+const HOST = "10.0.2.2";
+const NETWORK_PACKAGES = ["iperf3", "iputils-ping", "python3-minimal", "libpython3.11-stdlib"];
+const NETWORK_UP = "for n in $(seq 100); do ip route | grep -q default && break; sleep 0.2; done";
 
 export const WORKLOADS: readonly Workload[] = [
   {
@@ -141,6 +148,45 @@ export const WORKLOADS: readonly Workload[] = [
     expect: /Total time/,
     rate: { pattern: /([0-9,]+) ops\/sec/, unit: "/s" },
   },
+  {
+    id: "net-send",
+    title: "iperf3, guest to host",
+    packages: NETWORK_PACKAGES,
+    network: true,
+    prepare: NETWORK_UP,
+    command: `iperf3 -f m -t 10 -c ${HOST}`,
+    expect: /receiver/,
+    rate: { pattern: /([0-9.]+) Mbits\/sec +receiver/, unit: "Mbit/s" },
+  },
+  {
+    id: "net-receive",
+    title: "iperf3, host to guest",
+    packages: NETWORK_PACKAGES,
+    network: true,
+    prepare: NETWORK_UP,
+    command: `iperf3 -f m -t 10 -R -c ${HOST}`,
+    expect: /receiver/,
+    rate: { pattern: /([0-9.]+) Mbits\/sec +receiver/, unit: "Mbit/s" },
+  },
+  {
+    id: "net-ping",
+    title: "1,000 echoes of the gateway",
+    packages: NETWORK_PACKAGES,
+    network: true,
+    prepare: NETWORK_UP,
+    command: `ping -q -A -c 1000 ${HOST}`,
+    expect: / 0% packet loss/,
+  },
+  {
+    id: "net-rr",
+    title: "requests over one TCP connection",
+    packages: NETWORK_PACKAGES,
+    network: true,
+    prepare: NETWORK_UP,
+    command: `python3 /bench/requests.py ${HOST} 7007 4000`,
+    expect: /^4000 of 4000/m,
+    rate: { pattern: /([0-9.]+) requests\/s/, unit: "/s" },
+  },
 ];
 
 /** Rows that can be measured in one guest. */
@@ -149,6 +195,7 @@ export interface WorkloadSet {
   readonly memoryMib: number;
   readonly workloads: readonly Workload[];
   readonly boot: boolean;
+  readonly network: boolean;
 }
 
 const PLAIN_MEMORY_MIB = 256;
@@ -176,5 +223,6 @@ export function chooseWorkloads(only: readonly string[] | undefined): WorkloadSe
     memoryMib: key === "" ? PLAIN_MEMORY_MIB : PACKAGES_MEMORY_MIB,
     workloads,
     boot: boot && key === "",
+    network: workloads.some(({ network }) => network),
   }));
 }
