@@ -8,8 +8,9 @@ export interface ClockReport {
   readonly hostSeconds: number;
   readonly dateSeconds: number;
   readonly uptimeSeconds: number;
-  /** How long `sleep 10` took by the host's clock. */
-  readonly sleepTenSeconds: number;
+  /** How long the guest's `sleep` was told to sleep, and how long that took by the host's clock. */
+  readonly sleepSeconds: number;
+  readonly sleptSeconds: number;
 }
 
 interface Reading {
@@ -18,23 +19,38 @@ interface Reading {
   readonly uptime: number;
 }
 
-/** Takes ten seconds and a bit more. */
-export async function compareClocks(guest: GuestShell): Promise<ClockReport> {
+/** Something to do beside `sleep`: arithmetic in the shell, and a process now and then. */
+const LOAD = "(while :; do i=0; while [ $i -lt 500 ]; do i=$((i+1)); done; /bin/true; done) & load=$!";
+
+/** Lets a guest sleep so long while another of its processes is busy. */
+export async function compareClocks(guest: GuestShell, sleepSeconds: number): Promise<ClockReport> {
+  const quiet = await read(guest);
+  await guest.run(LOAD);
   const begin = await read(guest);
-  const { seconds } = await guest.run("sleep 10");
+  const { seconds } = await guest.run(`sleep ${sleepSeconds}`, 2 * sleepSeconds + 60);
   const end = await read(guest);
+  await guest.run("kill $load");
   return {
-    dateOffsetSeconds: begin.date - begin.host,
+    dateOffsetSeconds: quiet.date - quiet.host,
     hostSeconds: end.host - begin.host,
     dateSeconds: end.date - begin.date,
     uptimeSeconds: end.uptime - begin.uptime,
-    sleepTenSeconds: seconds,
+    sleepSeconds,
+    sleptSeconds: seconds,
   };
 }
 
-/** The largest part by which a clock of the guest ran faster or slower than the host's. */
-export function clockError({ hostSeconds, dateSeconds, uptimeSeconds }: ClockReport): number {
-  return Math.max(...[dateSeconds, uptimeSeconds].map((seconds) => Math.abs(seconds / hostSeconds - 1)));
+/** By which part `date`, /proc/uptime and `sleep` differ from the host's clock. */
+export function clockErrors(r: ClockReport): {
+  readonly date: number;
+  readonly uptime: number;
+  readonly sleep: number;
+} {
+  return {
+    date: r.dateSeconds / r.hostSeconds - 1,
+    uptime: r.uptimeSeconds / r.hostSeconds - 1,
+    sleep: r.sleptSeconds / r.sleepSeconds - 1,
+  };
 }
 
 /** Both clocks are read by the shell itself, without a program in between; the host's is taken halfway. */

@@ -10,7 +10,7 @@ import { HostEventChannels } from "../evtchn/host.ts";
 import type { FakeVcpu } from "../testing/fake-vcpu.ts";
 import { ScriptedEngine, type Step } from "../testing/scripted-engine.ts";
 import { SCRATCH, TestDomain } from "../testing/test-domain.ts";
-import { HostClock } from "../time/clock.ts";
+import { type Clock, FakeClock, HostClock } from "../time/clock.ts";
 import { runVcpu } from "./run.ts";
 
 let guest: TestDomain;
@@ -21,7 +21,7 @@ beforeEach(() => {
   starts = [];
 });
 
-function run(steps: readonly Step[], vcpuId = 0): ShutdownReason {
+function run(steps: readonly Step[], vcpuId = 0, clock?: Clock): ShutdownReason {
   engine = new ScriptedEngine(steps);
   return runVcpu({
     engine,
@@ -30,6 +30,7 @@ function run(steps: readonly Step[], vcpuId = 0): ShutdownReason {
     start: (_, start) => starts.push(start),
     log: (message) => guest.logs.push(message),
     debugConsole: (text) => guest.debugText.push(text),
+    ...(clock && { clock }),
   });
 }
 
@@ -50,9 +51,9 @@ const enableCallback: Step = () => {
 };
 /** A single shot so many nanoseconds from now. */
 const timerIn =
-  (ns: number): Step =>
+  (ns: number, clock: Clock = new HostClock(guest.domain)): Step =>
   (vcpu) => {
-    const at = new HostClock(guest.domain).nowNs() + ns;
+    const at = clock.nowNs() + ns;
     return (
       call(H.vcpu_op, [VcpuOp.set_singleshot_timer, 0, SCRATCH], [at, Math.floor(at / 2 ** 32), 0]) as never as (
         v: FakeVcpu,
@@ -85,11 +86,16 @@ describe("the end of a domain", () => {
 
 describe("waiting", () => {
   test("a halted vcpu sleeps until its timer, and its time counts as blocked", () => {
-    const begin = performance.now();
-    const reason = run([
+    const clock = new FakeClock(1e9);
+    const waitsMs: number[] = [];
+    guest.domain.vcpus[0].wait = (_, timeoutMs) => {
+      waitsMs.push(timeoutMs);
+      clock.advance(timeoutMs * 1e6);
+    };
+    const steps: Step[] = [
       bindTimer,
       enableCallback,
-      timerIn(30e6),
+      timerIn(30e6, clock),
       { kind: "halt" },
       (vcpu) => {
         assert.equal(vcpu.source!.hasPending(), true);
@@ -97,11 +103,10 @@ describe("waiting", () => {
         return { kind: "preempted" };
       },
       shutdown(0),
-    ]);
-    assert.equal(reason, 0);
-    assert.ok(performance.now() - begin >= 29.5, "not before its time");
-    const blocked = guest.domain.vcpus[0].getF64(VcpuField.runstateTimesNsF64 + Runstate.blocked);
-    assert.ok(blocked > 25e6, `${blocked} ns`);
+    ];
+    assert.equal(run(steps, 0, clock), 0);
+    assert.deepEqual(waitsMs, [30]);
+    assert.equal(guest.domain.vcpus[0].getF64(VcpuField.runstateTimesNsF64 + Runstate.blocked), 30e6);
   });
 
   test("an event that is there already ends a halt at once", () => {
