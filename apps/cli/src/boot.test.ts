@@ -23,3 +23,11 @@ test("piped commands run in the guest's shell, and poweroff ends it with status 
   assert.match(stderr, /xeno: booted in \d+\.\d s\. poweroff -f powers off, Ctrl-\] leaves\.\n/);
   assert.match(stderr, /xeno: debian powered off after \d+\.\d s \(boot to init \d+\.\d s\)\n$/);
 });
+
+test("the end of a piped input ends the shell, and with it the guest", { skip: unreachable }, async () => {
+  const input = "cat > /tmp/typed\nlast line without an end";
+  const { status, stdout, stderr } = await xeno(["try", "--timeout=120"], { input });
+  assert.equal(status, 0, stderr);
+  assert.match(stdout, /last line without an end/);
+  assert.match(stderr, /xeno: debian powered off after/);
+});

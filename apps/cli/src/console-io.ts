@@ -4,6 +4,16 @@ import type { Readable, Writable } from "node:stream";
 
 /** Ctrl-], as xl and telnet use it. */
 const LEAVE_KEY = 0x1d;
+const LINE_END = 0x0a;
+
+export interface ConsoleEvents {
+  /** The user pressed Ctrl-] on a terminal. */
+  onLeave(): void;
+  /** Nobody reads the output any more. */
+  onGone(): void;
+  /** An input that is no terminal has come to its end; `inLine`: without a line end. */
+  onInputEnd(inLine: boolean): void;
+}
 
 /** The user's end of a console. */
 export interface ConsoleEnd {
@@ -13,10 +23,8 @@ export interface ConsoleEnd {
   note(line: string): void;
   /**
    * Starts to hand what the user types to `sink`, one piece after the other as each is taken.
-   * @param onLeave  called when the user presses Ctrl-] on a terminal
-   * @param onGone   called when nobody reads the output any more
    */
-  attach(sink: (bytes: Uint8Array) => Promise<void>, onLeave: () => void, onGone: () => void): void;
+  attach(sink: (bytes: Uint8Array) => Promise<void>, events: ConsoleEvents): void;
   /** Stops handing over, puts the terminal back as it was, and waits until all output is written. */
   close(): Promise<void>;
 }
@@ -82,30 +90,30 @@ class StdioConsole implements ConsoleEnd {
     process.stderr.write(`${line}\n`);
   }
 
-  attach(sink: (bytes: Uint8Array) => Promise<void>, onLeave: () => void, onGone: () => void): void {
+  attach(sink: (bytes: Uint8Array) => Promise<void>, events: ConsoleEvents): void {
     this.#listening = true;
-    this.#onGone = onGone;
-    if (this.#outputGone) onGone();
+    this.#onGone = () => events.onGone();
+    if (this.#outputGone) events.onGone();
     if (this.#input.isTTY) {
       this.#input.setRawMode(true);
       process.on("exit", this.#restore);
     }
-    void this.#pump(this.#input, sink, onLeave);
+    void this.#pump(this.#input, sink, events);
   }
 
-  async #pump(input: Readable, sink: (bytes: Uint8Array) => Promise<void>, onLeave: () => void): Promise<void> {
+  async #pump(input: Readable, sink: (bytes: Uint8Array) => Promise<void>, events: ConsoleEvents): Promise<void> {
     const interactive = this.#input.isTTY;
+    let last = LINE_END;
     try {
       for await (const piece of input) {
         if (!this.#listening) return;
         const bytes = piece as Buffer;
         const leave = interactive ? bytes.indexOf(LEAVE_KEY) : -1;
-        if (leave !== -1) {
-          onLeave();
-          return;
-        }
+        if (leave !== -1) return events.onLeave();
         await sink(bytes);
+        last = bytes.at(-1) ?? last;
       }
+      if (this.#listening && !interactive) events.onInputEnd(last !== LINE_END);
     } catch {
       // The terminal is gone or was closed by us; without input the domain runs on.
     }

@@ -1,9 +1,15 @@
 /** Runs a domain in the foreground until it ends for good, restarting it as its configuration says. */
 import type { DomainConfig } from "@xenoserver/toolstack/cfg/index.ts";
-import { type ExitReason, type ExitReport, launchDomain, planDomain } from "@xenoserver/toolstack/domain/index.ts";
+import {
+  type ExitReason,
+  type ExitReport,
+  launchDomain,
+  planDomain,
+  type RunningDomain,
+} from "@xenoserver/toolstack/domain/index.ts";
 import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
 import { BootWatch } from "./boot-watch.ts";
-import { type ConsoleEnd, openConsole } from "./console-io.ts";
+import { type ConsoleEnd, type ConsoleEvents, openConsole } from "./console-io.ts";
 import { ExitStatus } from "./exit-status.ts";
 import { type ClosingReport, describeReport } from "./report.ts";
 
@@ -16,6 +22,8 @@ export interface ForegroundOptions {
   readonly json?: boolean;
   /** Show the hypervisor's messages on standard error. */
   readonly verbose?: boolean;
+  /** Types Ctrl-D when a piped input has come to its end, as long as the guest runs. Otherwise the guest does not learn of it. */
+  readonly endsWithInput?: boolean;
   /** Called when init's marker appears, with the time since the start. */
   readonly onBooted?: (bootMs: number, note: (line: string) => void) => void;
 }
@@ -23,6 +31,15 @@ export interface ForegroundOptions {
 /** Why the domain is being ended from here. */
 type Stop = { readonly reason: "timeout" | "interrupted" | "left"; readonly status: number };
 
+/** What comes from outside of the domain. */
+interface Outside {
+  readonly stopped: Promise<Stop>;
+  /** With whether the input ended within a line. */
+  readonly inputEnded: Promise<boolean>;
+  readonly events: ConsoleEvents;
+}
+
+const END_OF_INPUT_MS = 500;
 const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 /** @returns the exit status of the command */
@@ -39,12 +56,14 @@ export async function runForeground(config: DomainConfig, options: ForegroundOpt
     timeoutSeconds === undefined
       ? undefined
       : setTimeout(() => stop({ reason: "timeout", status: ExitStatus.timedOut }), timeoutSeconds * 1000);
-  const leaving = {
+  const { promise: inputEnded, resolve: onInputEnd } = Promise.withResolvers<boolean>();
+  const events: ConsoleEvents = {
     onLeave: () => stop({ reason: "left", status: ExitStatus.ok }),
     onGone: () => stop({ reason: "interrupted", status: ExitStatus.outputGone }),
+    onInputEnd,
   };
   try {
-    return await runUntilEnd(config, options, end, stopped, leaving);
+    return await runUntilEnd(config, options, end, { stopped, inputEnded, events });
   } finally {
     clearTimeout(timer);
     for (const [signal, handler] of handlers) process.off(signal, handler);
@@ -56,14 +75,14 @@ async function runUntilEnd(
   config: DomainConfig,
   options: ForegroundOptions,
   end: ConsoleEnd,
-  stopped: Promise<Stop>,
-  leaving: { readonly onLeave: () => void; readonly onGone: () => void },
+  { stopped, inputEnded, events }: Outside,
 ): Promise<number> {
   let type: ((bytes: Uint8Array) => Promise<void>) | undefined;
   for (let restarts = 0; ; restarts++) {
     const begin = performance.now();
     const watch = new BootWatch(INIT_MARKER);
     let bootMs: number | null = null;
+    const { promise: booted, resolve: onBooted } = Promise.withResolvers<void>();
     // The files are read again at each start, so that they need not be kept in memory while the guest runs.
     const domain = await launchDomain(planDomain(config), {
       onConsole: (bytes) => {
@@ -72,12 +91,14 @@ async function runUntilEnd(
         bootMs = performance.now() - begin;
         end.write(bytes.subarray(0, lineEnd));
         options.onBooted?.(bootMs, (line) => end.note(line));
+        onBooted();
         return lineEnd < bytes.length ? end.write(bytes.subarray(lineEnd)) : undefined;
       },
       ...(options.verbose && { onLog: (message: string) => end.note(message) }),
     });
-    if (type === undefined) end.attach((bytes) => type!(bytes), leaving.onLeave, leaving.onGone);
+    if (type === undefined) end.attach((bytes) => type!(bytes), events);
     type = (bytes) => domain.writeConsole(bytes);
+    if (options.endsWithInput) void booted.then(async () => typeEndOfInput(domain, await inputEnded));
 
     const stop = await Promise.race([domain.exited.then(() => undefined), stopped]);
     if (stop !== undefined) await domain.destroy();
@@ -104,6 +125,19 @@ async function runUntilEnd(
     if (options.json) process.stdout.write(`${JSON.stringify(closing)}\n`);
     else process.stderr.write(`${describeReport(closing)}\n`);
     return stop?.status ?? statusOf(report.reason);
+  }
+}
+
+/**
+ * Ends what reads the guest's terminal, as a user would: by Ctrl-D on an empty line, again and again, for what it reaches may
+ * be a program that the shell runs.
+ */
+async function typeEndOfInput(domain: RunningDomain, inLine: boolean): Promise<void> {
+  if (inLine) await domain.writeConsole(Uint8Array.of(0x0a));
+  for (;;) {
+    await domain.writeConsole(Uint8Array.of(0x04));
+    const timer = new Promise<false>((resolve) => setTimeout(resolve, END_OF_INPUT_MS, false));
+    if (await Promise.race([domain.exited, timer])) return;
   }
 }
 

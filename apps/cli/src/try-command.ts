@@ -48,6 +48,7 @@ export async function tryCommand(overrides: readonly string[], options: TryOptio
   );
   return runForeground(config, {
     console: options.console,
+    endsWithInput: true,
     ...(options.timeout !== undefined && { timeoutSeconds: options.timeout }),
     ...(options.json && { json: true }),
     ...(options.verbose && { verbose: true }),
