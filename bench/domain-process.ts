@@ -1,6 +1,6 @@
 /** A process that runs one domain with its console on standard input and output. */
 import { randomUUID } from "node:crypto";
-import { type DomainConfig, parseVif } from "@xenoserver/toolstack/cfg/index.ts";
+import { type DiskSpec, type DomainConfig, parseVif } from "@xenoserver/toolstack/cfg/index.ts";
 import { type EngineChoice, launchDomain, planDomain } from "@xenoserver/toolstack/domain/index.ts";
 
 export interface DomainProcessOptions {
@@ -8,6 +8,7 @@ export interface DomainProcessOptions {
   readonly ramdisk: string;
   readonly cmdline: string;
   readonly memoryMib: number;
+  readonly disks?: readonly DiskSpec[];
   readonly engine: EngineChoice;
   readonly network: boolean;
 }

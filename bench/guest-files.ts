@@ -1,5 +1,5 @@
 /** The kernel and the root file systems that both machines boot. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { writeWhole } from "@xenoserver/toolstack/guest/cache.ts";
 import {
@@ -22,13 +22,18 @@ export interface Kernel {
   readonly vmlinux: string;
 }
 
+export interface GuestNeeds {
+  readonly network: boolean;
+  readonly disk: boolean;
+}
+
 export interface GuestSource {
   readonly kernel: Kernel;
   /**
    * Path of an initramfs with these packages and a shell that takes commands from `GuestConsole`.
-   * @param network  it is to have the drivers of both machines' interfaces, and to ask for an address
+   * @param needs  it is to have both machines' drivers of these; with a network it asks for an address
    */
-  initramfs(packages: readonly string[], network: boolean): Promise<string>;
+  initramfs(packages: readonly string[], needs: GuestNeeds): Promise<string>;
 }
 
 export async function openGuestSource(suite: string | undefined, progress: Progress): Promise<GuestSource> {
@@ -36,8 +41,9 @@ export async function openGuestSource(suite: string | undefined, progress: Progr
   const fetched = await fetchKernel(source, "cloud", progress);
   return {
     kernel: openKernel(fetched),
-    initramfs: (packages, network) => {
-      const modules = network ? { modules: { kernel: fetched, names: NETWORK_MODULES } } : {};
+    initramfs: (packages, { network, disk }) => {
+      const names = [...(network ? NETWORK_MODULES : []), ...(disk ? DISK_MODULES : [])];
+      const modules = names.length > 0 ? { modules: { kernel: fetched, names } } : {};
       const options = { packages, script: AGENT, hostname: "bench", customise: addFiles, ...modules };
       return buildInitramfs(source, options, progress);
     },
@@ -45,6 +51,17 @@ export async function openGuestSource(suite: string | undefined, progress: Progr
 }
 
 const NETWORK_MODULES = ["xen-netfront", "virtio_mmio", "virtio_net"];
+const DISK_MODULES = ["xen-blkfront", "virtio_mmio", "virtio_blk"];
+const DISK_BYTES = 512 << 20;
+
+/** A disk whose blocks are all there, so that neither machine has to find them. */
+export function benchDisk(): string {
+  const path = join(cacheDir(), "bench", "disk.img");
+  if (statSync(path, { throwIfNoEntry: false })?.size !== DISK_BYTES) {
+    writeWhole(path, Buffer.alloc(DISK_BYTES, "bench"));
+  }
+  return path;
+}
 
 function openKernel({ release, version, path }: FetchedKernel): Kernel {
   const vmlinux = join(cacheDir(), "kernels", `vmlinux-${release}_${version}`);
@@ -64,6 +81,7 @@ function unpackKernel(bzImage: Uint8Array, name: string): Uint8Array {
  */
 const AGENT = `#!/bin/sh
 stty -echo -onlcr
+for disk in /dev/xvda /dev/vda; do [ -b $disk ] && ln -s $disk /dev/bench; done
 echo "bench: ready"
 while read -r line; do
   echo "bench: begin"

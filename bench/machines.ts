@@ -1,6 +1,7 @@
 /** The two machines that are compared. Each is a process with the guest's console on its standard input and output. */
 import { spawn, spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { parseDisk } from "@xenoserver/toolstack/cfg/index.ts";
 import type { DomainProcessOptions } from "./domain-process.ts";
 import type { MachineProcess } from "./guest-console.ts";
 import type { Kernel } from "./guest-files.ts";
@@ -12,6 +13,8 @@ export interface GuestSpec {
   readonly memoryMib: number;
   /** It has an interface, whose gateway 10.0.2.2 is the host. */
   readonly network: boolean;
+  /** Path of a raw disk. */
+  readonly disk?: string;
 }
 
 export interface Machine {
@@ -39,13 +42,16 @@ export async function tcgMachine(cpu = TCG_CPU): Promise<Machine | undefined> {
   return {
     id: "tcg",
     title: `QEMU ${version} TCG, -M microvm -cpu ${cpu}`,
-    start: ({ kernel, initramfs, memoryMib, network }) => {
+    start: ({ kernel, initramfs, memoryMib, network, disk }) => {
       // Debian's kernel finds virtio devices of this machine by ACPI only; without devices it boots faster without.
-      const fixed = `-M microvm,acpi=${network ? "on" : "off"},rtc=on ${FIXED_ARGS}`;
+      const fixed = `-M microvm,acpi=${network || disk !== undefined ? "on" : "off"},rtc=on ${FIXED_ARGS}`;
       const args = ["-accel", "tcg", "-cpu", cpu, "-m", String(memoryMib), "-kernel", kernel.vmlinux];
       const append = `console=ttyS0 ${CMDLINE} ${clock}`;
       const nic = network ? ["-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net"] : [];
-      return spawn(QEMU, [...fixed.split(" "), ...args, ...nic, "-initrd", initramfs, "-append", append], {
+      const drive = disk === undefined ? [] : ["-drive", `if=none,id=disk,format=raw,file=${disk}`];
+      const blk = disk === undefined ? [] : ["-device", "virtio-blk-device,drive=disk"];
+      const devices = [...nic, ...drive, ...blk];
+      return spawn(QEMU, [...fixed.split(" "), ...args, ...devices, "-initrd", initramfs, "-append", append], {
         stdio: "pipe",
       });
     },
@@ -61,10 +67,12 @@ export function ourMachine(engine: DomainProcessOptions["engine"]): Machine {
   return {
     id: "ours",
     title: `XenoServer, ${engine.translate === "never" ? "interpreter alone" : "translator"}`,
-    start: ({ kernel, initramfs, memoryMib, network }) => {
+    start: ({ kernel, initramfs, memoryMib, network, disk }) => {
       const cmdline = `console=hvc0 ${CMDLINE}`;
       const ramdisk = initramfs;
-      const options: DomainProcessOptions = { kernel: kernel.bzImage, ramdisk, memoryMib, cmdline, engine, network };
+      const disks = disk === undefined ? {} : { disks: [parseDisk(`${disk},raw,xvda`)] };
+      const given = { kernel: kernel.bzImage, ramdisk, memoryMib, cmdline, engine, network };
+      const options: DomainProcessOptions = { ...given, ...disks };
       const args = [...process.execArgv, script, JSON.stringify(options)];
       return spawn(process.execPath, args, { stdio: "pipe" });
     },

@@ -11,7 +11,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release, type } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
-import { type GuestSource, openGuestSource } from "./guest-files.ts";
+import { benchDisk, type GuestSource, openGuestSource } from "./guest-files.ts";
 import { startServers } from "./host-servers.ts";
 import { type Machine, ourMachine, QEMU_HELP, tcgMachine } from "./machines.ts";
 import { measureGuest, Results } from "./measure.ts";
@@ -66,11 +66,12 @@ async function machines(): Promise<Machine[]> {
 async function measureAll(source: GuestSource, sets: readonly WorkloadSet[], all: readonly Machine[]) {
   const results = new Results();
   const initramfs = new Map<WorkloadSet, string>();
-  for (const set of sets) initramfs.set(set, await source.initramfs(set.packages, set.network));
+  for (const set of sets) initramfs.set(set, await source.initramfs(set.packages, set));
   for (let repetition = 0; repetition < repetitions; repetition++) {
     for (const set of sets) {
       const { memoryMib, network } = set;
-      const guest = { kernel: source.kernel, initramfs: initramfs.get(set)!, memoryMib, network };
+      const disk = set.disk ? { disk: benchDisk() } : {};
+      const guest = { kernel: source.kernel, initramfs: initramfs.get(set)!, memoryMib, network, ...disk };
       for (const machine of repetition % 2 === 0 ? all : all.toReversed()) {
         await measureGuest(machine, guest, set, results, progress);
       }

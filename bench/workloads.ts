@@ -15,6 +15,8 @@ export interface Workload {
   readonly rate?: { readonly pattern: RegExp; readonly unit: string };
   /** Needs an interface, and what runs on the host behind its gateway. */
   readonly network?: boolean;
+  /** Needs a disk, /dev/bench, whose bytes are anybody's. */
+  readonly disk?: boolean;
   /** Part of the short suite, which needs nothing but busybox. */
   readonly core?: boolean;
 }
@@ -36,6 +38,9 @@ const someData = (bytes: number): string =>
 const HOST = "10.0.2.2";
 const NETWORK_PACKAGES = ["iperf3", "iputils-ping", "python3-minimal", "libpython3.11-stdlib"];
 const NETWORK_UP = "for n in $(seq 100); do ip route | grep -q default && break; sleep 0.2; done";
+
+/** One line of numbers: how many requests, how long they took together in nanoseconds, and more. */
+const IOPING_4000 = /^(?:3999|4000) /m;
 
 export const WORKLOADS: readonly Workload[] = [
   {
@@ -187,6 +192,47 @@ export const WORKLOADS: readonly Workload[] = [
     expect: /^4000 of 4000/m,
     rate: { pattern: /([0-9.]+) requests\/s/, unit: "/s" },
   },
+  {
+    id: "disk-read",
+    title: "256 MiB from the disk, 1 MiB at a time",
+    packages: ["ioping"],
+    disk: true,
+    command: "dd if=/dev/bench of=/dev/null bs=1M count=256 iflag=direct 2>&1",
+    expect: /^256\+0 records out/m,
+  },
+  {
+    id: "disk-write",
+    title: "256 MiB to the disk, 1 MiB at a time",
+    packages: ["ioping"],
+    disk: true,
+    command: "dd if=/dev/zero of=/dev/bench bs=1M count=256 oflag=direct conv=fsync 2>&1",
+    expect: /^256\+0 records out/m,
+  },
+  {
+    id: "disk-random-read",
+    title: "4,000 reads of 4 KiB anywhere on the disk",
+    packages: ["ioping"],
+    disk: true,
+    command: "ioping -q -D -B -i 0 -c 4000 -w 600 /dev/bench",
+    expect: IOPING_4000,
+  },
+  {
+    id: "disk-random-write",
+    title: "4,000 writes of 4 KiB anywhere, each flushed",
+    packages: ["ioping"],
+    disk: true,
+    command: "ioping -q -D -B -WWW -i 0 -c 4000 -w 600 /dev/bench",
+    expect: IOPING_4000,
+  },
+  {
+    id: "disk-random-read-8",
+    title: "8 × 1,000 reads of 4 KiB at the same time",
+    packages: ["ioping"],
+    disk: true,
+    command:
+      "for n in 1 2 3 4 5 6 7 8; do ioping -q -D -B -i 0 -c 1000 -w 600 /dev/bench & done > /tmp/each; wait; wc -l < /tmp/each",
+    expect: /^8$/m,
+  },
 ];
 
 /** Rows that can be measured in one guest. */
@@ -196,6 +242,7 @@ export interface WorkloadSet {
   readonly workloads: readonly Workload[];
   readonly boot: boolean;
   readonly network: boolean;
+  readonly disk: boolean;
 }
 
 const PLAIN_MEMORY_MIB = 256;
@@ -224,5 +271,6 @@ export function chooseWorkloads(only: readonly string[] | undefined): WorkloadSe
     workloads,
     boot: boot && key === "",
     network: workloads.some(({ network }) => network),
+    disk: workloads.some(({ disk }) => disk),
   }));
 }

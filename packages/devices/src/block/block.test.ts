@@ -123,7 +123,7 @@ describe("reading and writing", () => {
 
 describe("persistent grants", () => {
   test("stay mapped from request to request, until the guest lets go of the disk", async () => {
-    attach({ persistentGrants: true });
+    attach();
     await disk.connect({ persistent: true });
     disk.transfer(BlkifOp.READ, 0, [page(0)]);
     disk.push();
@@ -140,8 +140,15 @@ describe("persistent grants", () => {
   });
 
   test("are not kept unless both ends want it", async () => {
-    attach({ persistentGrants: true });
+    attach();
     await disk.connect();
+    disk.transfer(BlkifOp.READ, 0, [page(0)]);
+    disk.push();
+    await statuses(1);
+    assert.equal(disk.flagsOf(FIRST_DATA_REF), GTF_permit_access);
+    await backend.stop();
+    attach({ persistentGrants: false });
+    await disk.connect({ persistent: true });
     disk.transfer(BlkifOp.READ, 0, [page(0)]);
     disk.push();
     await statuses(1);
