@@ -1,4 +1,8 @@
 /** Networks that a domain's interfaces can be plugged into. */
+export { Filter, type FilterRules } from "./filter/filter.ts";
+export { type Passt, startPasst } from "./passt/passt.ts";
+export { EthernetSwitch } from "./switch/switch.ts";
+export { joinSwitch, serveSwitch } from "./switch/unix-socket.ts";
 export type { UserNetworkConfig } from "./user/config.ts";
 export type { Forward } from "./user/forward.ts";
 export { UserNetwork } from "./user/network.ts";

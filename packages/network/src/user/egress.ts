@@ -21,7 +21,7 @@ export interface OwnAddresses {
  * Never meant for a guest: this host, nobody, links (where clouds keep their metadata), groups, and IPv4 addresses in
  * IPv6's clothes, which would get around the other rules.
  */
-const CLOSED = [
+export const CLOSED_BLOCKS: readonly AddressBlock[] = [
   "0.0.0.0/8",
   "127.0.0.0/8",
   "169.254.0.0/16",
@@ -56,7 +56,7 @@ export class Egress {
     if (this.#own.blocks.some((block) => block.holdsAddress(address))) return undefined;
     const within = (block: AddressBlock): boolean => block.holdsAddress(address);
     if (this.#config.allow.some(within)) return address;
-    if (CLOSED.some(within) || this.#config.deny.some(within)) return undefined;
+    if (CLOSED_BLOCKS.some(within) || this.#config.deny.some(within)) return undefined;
     if (!this.#config.host && this.#hostAddresses().has(address)) return undefined;
     return address;
   }

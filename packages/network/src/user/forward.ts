@@ -41,9 +41,20 @@ export interface OpenForward {
 }
 
 /** @throws Error  the port cannot be listened at, with the reason */
-export function openForward(forward: Forward, context: ForwardContext): Promise<OpenForward> {
-  return forward.protocol === "tcp" ? openTcp(forward, context) : openUdp(forward, context);
+export async function openForward(forward: Forward, context: ForwardContext): Promise<OpenForward> {
+  try {
+    return await (forward.protocol === "tcp" ? openTcp(forward, context) : openUdp(forward, context));
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    throw new Error(`${forwardName(forward)}: ${REASONS[code ?? ""] ?? message}`, { cause });
+  }
 }
+
+const REASONS: Readonly<Record<string, string>> = {
+  EADDRINUSE: "another program listens there",
+  EACCES: "this user may not listen there",
+  EADDRNOTAVAIL: "this host does not have that address",
+};
 
 /** "tcp 127.0.0.1:2222" */
 export const forwardName = ({ protocol, host, hostPort }: Forward): string => `${protocol} ${host}:${hostPort}`;

@@ -11,4 +11,4 @@ export {
   ConfigError,
   parseCfg,
 } from "./syntax.ts";
-export { describeVif, type NetworkSpec, parseVif, type VifSpec } from "./vif.ts";
+export { describeVif, type NetworkSpec, parseVif, readVifs, type VifSpec } from "./vif.ts";

@@ -8,7 +8,7 @@
  *     subnet=BLOCK    of net=user, 10.0.2.0/24 by default
  *     forward=[tcp:|udp:][ADDRESS:]PORT:GUESTPORT   a port of the host that leads to the guest; may be repeated
  *     host=1          lets the guest reach this host, under its gateway's address too
- *     allow=BLOCK, deny=BLOCK                       of addresses outside; may be repeated
+ *     allow=BLOCK, deny=BLOCK                       of addresses outside; may be repeated, also with bridge=
  *     antispoof=0     lets the guest send under addresses that are not its own
  */
 import { randomBytes } from "node:crypto";
@@ -39,14 +39,32 @@ export type NetworkSpec =
       readonly allow: readonly AddressBlock[];
       readonly deny: readonly AddressBlock[];
     }
-  | { readonly kind: "bridge"; readonly name: string }
+  | {
+      readonly kind: "bridge";
+      readonly name: string;
+      readonly allow: readonly AddressBlock[];
+      readonly deny: readonly AddressBlock[];
+    }
   | { readonly kind: "none" };
 
 /** Understood and without effect: there is nothing emulated, and no script is run. */
 const IGNORED = ["model", "vifname", "type", "accel", "gatewaydev", "script", "trusted"];
-const USER_KEYS = ["subnet", "forward", "host", "allow", "deny"];
+const USER_KEYS = ["subnet", "forward", "host"];
 const REPEATED = ["forward", "allow", "deny"];
-const KEYS = ["mac", "bridge", "ip", "rate", "mtu", "backend", "net", "antispoof", ...USER_KEYS, ...IGNORED];
+const KEYS = [
+  "mac",
+  "bridge",
+  "ip",
+  "rate",
+  "mtu",
+  "backend",
+  "net",
+  "antispoof",
+  "allow",
+  "deny",
+  ...USER_KEYS,
+  ...IGNORED,
+];
 
 type Fields = ReadonlyMap<string, readonly string[]>;
 
@@ -101,12 +119,14 @@ function networkOf(fields: Fields): NetworkSpec {
   const bridge = fields.get("bridge")?.[0];
   const net = fields.get("net")?.[0] ?? (bridge === undefined ? "user" : "bridge");
   const own = USER_KEYS.filter((key) => fields.has(key));
+  const blocks = (key: string): AddressBlock[] => (fields.get(key) ?? []).map((text) => blockOf(key, text));
+  const rules = { allow: blocks("allow"), deny: blocks("deny") };
   if (bridge !== undefined) {
     if (net !== "bridge") throw new Complaint(`has net=${net} and bridge=${bridge}, expected one of them`);
     if (own.length > 0) throw new Complaint(`has ${own[0]}= and bridge=${bridge}, expected it with net=user`);
     if (!/^[A-Za-z0-9][\w.-]{0,31}$/.test(bridge))
       throw new Complaint(`has bridge=${bridge}, expected a name such as xenbr0`);
-    return { kind: "bridge", name: bridge };
+    return { kind: "bridge", name: bridge, ...rules };
   }
   if (net === "none" && own.length === 0) return { kind: "none" };
   if (net !== "user" && net !== "passt") throw new Complaint(`has net=${net}, expected user, passt or none`);
@@ -116,8 +136,7 @@ function networkOf(fields: Fields): NetworkSpec {
     ...(subnet !== undefined && { subnet: blockOf("subnet", subnet) }),
     forwards: (fields.get("forward") ?? []).map(forwardOf),
     host: flag("host", fields.get("host")?.[0], false),
-    allow: (fields.get("allow") ?? []).map((text) => blockOf("allow", text)),
-    deny: (fields.get("deny") ?? []).map((text) => blockOf("deny", text)),
+    ...rules,
   };
 }
 
@@ -194,6 +213,8 @@ export function describeVif(vif: VifSpec): string {
       parts.push(`forward=${protocol}:${host.includes(":") ? `[${host}]` : host}:${hostPort}:${guestPort}`);
     }
     if (network.host) parts.push("host=1");
+  }
+  if (network.kind !== "none") {
     for (const block of network.allow) parts.push(`allow=${block}`);
     for (const block of network.deny) parts.push(`deny=${block}`);
   }

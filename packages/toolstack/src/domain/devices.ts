@@ -107,6 +107,11 @@ export class DomainDevices {
     backend.announce(await prepared.grow(sizeBytes));
   }
 
+  /** The first number of a class that no device has. */
+  freeNumber(deviceClass: DeviceClass): number {
+    for (let devid = 0; ; devid++) if (!this.#attached.has(`${deviceClass}/${devid}`)) return devid;
+  }
+
   /** The devices that are there, in the order in which they came. */
   get all(): readonly XenbusBackend[] {
     return [...this.#attached.values()].map(({ backend }) => backend);

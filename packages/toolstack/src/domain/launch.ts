@@ -12,12 +12,13 @@ import {
 } from "@xenoserver/xen";
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
-import { ConfigError, type DiskSpec, type DomainConfig } from "../cfg/index.ts";
+import { ConfigError, type DiskSpec, type DomainConfig, type VifSpec } from "../cfg/index.ts";
 import { closeDevices, DomainDevices, type PreparedDevice, prepareDevices } from "./devices.ts";
 import { diskNumber, prepareDisk } from "./disks.ts";
 import { asConfigError, type DomainPlan, freePlan } from "./plan.ts";
 import type { DomainListener, EngineChoice, ExitReason, ExitReport, RunningDomain } from "./running-domain.ts";
 import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
+import { prepareVif } from "./vifs.ts";
 
 /** A process holds one domain, and it is the first beside the host's. */
 const DOMID = 1;
@@ -141,6 +142,22 @@ class LocalDomain implements RunningDomain {
 
   growDisk(vdev: string, sizeBytes: number): Promise<void> {
     return this.#devices.grow("vbd", diskNumber(vdev), sizeBytes);
+  }
+
+  async attachVif(vif: VifSpec): Promise<number> {
+    const devid = this.#devices.freeNumber("vif");
+    const prepared = await prepareVif(vif, devid, this.#config.vcpus);
+    try {
+      this.#devices.attach(prepared);
+    } catch (error) {
+      await prepared.close();
+      throw error;
+    }
+    return devid;
+  }
+
+  detachVif(devid: number): Promise<boolean> {
+    return this.#devices.detach("vif", devid);
   }
 
   async destroy(): Promise<void> {

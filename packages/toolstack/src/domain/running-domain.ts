@@ -1,6 +1,6 @@
 /** What a running domain looks like to whoever started it. */
 import type { WasmEngineOptions } from "@xenoserver/cpu";
-import type { DiskSpec } from "../cfg/index.ts";
+import type { DiskSpec, VifSpec } from "../cfg/index.ts";
 
 export interface DomainListener {
   /**
@@ -31,6 +31,14 @@ export interface RunningDomain {
   detachDisk(vdev: string): Promise<boolean>;
   /** Makes a disk larger while it is in use. @throws ConfigError  there is none, or it cannot become so large */
   growDisk(vdev: string, sizeBytes: number): Promise<void>;
+  /**
+   * Gives the domain another network interface while it runs.
+   * @returns its number
+   * @throws  ConfigError  its network cannot be had
+   */
+  attachVif(vif: VifSpec): Promise<number>;
+  /** Takes an interface away. @returns, @throws as `detachDisk` */
+  detachVif(devid: number): Promise<boolean>;
   /** Settles once every vcpu has stopped and nothing of the domain is left. Never rejects. */
   readonly exited: Promise<ExitReport>;
   /** Ends the domain at once, as `xl destroy`; `exited` then settles with reason "destroyed". */

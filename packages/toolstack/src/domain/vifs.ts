@@ -1,9 +1,10 @@
 /** A domain's network interfaces: what is at the other end of their cables. */
 import { type Frames, plug, unplug, VifDriver } from "@xenoserver/devices";
-import { UserNetwork } from "@xenoserver/network";
+import { Filter, joinSwitch, startPasst, UserNetwork } from "@xenoserver/network";
+import { CLOSED_BLOCKS } from "@xenoserver/network/user/egress.ts";
 import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
-import { ConfigError } from "../cfg/index.ts";
-import type { VifSpec } from "../cfg/vif.ts";
+import { ConfigError, type NetworkSpec, type VifSpec } from "../cfg/index.ts";
+import { bridgePath } from "./bridge.ts";
 import type { PreparedDevice } from "./devices.ts";
 
 /**
@@ -11,25 +12,27 @@ import type { PreparedDevice } from "./devices.ts";
  * @throws ConfigError  it cannot be had
  */
 export async function prepareVif(vif: VifSpec, devid: number, vcpus: number): Promise<PreparedDevice> {
+  let log: (message: string) => void = () => {};
   let network: OpenNetwork;
   try {
-    network = await openNetwork(vif);
+    network = await openNetwork(vif, (message) => log(`vif ${devid}: ${message}`));
   } catch (cause) {
-    throw new ConfigError(`vif ${devid}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new ConfigError(`vif ${devid}: ${cause instanceof Error ? cause.message : String(cause)}`);
   }
   return {
     deviceClass: "vif",
     devid,
     driver: (host) => {
+      log = host.log;
       const driver = new VifDriver(host, {
         devid,
         mac: formatMac(vif.mac),
         maxQueues: vcpus,
         ...(vif.rate !== undefined && { rate: vif.rate }),
         ...(vif.mtuBytes !== undefined && { mtuBytes: vif.mtuBytes }),
-        log: host.log,
+        log,
       });
-      if (network.end !== undefined) plug(driver.port, network.end);
+      if (network.end !== undefined) join(driver.port, network.end, vif);
       return driver;
     },
     close: async () => {
@@ -39,28 +42,65 @@ export async function prepareVif(vif: VifSpec, devid: number, vcpus: number): Pr
   };
 }
 
+function join(device: Frames, end: Frames, { mac, addresses, antispoof, network }: VifSpec): void {
+  if (!antispoof) plug(device, end);
+  else new Filter({ mac, addresses, ...rulesOf(network) }).join(device, end);
+}
+
+/** The user-mode network looks at addresses itself; passt knows no rules. */
+function rulesOf(network: NetworkSpec): Pick<ConstructorParameters<typeof Filter>[0], "allow" | "deny"> {
+  if (network.kind === "none" || network.kind === "user") return { allow: [], deny: [] };
+  const { allow, deny } = network;
+  return network.kind === "bridge" ? { allow, deny } : { allow, deny: [...deny, ...CLOSED_TO_PASST] };
+}
+
+/** Without what its network itself needs: groups and links of IPv6. */
+const CLOSED_TO_PASST = CLOSED_BLOCKS.filter(
+  (block) => block.version === 4 && !block.holdsAddress("224.0.0.1") && !block.holdsAddress("255.255.255.255"),
+);
+
 interface OpenNetwork {
   /** Undefined for a cable without another end. */
   readonly end: Frames | undefined;
   close(): Promise<void> | void;
 }
 
-async function openNetwork({ network: spec, mac, addresses, mtuBytes }: VifSpec): Promise<OpenNetwork> {
+async function openNetwork(vif: VifSpec, log: (message: string) => void): Promise<OpenNetwork> {
+  const { network: spec, mtuBytes } = vif;
   switch (spec.kind) {
     case "none":
       return { end: undefined, close: () => {} };
-    case "user": {
-      const ipv4 = addresses.find((address) => !address.includes(":"));
-      const network = await UserNetwork.open({
-        ...(spec.subnet !== undefined && { subnet: spec.subnet }),
-        ...(mtuBytes !== undefined && { mtuBytes }),
-        ...(ipv4 !== undefined && { fixed: new Map([[mac, ipv4]]) }),
-        egress: { host: spec.host, allow: spec.allow, deny: spec.deny },
-        forwards: spec.forwards.map((forward) => (ipv4 === undefined ? forward : { ...forward, guest: ipv4 })),
+    case "bridge": {
+      const end = await joinSwitch(bridgePath(spec.name), (reason) =>
+        log(`bridge ${spec.name} is gone: ${reason ?? "closed"}`),
+      ).catch((cause) => {
+        throw new Error(`bridge ${spec.name} is not there, expected one started by: xeno bridge ${spec.name}`, {
+          cause,
+        });
       });
-      return { end: network, close: () => network.close() };
+      return { end, close: () => end.close() };
     }
-    default:
-      throw new Error(`net=${spec.kind} is not supported yet`);
+    case "passt":
+      if (spec.subnet !== undefined) throw new Error("passt gives the guest the host's addresses, expected no subnet=");
+      return startPasst({ forwards: spec.forwards, host: spec.host, log, ...(mtuBytes !== undefined && { mtuBytes }) });
+    case "user":
+      return openUserNetwork(vif, spec, log);
   }
+}
+
+async function openUserNetwork(
+  { mac, addresses, mtuBytes }: VifSpec,
+  spec: Extract<NetworkSpec, { kind: "user" | "passt" }>,
+  log: (message: string) => void,
+): Promise<OpenNetwork> {
+  const ipv4 = addresses.find((address) => !address.includes(":"));
+  const network = await UserNetwork.open({
+    ...(spec.subnet !== undefined && { subnet: spec.subnet }),
+    ...(mtuBytes !== undefined && { mtuBytes }),
+    ...(ipv4 !== undefined && { fixed: new Map([[mac, ipv4]]) }),
+    egress: { host: spec.host, allow: spec.allow, deny: spec.deny },
+    forwards: spec.forwards.map((forward) => (ipv4 === undefined ? forward : { ...forward, guest: ipv4 })),
+    log,
+  });
+  return { end: network, close: () => network.close() };
 }
