@@ -1,6 +1,6 @@
 /** `xeno bridge`: a switch that domains of this user plug into by `bridge=NAME`, for as long as the command runs. */
 import { ConfigError, readVifs } from "@xenoserver/toolstack/cfg/index.ts";
-import { openBridge } from "@xenoserver/toolstack/domain/index.ts";
+import { openBridge } from "@xenoserver/toolstack/domain/bridge.ts";
 import { ExitStatus } from "./exit-status.ts";
 
 /**

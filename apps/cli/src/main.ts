@@ -4,7 +4,6 @@ import { StorageError } from "@xenoserver/storage/error.ts";
 import { ConfigError } from "@xenoserver/toolstack/cfg/index.ts";
 import { PackageError } from "@xenoserver/toolstack/guest/index.ts";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { bridgeCommand } from "./bridge-command.ts";
 import { addDiskCommands } from "./disk-commands.ts";
 import { ExitError, ExitStatus } from "./exit-status.ts";
 import { type RunOptions, runCommand } from "./run-command.ts";
@@ -75,6 +74,7 @@ program
   .argument("<name>", "its name, e.g. xenbr0")
   .option("--user [settings]", "with a gateway to the world, e.g. --user subnet=10.1.0.0/24,forward=8080:80")
   .action(async (name: string, { user }: { readonly user?: string | true }) => {
+    const { bridgeCommand } = await import("./bridge-command.ts");
     status = await bridgeCommand(name, user === true ? "" : user);
   });
 

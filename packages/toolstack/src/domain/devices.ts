@@ -2,7 +2,6 @@
 import { type BackendDriver, type BackendHost, type DeviceClass, type Nodes, XenbusBackend } from "@xenoserver/devices";
 import { ConfigError, type DomainConfig } from "../cfg/index.ts";
 import { prepareDisk } from "./disks.ts";
-import { prepareVif } from "./vifs.ts";
 
 /** A device whose host side is open: a disk's file, a network's socket. */
 export interface PreparedDevice {
@@ -39,9 +38,12 @@ export async function prepareDevices(config: DomainConfig): Promise<PreparedDevi
 function devicesOf({ name, disks = [], vifs = [], vcpus }: DomainConfig): (() => Promise<PreparedDevice>)[] {
   return [
     ...disks.map((disk) => () => prepareDisk(disk, name, vcpus)),
-    ...vifs.map((vif, devid) => () => prepareVif(vif, devid, vcpus)),
+    ...vifs.map((vif, devid) => async () => (await vifModule()).prepareVif(vif, devid, vcpus)),
   ];
 }
+
+/** Loaded for domains that have interfaces only. */
+export const vifModule = () => import("./vifs.ts");
 
 export async function closeDevices(prepared: readonly PreparedDevice[]): Promise<void> {
   await Promise.all(prepared.map((device) => device.close()));

@@ -13,12 +13,11 @@ import {
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
 import { ConfigError, type DiskSpec, type DomainConfig, type VifSpec } from "../cfg/index.ts";
-import { closeDevices, DomainDevices, type PreparedDevice, prepareDevices } from "./devices.ts";
+import { closeDevices, DomainDevices, type PreparedDevice, prepareDevices, vifModule } from "./devices.ts";
 import { diskNumber, prepareDisk } from "./disks.ts";
 import { asConfigError, type DomainPlan, freePlan } from "./plan.ts";
 import type { DomainListener, EngineChoice, ExitReason, ExitReport, RunningDomain } from "./running-domain.ts";
 import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
-import { prepareVif } from "./vifs.ts";
 
 /** A process holds one domain, and it is the first beside the host's. */
 const DOMID = 1;
@@ -146,7 +145,7 @@ class LocalDomain implements RunningDomain {
 
   async attachVif(vif: VifSpec): Promise<number> {
     const devid = this.#devices.freeNumber("vif");
-    const prepared = await prepareVif(vif, devid, this.#config.vcpus);
+    const prepared = await (await vifModule()).prepareVif(vif, devid, this.#config.vcpus);
     try {
       this.#devices.attach(prepared);
     } catch (error) {
