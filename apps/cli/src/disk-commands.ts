@@ -1,13 +1,14 @@
 /** `xeno image` and `xeno disk`: what domains' disks are kept in. */
 import type { BlockStore } from "@xenoserver/devices/block/store.ts";
+import type { RemoteImages } from "@xenoserver/storage/images/remote.ts";
 import { type Command, InvalidArgumentError, Option } from "commander";
 
 /** Loaded when they are needed, so that running a domain does not pay for them. */
 const storage = () => import("@xenoserver/storage/index.ts");
 
-async function openStore() {
-  const { defaultStoreFolder, ImageStore } = await storage();
-  return ImageStore.open(defaultStoreFolder());
+async function openStore(source?: RemoteImages) {
+  const { openDefaultStore } = await storage();
+  return openDefaultStore(source);
 }
 
 const UNITS: Readonly<Record<string, number>> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
@@ -64,6 +65,19 @@ export function addDiskCommands(program: Command): void {
     .argument("<file>")
     .addOption(formatOption(["raw", "qcow2"]).default("raw"))
     .action(exportImage);
+  image
+    .command("push")
+    .description("bring an image to where others find it: a folder, or s3://BUCKET/PREFIX")
+    .argument("<name>")
+    .argument("<place>")
+    .action(pushImage);
+  image
+    .command("pull")
+    .description("take over an image from such a place")
+    .argument("<name>")
+    .argument("<place>")
+    .option("--lazy", "fetch its chunks when they are needed; $XENO_CHUNK_SOURCE has to name the place then")
+    .action(pullImage);
   image
     .command("gc")
     .description("give back the space of what no image and no disk needs any more")
@@ -135,6 +149,19 @@ async function newDisk(file: string, sizeBytes: number, format: "raw" | "qcow2")
   if (format === "qcow2") await createQcow2(file, { sizeBytes });
   else await (await RandomAccessFile.create(file, sizeBytes)).close();
   return openImage(file, { format, readOnly: false });
+}
+
+async function pushImage(name: string, place: string): Promise<void> {
+  const { openRemote } = await storage();
+  const { sent, total } = await (await openStore()).push(name, await openRemote(place));
+  say(`${name}: ${sent} of ${total} chunks were not there yet`);
+}
+
+async function pullImage(name: string, place: string, options: { lazy?: boolean }): Promise<void> {
+  const { openRemote } = await storage();
+  const remote = await openRemote(place);
+  const digest = await (await openStore(remote)).pull(name, remote, options.lazy !== true);
+  say(`${name} ${digest.slice(0, 16)}`);
 }
 
 async function collectGarbage(options: { now?: boolean }): Promise<void> {

@@ -23,7 +23,6 @@ import { ImageTree } from "./manifest.ts";
 export interface CollectOptions {
   /** How long a chunk lies in the trash before it is deleted. */
   readonly graceMs: number;
-  readonly nowMs?: number;
 }
 
 export interface Collected {
@@ -48,7 +47,7 @@ export interface Roots {
 
 /** @throws StorageError  an image is damaged, so that nobody can say what it needs: then nothing is thrown away */
 export async function collect(chunks: ChunkFolder, roots: Roots, options: CollectOptions): Promise<Collected> {
-  const { graceMs, nowMs = Date.now() } = options;
+  const { graceMs } = options;
   const marked = await mark(chunks, roots);
   let trashed = 0;
   for await (const digest of chunks.list()) {
@@ -57,16 +56,17 @@ export async function collect(chunks: ChunkFolder, roots: Roots, options: Collec
   await roots.raiseGeneration();
   const again = await mark(chunks, roots);
   let [deleted, deletedBytes] = [0, 0];
+  const oldMs = Date.now() - graceMs;
   for await (const { digest, sinceMs } of chunks.listTrash()) {
     if (again.has(digest)) await chunks.restore(digest);
-    else if (sinceMs <= nowMs - graceMs) {
+    else if (sinceMs <= oldMs) {
       const freed = await chunks.destroy(digest);
       if (freed === undefined) continue;
       deleted++;
       deletedBytes += freed;
     }
   }
-  await chunks.sweepPartial(nowMs - graceMs);
+  await chunks.sweepPartial(oldMs);
   return { kept: again.size, trashed, deleted, deletedBytes };
 }
 

@@ -23,6 +23,7 @@ import { type ImageContent, WrittenImage } from "./image-writer.ts";
 import { BLOCK_BYTES } from "./layer.ts";
 import { CHUNK_BYTES, emptyManifest, ImageTree, type Manifest } from "./manifest.ts";
 import { createOverlay, OverlayStore, readOverlayRecord } from "./overlay.ts";
+import { openRemote, type RemoteImages } from "./remote.ts";
 
 export interface NamedImage {
   readonly name: string;
@@ -41,6 +42,15 @@ const NAME = /^[A-Za-z0-9][\w.+:@-]{0,127}$/;
 export function defaultStoreFolder(env: NodeJS.ProcessEnv = process.env): string {
   const data = env["XDG_DATA_HOME"] || join(homedir(), ".local", "share");
   return env["XENO_STORE"] || join(data, "xenoserver", "store");
+}
+
+/**
+ * The user's store. `$XENO_CHUNK_SOURCE` names a place that is asked for chunks which are not here.
+ * @param source  is asked instead
+ */
+export async function openDefaultStore(source?: ChunkSource): Promise<ImageStore> {
+  const place = process.env["XENO_CHUNK_SOURCE"];
+  return ImageStore.open(defaultStoreFolder(), source ?? (place ? await openRemote(place) : undefined));
 }
 
 export class ImageStore {
@@ -120,6 +130,25 @@ export class ImageStore {
       throw error;
     }
     await syncFolder(join(this.#folder, "names"));
+  }
+
+  /** Brings an image to a place where others find it. @returns how many chunks were sent, of how many */
+  async push(name: string, remote: RemoteImages): Promise<{ sent: number; total: number }> {
+    this.#namePath(name);
+    return remote.push(name, await ImageTree.open(this.chunks, await this.resolve(name)), this.chunks);
+  }
+
+  /**
+   * Takes over an image from such a place, under the same name. Its chunks come when they are needed if the store was opened
+   * with the place as its source; otherwise now.
+   */
+  async pull(name: string, remote: RemoteImages, now: boolean): Promise<Digest> {
+    this.#namePath(name);
+    const digest = await remote.resolve(name);
+    const tree = await ImageTree.open(this.chunks, digest);
+    if (now) for await (const chunk of tree.all()) if (!(await this.chunks.has(chunk))) await this.chunks.get(chunk);
+    await this.#name(name, digest);
+    return digest;
   }
 
   async openImage(name: string): Promise<ImageReader> {

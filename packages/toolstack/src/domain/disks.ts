@@ -1,7 +1,7 @@
 /** Opens what a domain's disks are kept in. */
 import { existsSync } from "node:fs";
 import { BlockDriver, type BlockStore, type RateLimits } from "@xenoserver/devices";
-import { defaultStoreFolder, ImageStore, openImage, StorageError } from "@xenoserver/storage";
+import { openDefaultStore, openImage, StorageError } from "@xenoserver/storage";
 import { ConfigError, type DiskSpec } from "../cfg/index.ts";
 import { vdevNumber } from "../cfg/vdev.ts";
 import type { PreparedDevice } from "./devices.ts";
@@ -64,7 +64,7 @@ async function open(spec: DiskSpec, domain: string): Promise<BlockStore> {
 
 /** What a domain writes on an image is kept under the domain's and the disk's name, and is there again the next time. */
 async function openFromStore({ target, vdev, readOnly }: DiskSpec, domain: string): Promise<BlockStore> {
-  const images = await ImageStore.open(defaultStoreFolder());
+  const images = await openDefaultStore();
   if (readOnly) return images.openImage(target);
   const id = `${domain}-${vdev}`;
   if (!(await images.hasOverlay(id))) await images.clone(target, id);
