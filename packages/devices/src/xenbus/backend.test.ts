@@ -132,6 +132,22 @@ describe("handshake", () => {
     assert.equal(await show(Initialised), Connected);
   });
 
+  test("no change is missed, however soon it follows another", async () => {
+    for (let microtasks = 0; microtasks < 30; microtasks++) {
+      guest = new FakeGuest();
+      driver = new FakeDriver();
+      backend = new XenbusBackend(guest.host, driver, 51712);
+      backend.start();
+      await connect();
+      guest.show(frontend, Closed);
+      for (let n = 0; n < microtasks; n++) await undefined;
+      assert.equal(await show(Initialising), InitWait, `${microtasks} microtasks`);
+      guest.show(frontend, Initialising);
+      for (let n = 0; n < microtasks; n++) await undefined;
+      assert.equal(await show(Initialised), Connected, `${microtasks} microtasks`);
+    }
+  });
+
   test("a guest that removes its directory is closed", async () => {
     backend.start();
     await connect();

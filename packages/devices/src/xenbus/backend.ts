@@ -113,16 +113,16 @@ export class XenbusBackend implements Device {
 
   #follow(): void {
     this.#lookAgain = true;
-    this.#following ??= this.#followUntilQuiet().finally(() => {
-      this.#following = undefined;
-    });
+    this.#following ??= this.#followUntilQuiet();
   }
 
   async #followUntilQuiet(): Promise<void> {
-    while (this.#lookAgain && !this.#stopped) {
+    do {
       this.#lookAgain = false;
-      await this.#step();
-    }
+      await this.#step().catch((error: unknown) => this.#host.log(`${this.name}: ${String(error)}`));
+    } while (this.#lookAgain && !this.#stopped);
+    // In the same breath as the last look: a change that came in between would wait for the one after it.
+    this.#following = undefined;
   }
 
   async #step(): Promise<void> {
