@@ -33,7 +33,7 @@ export function pinnedVersion() {
  * code goes on with an old value. Without cells for such variables it does not. Optimising for size keeps the heaps of
  * the threads small (some 45 MB less for a domain), and costs no time that could be measured.
  */
-const NODE_FLAGS = ["--no-function-context-cells", "--optimize-for-size"];
+const NODE_FLAGS = ["--no-function-context-cells"];
 
 /** Set before Node starts, for it or the C library read these then. */
 export const ENVIRONMENT = {

@@ -8,6 +8,7 @@ import { Interpreter } from "./interp/interpreter.ts";
 import { Field, INTERRUPTS_OPENED, LoopExit } from "./interp/record.ts";
 import { TraceWriter } from "./interp/trace.ts";
 import { HotSpots } from "./jit/hot-spots.ts";
+import { LocalRegionService, type RegionService } from "./jit/region-compiler.ts";
 import type { DomainMemory } from "./memory/domain-memory.ts";
 import { Flag } from "./semantics/flags.ts";
 import { Pending, Slot, State, vcpuArea } from "./state/layout.ts";
@@ -20,8 +21,13 @@ import { GuestFault, hiOf, Machine, type MmuExports, Vector } from "./system/mac
 import { startMachine } from "./system/reset.ts";
 import { isStackAccess } from "./system/stack-access.ts";
 
-/** Instructions between two looks at timers and other threads: about 50–100 µs. */
-const TICK_INSTRUCTIONS = 16384;
+/**
+ * A tick is a look at timers and other threads. It comes after so many instructions as took about this long the last time; events
+ * of other threads need not wait for it.
+ */
+const TICK_NS = 60_000;
+const MIN_TICK_INSTRUCTIONS = 8192;
+const MAX_TICK_INSTRUCTIONS = 1 << 18;
 
 export interface WasmEngineOptions {
   readonly cpuid: readonly CpuidLeaf[];
@@ -29,6 +35,8 @@ export interface WasmEngineOptions {
   readonly nowNs: () => number;
   /** Which code to translate to WebAssembly: none, what turns out hot (the default), or everything at once (for tests). */
   readonly translate?: "never" | "hot" | "always";
+  /** Who compiles regions; by default the vcpu's own thread does. */
+  readonly regions?: RegionService;
   /** Count executions by handler; see `profileOf`. */
   readonly profile?: boolean;
 }
@@ -60,6 +68,9 @@ export class WasmVcpu implements Vcpu {
   private exitRip = 0;
   private portBytes = 0;
   private sinceTick = 0;
+  private tickInstructions = MIN_TICK_INSTRUCTIONS;
+  private tickBeganNs = 0;
+  private readonly nowNs: () => number;
   private readonly translates: "never" | "hot" | "always";
   retired = 0;
 
@@ -67,11 +78,11 @@ export class WasmVcpu implements Vcpu {
     this.id = id;
     this.memory = memory;
     this.translates = options.translate ?? "hot";
+    this.nowNs = options.nowNs;
     const vb = vcpuArea(id);
     writeTables(memory.memory);
     this.interpreter = new Interpreter(
-      memory.memory,
-      memory.layout,
+      memory,
       {
         codeModified: (frame, offset, size) => this.cache.storedInto(frame, offset, size),
         accessed: (lo, hi, size, isWrite) => this.debug.accessed(hi * 2 ** 32 + (lo >>> 0), size, isWrite !== 0),
@@ -100,7 +111,9 @@ export class WasmVcpu implements Vcpu {
       rememberSystem: (d) => this.systemInstructions.push(d) - 1,
     });
     this.cache = new CodeCache(memory, vb, writer, (base, frame) => exports.dropWriteEntries(base, frame), id);
-    this.hotSpots = new HotSpots(memory, this.cache, this.interpreter, this.decoder);
+    this.cache.onDropped = (place) => this.interpreter.dropRegion(place);
+    const service = options.regions ?? new LocalRegionService(memory);
+    this.hotSpots = new HotSpots(this.cache, this.interpreter, service, id, () => this.machine.pageTables);
     this.cache.onReset = () => {
       this.hotSpots.reset();
       this.systemInstructions.length = 0;
@@ -183,8 +196,9 @@ export class WasmVcpu implements Vcpu {
     const queued = this.exits.shift();
     if (queued) return queued;
     const m = this.machine;
-    m.set32(State.instructionLimit, TICK_INSTRUCTIONS);
+    m.set32(State.instructionLimit, this.tickInstructions);
     this.sinceTick = 0;
+    this.tickBeganNs = this.nowNs();
     this.cache.catchUp();
     try {
       m.nextRip = m.getAddress(Slot.rip);
@@ -222,12 +236,21 @@ export class WasmVcpu implements Vcpu {
 
   private sampleHotSpot(): void {
     const m = this.machine;
-    if (this.translates === "never" || !m.is64 || m.isStepping) return;
+    if (this.translates === "never") return;
+    this.hotSpots.install();
+    if (!m.is64 || m.isStepping) return;
     const rip = m.getAddress(Slot.rip);
-    if (this.interpreter.exports.translateCode(m.vb, rip >>> 0, hiOf(rip)) === 0) return;
+    const page = Math.floor(rip / 4096) * 4096;
+    const frame = this.frameOfCode(page);
+    if (frame !== undefined) this.hotSpots.sample({ page, frame, offset: rip - page });
+  }
+  /** The frame that code at a linear address comes from, undefined if there is none. */
+  private frameOfCode(va: number): number | undefined {
+    const m = this.machine;
+    if (this.interpreter.exports.translateCode(m.vb, va >>> 0, hiOf(va)) === 0) return undefined;
     const gfn = ((m.get32(State.result + 4) & 0xfffff) * 2 ** 32 + (m.get32(State.result) >>> 0)) / 4096;
     const frame = this.memory.frameAt(Math.floor(gfn) as never);
-    if (frame >= 0) this.hotSpots.sample(frame, ((rip % 4096) + 4096) % 4096);
+    return frame < 0 ? undefined : frame;
   }
 
   /** Executes one instruction with breakpoints and single-stepping looked at. */
@@ -241,11 +264,11 @@ export class WasmVcpu implements Vcpu {
     }
     const before = m.get32(State.flagsSystem);
     const kicked = m.get32(State.instructionLimit) === 0;
-    if (kicked || this.sinceTick++ >= TICK_INSTRUCTIONS) return this.exits.shift() ?? { kind: "preempted" };
+    if (kicked || this.sinceTick++ >= this.tickInstructions) return this.exits.shift() ?? { kind: "preempted" };
     m.loadedTf = undefined;
     m.set32(State.instructionLimit, 1);
     const reason = this.interpreter.exports.run(m.vb);
-    m.set32(State.instructionLimit, TICK_INSTRUCTIONS);
+    m.set32(State.instructionLimit, this.tickInstructions);
     const retired = m.get32(State.instructions);
     if (reason === LoopExit.fault || (reason === LoopExit.miss && retired === 0)) return this.step(reason);
     let exit: Exit | undefined;
@@ -281,15 +304,23 @@ export class WasmVcpu implements Vcpu {
     if (queued) return queued;
     const interruptsOpened = m.get32(State.instructionLimit) === INTERRUPTS_OPENED;
     const spent = this.sinceTick + m.get32(State.instructions);
-    if (!interruptsOpened || spent >= TICK_INSTRUCTIONS) {
+    if (!interruptsOpened || spent >= this.tickInstructions) {
+      if (spent >= this.tickInstructions) this.adaptTick();
       this.sampleHotSpot();
       return { kind: "preempted" };
     }
     this.sinceTick = spent;
-    m.set32(State.instructionLimit, TICK_INSTRUCTIONS - spent);
+    m.set32(State.instructionLimit, this.tickInstructions - spent);
     this.cache.catchUp();
     this.takeInterrupt();
     return undefined;
+  }
+
+  /** Brings the next tick nearer to its length in time, for translated code runs many times faster than code met first. */
+  private adaptTick(): void {
+    const tookNs = Math.max(this.nowNs() - this.tickBeganNs, 1);
+    const next = this.tickInstructions * Math.min(Math.max(TICK_NS / tookNs, 0.5), 1.5);
+    this.tickInstructions = Math.min(Math.max(Math.round(next), MIN_TICK_INSTRUCTIONS), MAX_TICK_INSTRUCTIONS);
   }
 
   private fault(fault: GuestFault): void {
@@ -324,7 +355,7 @@ export class WasmVcpu implements Vcpu {
     const provided = this.cache.provide(page, frame, offset, codeMode);
     this.interpreter.flush();
     if (provided) {
-      if (this.translates === "always" && m.is64 && !m.isStepping) this.hotSpots.translate([{ frame, offset }], true);
+      if (this.translates === "always" && m.is64 && !m.isStepping) this.hotSpots.translate({ page, frame, offset });
       return undefined;
     }
     const next = this.codeFrame(page + 4096);

@@ -1,6 +1,6 @@
 import { ByteWriter } from "./bytes.ts";
 import { operator, TYPE_CODE, type ValType } from "./opcodes.ts";
-import { constant, type I32, Node, Val } from "./value.ts";
+import { constant, type Extension, extensionOf, type I32, Node, Val } from "./value.ts";
 
 /** A function's signature; `results` has no or one entry. */
 export interface Signature {
@@ -49,6 +49,12 @@ function memoryOperator(name: string): readonly [number, ValType, number] {
   return found;
 }
 
+/** A branch instruction by its offset in the function's body, and whether it is usually taken. */
+export interface BranchHint {
+  readonly at: number;
+  readonly likely: boolean;
+}
+
 /** Writes the body of one function. Statements are emitted at once, expressions when they are used. */
 export class Fn {
   readonly signature: Signature;
@@ -57,6 +63,8 @@ export class Fn {
   private readonly free: Record<ValType, number[]> = { i32: [], i64: [], f32: [], f64: [], v128: [] };
   private scopes: [ValType, number][][] = [];
   private depth = 0;
+  /** Places of `if` and `br_if` in `code` whose outcome is known to be rare or usual. */
+  private readonly hints: BranchHint[] = [];
 
   constructor(signature: Signature) {
     this.signature = signature;
@@ -96,10 +104,23 @@ export class Fn {
   /** Computes a value now and returns a leaf that may be used any number of times. */
   let<T extends ValType>(value: Val<T>): Val<T> {
     if (value.isLeaf) return value;
+    const extension = extensionOf(value);
+    if (extension) return this.letExtended(extension) as Val as Val<T>;
     const index = this.newLocal(value.type);
     this.scopes.at(-1)?.push([value.type, index]);
     this.setLocal(index, value);
     return new Val(value.type, Node.localGet, undefined, undefined, undefined, index);
+  }
+
+  /** Puts both a value and its sign extension into locals; which of them is not used costs nothing once it is optimised. */
+  private letExtended({ from, bits }: Extension): Val<"i64"> {
+    const base = this.let(from);
+    const index = this.newLocal("i64");
+    this.scopes.at(-1)?.push(["i64", index]);
+    this.setLocal(index, base.signExtend(bits));
+    const leaf = new Val("i64", Node.localGet, undefined, undefined, undefined, index);
+    leaf.extended = { from: base, bits };
+    return leaf;
   }
 
   /** Locals made inside are handed out again after it. */
@@ -138,13 +159,15 @@ export class Fn {
   loop(body: (again: Label) => void): void {
     this.open(0x03, undefined, body);
   }
-  if(condition: I32, then: () => void, otherwise?: () => void): void {
+  /** @param likely tells V8 which side to lay out in line, where that is known */
+  if(condition: I32, then: () => void, otherwise?: () => void, likely?: boolean): void {
     if (condition.isConst) {
       if (condition.i0) then();
       else otherwise?.();
       return;
     }
     this.emit(condition);
+    if (likely !== undefined) this.hints.push({ at: this.code.length, likely });
     this.open(0x04, undefined, () => {
       then();
       if (otherwise) {
@@ -177,8 +200,9 @@ export class Fn {
     this.code.u8(0x0c);
     this.code.uleb(this.depth - label.level);
   }
-  brIf(label: Label, condition: I32): void {
+  brIf(label: Label, condition: I32, likely?: boolean): void {
     this.emit(condition);
+    if (likely !== undefined) this.hints.push({ at: this.code.length, likely });
     this.code.u8(0x0d);
     this.code.uleb(this.depth - label.level);
   }
@@ -228,8 +252,10 @@ export class Fn {
   /** Emits statements in front of all that was emitted so far; they see the same locals. */
   prepend(body: () => void): void {
     const later = this.code.view().slice();
+    const hints = this.hints.splice(0);
     this.code.length = 0;
     body();
+    for (const { at, likely } of hints) this.hints.push({ at: at + this.code.length, likely });
     this.code.append(later);
   }
   globalGet<T extends ValType>(type: T, index: number): Val<T> {
@@ -374,8 +400,8 @@ export class Fn {
     }
   }
 
-  /** The function's entry of the code section: locals and body. */
-  finish(): ByteWriter {
+  /** The function's entry of the code section, and where in it branches are whose usual outcome is known. */
+  finish(): { body: ByteWriter; hints: readonly BranchHint[] } {
     const body = new ByteWriter(this.code.length + 64);
     const runs: [ValType, number][] = [];
     for (const type of this.locals) {
@@ -388,9 +414,10 @@ export class Fn {
       body.uleb(count);
       body.u8(TYPE_CODE[type]);
     }
+    const start = body.length;
     body.append(this.code.view());
     body.u8(0x0b);
-    return body;
+    return { body, hints: this.hints.map(({ at, likely }) => ({ at: at + start, likely })) };
   }
 }
 

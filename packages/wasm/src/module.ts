@@ -1,5 +1,5 @@
 import { ByteWriter } from "./bytes.ts";
-import { type Callee, Fn, type Signature } from "./fn.ts";
+import { type BranchHint, type Callee, Fn, type Signature } from "./fn.ts";
 import { TYPE_CODE, type ValType } from "./opcodes.ts";
 
 interface FuncImport {
@@ -11,6 +11,11 @@ interface FuncImport {
 /** A function of the module, callable before its body is written. */
 export interface Func extends Callee {
   readonly fn: Fn;
+}
+
+/** An imported global, by its index. */
+export interface GlobalImport {
+  readonly globalIndex: number;
 }
 
 /** Limits of an imported shared memory, in pages of 64 KiB. */
@@ -27,7 +32,8 @@ export class ModuleBuilder {
   private readonly funcs: { type: number; fn: Fn }[] = [];
   private readonly exports: { name: string; kind: number; callee: Callee }[] = [];
   private readonly globals: { type: ValType; value: number }[] = [];
-  private readonly elements: { offset: number; funcs: readonly Callee[] }[] = [];
+  private readonly elements: { offset: number | GlobalImport; funcs: readonly Callee[] }[] = [];
+  private readonly globalImports: { module: string; name: string; type: ValType }[] = [];
   private importsClosed = false;
   private memory: { module: string; name: string; limits: MemoryLimits } | undefined;
   private table: { module: string; name: string; min: number } | undefined;
@@ -55,6 +61,12 @@ export class ModuleBuilder {
     this.table = { module, name, min };
   }
 
+  /** An immutable global that is known when the module is instantiated. */
+  importGlobal(module: string, name: string, type: ValType): GlobalImport {
+    if (this.globals.length) throw new Error(`import ${module}.${name} after a global was defined`);
+    return { globalIndex: this.globalImports.push({ module, name, type }) - 1 };
+  }
+
   func(params: readonly ValType[], results: readonly ValType[], exportAs?: string): Func {
     const signature = { params, results };
     const fn = new Fn(signature);
@@ -76,10 +88,14 @@ export class ModuleBuilder {
   }
   /** A mutable global with a constant first value. */
   global(type: ValType, value: number): number {
-    return this.globals.push({ type, value }) - 1;
+    return this.globalImports.length + this.globals.push({ type, value }) - 1;
   }
   /** Puts functions into the imported table from `offset` on, when the module is instantiated. */
   element(offset: number, funcs: readonly Callee[]): void {
+    this.elements.push({ offset, funcs });
+  }
+  /** The same from an offset on that an imported i32 tells. */
+  elementAt(offset: GlobalImport, funcs: readonly Callee[]): void {
     this.elements.push({ offset, funcs });
   }
 
@@ -100,22 +116,52 @@ export class ModuleBuilder {
     section(out, 9, this.elements.length, (w) =>
       this.elements.forEach((e) => {
         w.u8(0);
-        w.u8(0x41);
-        w.sleb32(e.offset);
+        if (typeof e.offset === "number") {
+          w.u8(0x41);
+          w.sleb32(e.offset);
+        } else {
+          w.u8(0x23);
+          w.uleb(e.offset.globalIndex);
+        }
         w.u8(0x0b);
         w.uleb(e.funcs.length);
         for (const callee of e.funcs) w.uleb(callee.index);
       }),
     );
-    section(out, 10, this.funcs.length, (w) =>
-      this.funcs.forEach((f) => {
-        const body = f.fn.finish();
+    const finished = this.funcs.map((f) => f.fn.finish());
+    this.branchHintSection(
+      out,
+      finished.map(({ hints }) => hints),
+    );
+    section(out, 10, finished.length, (w) =>
+      finished.forEach(({ body }) => {
         w.uleb(body.length);
         w.append(body.view());
       }),
     );
     this.nameSection(out);
     return out.view().slice();
+  }
+
+  /** The section `metadata.code.branch_hint`, which must precede the code. */
+  private branchHintSection(out: ByteWriter, hintsOf: readonly (readonly BranchHint[])[]): void {
+    const hinted = hintsOf.flatMap((hints, position) => (hints.length ? [{ hints, position }] : []));
+    if (hinted.length === 0) return;
+    const body = new ByteWriter(1024);
+    body.name("metadata.code.branch_hint");
+    body.uleb(hinted.length);
+    for (const { hints, position } of hinted) {
+      body.uleb(this.functionIndex(position));
+      body.uleb(hints.length);
+      for (const { at, likely } of hints) {
+        body.uleb(at);
+        body.u8(1);
+        body.u8(likely ? 1 : 0);
+      }
+    }
+    out.u8(0);
+    out.uleb(body.length);
+    out.append(body.view());
   }
 
   /** Names of exported functions, for profilers and stack traces. */
@@ -139,7 +185,8 @@ export class ModuleBuilder {
   }
 
   private importSection(out: ByteWriter): void {
-    const count = this.imports.length + (this.memory ? 1 : 0) + (this.table ? 1 : 0);
+    const others = this.globalImports.length + (this.memory ? 1 : 0) + (this.table ? 1 : 0);
+    const count = this.imports.length + others;
     section(out, 2, count, (w) => {
       for (const i of this.imports) {
         w.name(i.module);
@@ -162,6 +209,13 @@ export class ModuleBuilder {
         w.u8(0x70);
         w.u8(0);
         w.uleb(this.table.min);
+      }
+      for (const g of this.globalImports) {
+        w.name(g.module);
+        w.name(g.name);
+        w.u8(3);
+        w.u8(TYPE_CODE[g.type]);
+        w.u8(0);
       }
     });
   }

@@ -11,6 +11,12 @@ export const Node = {
   atomicFence: -7,
 } as const;
 
+/** The low `bits` bits of a leaf, sign-extended; the leaf's other bits may be anything. */
+export interface Extension {
+  readonly from: Val<"i64">;
+  readonly bits: 8 | 16 | 32;
+}
+
 /** A binary operator's right side: a value of the same type, or a number that becomes a constant of it. */
 export type Arg<T extends ValType> = Val<T> | number;
 
@@ -41,6 +47,8 @@ export class Val<T extends ValType = ValType> {
   /** Immediate bytes of v128.const and i8x16.shuffle, or the arguments of a call. */
   readonly extra: Uint8Array | readonly Val[] | undefined;
   emitted = false;
+  /** Set on a local that is known to be the sign extension of another's low bits. */
+  extended: Extension | undefined;
 
   constructor(type: T, code: number, a?: Val, b?: Val, c?: Val, i0 = 0, i1 = 0, extra?: Uint8Array | readonly Val[]) {
     this.type = type;
@@ -186,9 +194,17 @@ export class Val<T extends ValType = ValType> {
 
   /** The low 32 bits of an i64; an i32 is returned as it is. */
   wrap(): Val<"i32"> {
+    return this.low(32);
+  }
+  /**
+   * An i32 whose low `bits` bits are this value's, the others anything: arithmetic that they do not depend on is left out, and
+   * the rest is done in 32 bits. Takes the place of this value, if that is not a leaf.
+   */
+  low(bits: 8 | 16 | 32): Val<"i32"> {
     if (this.type === "i32") return this as unknown as Val<"i32">;
     if (this.isConst) return pair("i32", this.i0, 0);
-    return new Val("i32", 0xa7, this);
+    if (this.extended && bits <= this.extended.bits) return this.extended.from.low(bits);
+    return lowOfNode(this as unknown as Val<"i64">, bits) ?? new Val("i32", Opcode.wrap, this);
   }
   /** An i32 zero-extended to i64; an i64 is returned as it is. */
   extU(): Val<"i64"> {
@@ -205,14 +221,70 @@ export class Val<T extends ValType = ValType> {
   /** Sign-extends the low 8, 16 or 32 bits over the whole of the value; 64 changes nothing. */
   signExtend(bits: 8 | 16 | 32 | 64): Val<T> {
     if (bits === 64 || (bits === 32 && this.type === "i32")) return this;
+    if (this.extended && this.extended.bits <= bits) return this;
     return new Val(this.type, op(this.type, `extend${bits}_s`)[0], this);
   }
   /** Zeroes all but the low 8, 16 or 32 bits; 64 changes nothing. */
   zeroExtend(bits: 8 | 16 | 32 | 64): Val<T> {
     if (bits === 64 || (bits === 32 && this.type === "i32")) return this;
-    if (bits === 32) return this.and(pair(this.type, -1, 0));
+    if (this.type === "i64") {
+      const low = this.low(bits);
+      return (bits === 32 ? low : low.and(bits === 8 ? 0xff : 0xffff)).extU() as Val<T>;
+    }
     return this.and(bits === 8 ? 0xff : 0xffff);
   }
+}
+
+const Opcode = {
+  wrap: 0xa7,
+  extendS: 0xac,
+  extendU: 0xad,
+  extend8: 0xc2,
+  extend16: 0xc3,
+  extend32: 0xc4,
+} as const;
+/** i64 operators whose low bits follow from their operands' low bits, and what they are called for i32. */
+const LOW_BITS = new Map(["add", "sub", "mul", "and", "or", "xor"].map((name) => [operator(`i64.${name}`)[0], name]));
+const SHL = operator("i64.shl")[0];
+
+function lowOfNode(v: Val<"i64">, bits: 8 | 16 | 32): Val<"i32"> | undefined {
+  if (v.emitted) return undefined;
+  switch (v.code) {
+    case Opcode.extendU:
+    case Opcode.extendS:
+      return v.a as Val<"i32">;
+    case Opcode.extend8:
+      return bits <= 8 ? (v.a as Val<"i64">).low(bits) : undefined;
+    case Opcode.extend16:
+      return bits <= 16 ? (v.a as Val<"i64">).low(bits) : undefined;
+    case Opcode.extend32:
+      return (v.a as Val<"i64">).low(bits);
+    case SHL:
+      if (!v.b!.isConst || v.b!.i0 < 0 || v.b!.i0 >= 32) return undefined;
+      return (v.a as Val<"i64">).low(32).shl(v.b!.i0);
+  }
+  const name = LOW_BITS.get(v.code);
+  if (name === undefined) return undefined;
+  const [a, b] = [(v.a as Val<"i64">).low(bits), (v.b as Val<"i64">).low(bits)];
+  return name === "and" ? a.and(b) : new Val("i32", op("i32", name)[0], a, b);
+}
+
+/** What an expression is the sign extension of: `from` is an expression that takes its place. */
+export function extensionOf(v: Val): { readonly from: Val<"i64">; readonly bits: 8 | 16 | 32 } | undefined {
+  if (v.type !== "i64" || v.emitted) return undefined;
+  const bits = v.code === Opcode.extend8 ? 8 : v.code === Opcode.extend16 ? 16 : v.code === Opcode.extend32 ? 32 : 0;
+  if (bits !== 0) return { from: (v.a as Val<"i64">).low(bits).extU(), bits };
+  const name = LOW_BITS.get(v.code);
+  if (name !== "and" && name !== "or" && name !== "xor") return undefined;
+  // Bitwise operations of sign extensions are sign extensions.
+  const [a, b] = [v.a as Val<"i64">, v.b as Val<"i64">];
+  const known = a.extended?.bits ?? b.extended?.bits;
+  if (known === undefined || !isExtension(a, known) || !isExtension(b, known)) return undefined;
+  return { from: v.low(known).extU(), bits: known };
+}
+function isExtension(v: Val<"i64">, bits: 8 | 16 | 32): boolean {
+  if (v.isConst) return v.i1 === v.i0 >> 31 && (v.i0 << (32 - bits)) >> (32 - bits) === v.i0;
+  return v.extended?.bits === bits;
 }
 
 /** An integer constant from a JavaScript number; for i64 the number is taken as a signed 53-bit integer. */

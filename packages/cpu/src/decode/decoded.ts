@@ -40,6 +40,9 @@ export interface Decoded {
   /** Address size in bytes: 2, 4 or 8. */
   addressSize: number;
   lengthBytes: number;
+  /** Bytes before displacement and immediates: prefixes, opcode, ModRM and SIB, which choose everything but numbers. */
+  fixedBytes: number;
+  dispBytes: number;
   lock: boolean;
   /** 0 none, 0xf2 REPNE, 0xf3 REP. */
   rep: number;

@@ -86,6 +86,8 @@ export class Decoder {
   }
 
   private opcodeByte = 0;
+  /** Where the displacement of the memory operand begins, or would. */
+  private dispAt = 0;
 
   private u8(): number {
     if (this.at >= this.end) {
@@ -191,6 +193,8 @@ export class Decoder {
       operandSize,
       addressSize: this.addressSize,
       lengthBytes: 0,
+      fixedBytes: (memory ? this.dispAt : this.at) - this.start,
+      dispBytes: memory ? this.at - this.dispAt : 0,
       lock: this.lock,
       rep: this.rep,
       rexW,
@@ -326,8 +330,10 @@ export class Decoder {
     let scale = 0;
     let ripRelative = false;
     let disp = 0;
+    this.dispAt = this.at;
     if ((modrm & 7) === 4) {
       const sib = this.u8();
+      this.dispAt = this.at;
       scale = sib >> 6;
       index = ((sib >> 3) & 7) | ((this.rex & 2) << 2);
       if (index === 4) index = -1;
@@ -356,6 +362,7 @@ export class Decoder {
   }
 
   private memory16(modrm: number): MemoryOperand {
+    this.dispAt = this.at;
     const mod = modrm >> 6;
     const rm = modrm & 7;
     // BX+SI BX+DI BP+SI BP+DI SI DI BP BX

@@ -1,4 +1,6 @@
+import { type CompiledRegion, REGION_MODE, type RegionPage, type RegionPiece } from "../jit/region-compiler.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
+import { RegionInfo } from "../mmu/link.ts";
 import {
   CODE_GRANULE_BYTES,
   CODE_TABLE_BYTES,
@@ -15,7 +17,6 @@ import {
   State,
 } from "../state/layout.ts";
 import { jumpCacheEntry } from "./jump-cache.ts";
-
 import { Builtin, Field } from "./record.ts";
 import type { TraceWriter } from "./trace.ts";
 
@@ -25,6 +26,8 @@ interface Trace {
   readonly record: number;
   readonly recordEnd: number;
   readonly table: number;
+  /** Place of the region that the record enters, 0 for a trace. */
+  readonly place: number;
 }
 interface CodePage {
   /** Code table of each mode that the page was decoded in. */
@@ -32,8 +35,6 @@ interface CodePage {
   traces: Trace[];
 }
 
-/** The code mode of translated regions. */
-const REGION_MODE = CodeMode.code64 | CodeMode.stack32 | CodeMode.flat;
 /** An instruction that goes on in the next page: the check, up to two prefix records, itself, and the end of its trace. */
 const CROSSING_RECORDS = 5;
 
@@ -66,6 +67,8 @@ export class CodeCache {
   /** Whole-cache resets so far. */
   resets = 0;
   onReset: () => void = () => {};
+  /** Tells that the region in a place is not to be run again. */
+  onDropped: (place: number) => void = () => {};
 
   constructor(
     memory: DomainMemory,
@@ -115,6 +118,7 @@ export class CodeCache {
       record,
       recordEnd: result.recordEnd,
       table: table + offset * 4,
+      place: 0,
     });
     this.markCode(frame, offset, result.endOffset);
     return true;
@@ -163,31 +167,49 @@ export class CodeCache {
   /**
    * Lets a trace's first record call a translated region. What it was goes to a shadow, from which the interpreter can still run
    * the trace.
-   * @param ranges offsets of the region's code, [start, end)
    * @param place  the region's function in the table
+   * @returns false if the region is out of date, or not wanted any more
    */
-  installRegion(
-    frame: number,
-    record: number,
-    offset: number,
-    ranges: readonly (readonly [number, number])[],
-    place: number,
-  ): void {
-    const shadow = this.recordsAt + this.nextRecord * RECORD_BYTES;
-    this.nextRecord += 2;
-    this.bytes.copyWithin(shadow, record, record + RECORD_BYTES);
-    this.bytes.copyWithin(shadow + RECORD_BYTES, record, record + RECORD_BYTES);
-    this.halves[(shadow + RECORD_BYTES) >>> 1] = Builtin.link;
-    this.words[(shadow + RECORD_BYTES + Field.imm) >>> 2] = record + RECORD_BYTES;
-    this.words[(record + Field.disp) >>> 2] = shadow;
+  installRegion({ spot, pieces, pages }: CompiledRegion, place: number): boolean {
+    const { resets } = this;
+    // From here on stores into the region's frames are seen, so that what is compared now stays true.
+    for (const { frame } of pages) this.tableOf(frame, REGION_MODE);
+    const record = this.recordAt(spot.frame, spot.offset);
+    if (this.resets !== resets || record === 0 || this.hasRegion(record)) return false;
+    if (!pieces.every((piece) => this.isCurrent(piece))) return false;
+    const info = this.writeRegionInfo(record, pages);
+    this.words[(record + Field.disp) >>> 2] = info;
     this.words[(record + Field.imm) >>> 2] = place;
     this.halves[record >>> 1] = Builtin.region;
-    const page = this.pages.get(frame)!;
-    const table = page.tables.get(REGION_MODE)! + offset * 4;
-    for (const [start, end] of ranges) {
-      page.traces.push({ start, end, record, recordEnd: record + RECORD_BYTES, table });
+    const table = this.pages.get(spot.frame)!.tables.get(REGION_MODE)! + spot.offset * 4;
+    for (const { frame, start, bytes } of pieces) {
+      const end = start + bytes.length;
+      this.pages.get(frame)!.traces.push({ start, end, record, recordEnd: record + RECORD_BYTES, table, place });
       this.markCode(frame, start, end);
     }
+    return true;
+  }
+  private isCurrent({ frame, start, bytes }: RegionPiece): boolean {
+    const at = this.frameAddress(frame) + start;
+    return bytes.every((byte, k) => this.bytes[at + k] === byte);
+  }
+
+  /** Writes a shadow of a record and the region's pages; see `RegionInfo`. */
+  private writeRegionInfo(record: number, pages: readonly RegionPage[]): number {
+    const info = this.recordsAt + this.nextRecord * RECORD_BYTES;
+    this.bytes.copyWithin(info, record, record + RECORD_BYTES);
+    this.bytes.copyWithin(info + RECORD_BYTES, record, record + RECORD_BYTES);
+    this.halves[(info + RECORD_BYTES) >>> 1] = Builtin.link;
+    this.words[(info + RECORD_BYTES + Field.imm) >>> 2] = record + RECORD_BYTES;
+    this.words[(info + RegionInfo.pageCount) >>> 2] = pages.length;
+    pages.forEach(({ distance, frame }, k) => {
+      const at = info + RegionInfo.pages + k * RegionInfo.pageBytes;
+      this.words[(at + RegionInfo.distance) >>> 2] = distance;
+      this.words[(at + RegionInfo.frame) >>> 2] = frame;
+    });
+    const bytes = RegionInfo.pages + pages.length * RegionInfo.pageBytes;
+    this.nextRecord += Math.ceil(bytes / RECORD_BYTES);
+    return info;
   }
 
   private tableOf(frame: number, codeMode: number): number {
@@ -274,8 +296,7 @@ export class CodeCache {
     const crossings = this.dropCrossings(frame);
     const kept: Trace[] = [];
     for (const trace of page.traces) {
-      if (trace.start < offset + sizeBytes && offset < trace.end)
-        this.poison(trace.table, trace.record, trace.recordEnd);
+      if (trace.start < offset + sizeBytes && offset < trace.end) this.drop(trace);
       else kept.push(trace);
     }
     if (kept.length === page.traces.length && !crossings) return;
@@ -285,6 +306,11 @@ export class CodeCache {
     const map = this.memory.layout.codeMaps + frame * 16;
     this.bytes.fill(0, map, map + 16);
     for (const trace of kept) this.markCode(frame, trace.start, trace.end);
+  }
+
+  private drop(trace: Trace): void {
+    this.poison(trace.table, trace.record, trace.recordEnd);
+    if (trace.place !== 0) this.onDropped(trace.place);
   }
 
   private dropCrossings(frame: number): boolean {

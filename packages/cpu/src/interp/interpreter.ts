@@ -1,17 +1,16 @@
-import { type Callee, i32, ModuleBuilder } from "@xenoserver/wasm";
+import { i32, type ModuleBuilder } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
-import type { Region } from "../jit/region.ts";
-import { translateRegion } from "../jit/translate.ts";
+import { importEngine, MAX_HANDLERS, newGuestModule, TABLE_ENTRIES } from "../jit/region-compiler.ts";
+import type { DomainMemory } from "../memory/domain-memory.ts";
 import { defineMmu, type Mmu } from "../mmu/mmu.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
-import { emitHelpers, importedHelpers } from "../semantics/helpers.ts";
-import type { Helpers } from "../semantics/ops.ts";
-import { CodeMode, type MemoryLayout, State, TLB_OFFSET, Tlb } from "../state/layout.ts";
+import { emitHelpers } from "../semantics/helpers.ts";
+import { CodeMode, State, TLB_OFFSET, Tlb } from "../state/layout.ts";
 import type { MmuExports } from "../system/machine.ts";
 import type { AddressForm } from "./address.ts";
 import { isWideImmediate } from "./interp-ops.ts";
 import { emitHandlerFunction, type HandlerSample, MainLoop } from "./main-loop.ts";
-import { BUILTIN_COUNT } from "./record.ts";
+import { BUILTIN_COUNT, REGION_SIGNATURE, RegionStatus } from "./record.ts";
 
 /** What generated code calls in the host program. */
 export interface EngineImports {
@@ -25,11 +24,8 @@ export interface InterpreterExports extends MmuExports {
   run(vb: number): number;
   translateCode(vb: number, lo: number, hi: number): number;
   dropWriteEntries(vb: number, frameAddress: number): number;
+  droppedRegion(vb: number): number;
 }
-
-const MAX_HANDLERS = 8192;
-/** Places for translated regions in the table, behind the handlers. */
-const MAX_REGIONS = 32768;
 
 /** The identity of a handler: instructions that agree in it run the same code. */
 export function handlerKey(d: Decoded, codeMode: number, indexed: boolean): string {
@@ -60,8 +56,7 @@ const variantOf = (d: Decoded): string => (d.encoding.options.has("variant") ? d
 /** The interpreter's generated module, and the handlers that are added to it as instructions are first met. */
 export class Interpreter {
   readonly exports: InterpreterExports;
-  private readonly memory: WebAssembly.Memory;
-  private readonly layout: MemoryLayout;
+  private readonly domain: DomainMemory;
   private readonly table: WebAssembly.Table;
   private readonly instanceExports: Record<string, WebAssembly.ExportValue>;
   private readonly numbers = new Map<string, number>();
@@ -73,18 +68,13 @@ export class Interpreter {
   /** Bytes of a sample instruction by handler number; for profiles. */
   readonly samples = new Map<number, HandlerSample>();
 
-  constructor(
-    memory: WebAssembly.Memory,
-    layout: MemoryLayout,
-    imports: EngineImports,
-    inline: readonly HandlerSample[],
-    counting = false,
-  ) {
-    this.memory = memory;
-    this.layout = layout;
-    this.table = new WebAssembly.Table({ element: "anyfunc", initial: MAX_HANDLERS + MAX_REGIONS });
+  constructor(domain: DomainMemory, imports: EngineImports, inline: readonly HandlerSample[], counting = false) {
+    this.domain = domain;
+    this.table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_ENTRIES });
     const module = new WebAssembly.Module(this.buildBase(inline, counting));
-    const instance = new WebAssembly.Instance(module, { env: { memory, table: this.table, ...imports } as never });
+    const instance = new WebAssembly.Instance(module, {
+      env: { memory: domain.memory, table: this.table, ...imports } as never,
+    });
     this.instanceExports = instance.exports as Record<string, WebAssembly.ExportValue>;
     this.exports = instance.exports as unknown as InterpreterExports;
     inline.forEach((sample, index) => {
@@ -94,23 +84,16 @@ export class Interpreter {
     this.nextHandler = BUILTIN_COUNT + inline.length;
   }
 
-  private newModule(): ModuleBuilder {
-    const m = new ModuleBuilder();
-    const pages = this.layout.totalBytes / 0x10000;
-    m.importMemory("env", "memory", { minPages: pages, maxPages: pages });
-    m.importTable("env", "table", MAX_HANDLERS + MAX_REGIONS);
-    return m;
-  }
-
   private buildBase(inline: readonly HandlerSample[], counting: boolean): Uint8Array<ArrayBuffer> {
-    const m = this.newModule();
+    const m = newGuestModule(this.domain);
     const codeModified = m.importFunc("env", "codeModified", { params: ["i32", "i32", "i32"], results: [] });
     const accessed = m.importFunc("env", "accessed", { params: ["i32", "i32", "i32", "i32"], results: ["i32"] });
     const mmioWrite = m.importFunc("env", "mmioWrite", { params: ["i32", "i32", "i32", "i32", "i32"], results: [] });
-    const mmu = defineMmu(m, this.layout, { codeModified, accessed, mmioWrite }, TLB_OFFSET);
+    const mmu = defineMmu(m, this.domain.layout, { codeModified, accessed, mmioWrite }, TLB_OFFSET);
     defineHostAddress(m, mmu);
-    const loop = new MainLoop(m, { ...mmu, named: emitHelpers(m) }, mmu.fillItlb, counting);
+    const loop = new MainLoop(m, { ...mmu, named: emitHelpers(m) }, mmu, counting);
     loop.emit(inline);
+    defineDropped(m);
     return m.finish();
   }
 
@@ -141,55 +124,46 @@ export class Interpreter {
   /** Compiles the handlers asked for since the last call. */
   flush(): void {
     if (this.waiting.length === 0) return;
-    const m = this.newModule();
-    const helpers = this.importHelpers(m);
+    const m = newGuestModule(this.domain);
+    const helpers = importEngine(m);
     for (const { sample, id } of this.waiting) {
       m.element(id, [emitHandlerFunction(m, helpers, sample)]);
     }
     this.waiting.length = 0;
-    const module = new WebAssembly.Module(m.finish());
-    new WebAssembly.Instance(module, { env: { memory: this.memory, table: this.table }, engine: this.instanceExports });
+    this.instantiate(new WebAssembly.Module(m.finish()));
   }
 
   /**
-   * Compiles regions into one module.
-   * @returns each region's place in the table, undefined when there is no room left
+   * Puts a module's regions into the table.
+   * @returns the first one's place, undefined when there is no room left
    */
-  addRegions(regions: readonly Region[]): number[] | undefined {
-    if (this.nextRegion + regions.length > MAX_HANDLERS + MAX_REGIONS) return undefined;
-    const m = this.newModule();
-    const helpers = this.importHelpers(m, "regionSlowWrite", "regionSlowStore");
-    const places = regions.map((region) => {
-      m.element(this.nextRegion, [translateRegion(m, helpers, region)]);
-      return this.nextRegion++;
-    });
-    this.instantiate(m);
-    return places;
+  addRegions(module: WebAssembly.Module, count: number): number | undefined {
+    const base = this.nextRegion;
+    if (base + count > TABLE_ENTRIES) return undefined;
+    this.nextRegion += count;
+    this.instantiate(module, base);
+    return base;
+  }
+  /** Lets whoever still jumps to a region's place go on elsewhere. */
+  dropRegion(place: number): void {
+    this.table.set(place, this.exports.droppedRegion);
   }
   /** Makes all places of regions free again; none may be in use. */
   forgetRegions(): void {
     this.nextRegion = MAX_HANDLERS;
   }
 
-  private instantiate(m: ModuleBuilder): void {
-    const module = new WebAssembly.Module(m.finish());
-    new WebAssembly.Instance(module, {
-      env: { memory: this.memory, table: this.table },
-      engine: this.instanceExports,
-    });
+  private instantiate(module: WebAssembly.Module, base = 0): void {
+    const env = { memory: this.domain.memory, table: this.table, base };
+    new WebAssembly.Instance(module, { env, engine: this.instanceExports });
   }
+}
 
-  private importHelpers(m: ModuleBuilder, slowWrite = "slowWrite", slowStore = "slowStore"): Helpers {
-    const helper = (name: string, params: readonly ("i32" | "i64")[], results: readonly "i32"[]): Callee =>
-      m.importFunc("engine", name, { params, results });
-    return {
-      slowRead: helper("slowRead", ["i32", "i64", "i32"], ["i32"]),
-      slowWrite: helper(slowWrite, ["i32", "i64", "i32"], ["i32"]),
-      slowStore: helper(slowStore, ["i32", "i64", "i64", "i32"], ["i32"]),
-      commitBounce: helper("commitBounce", ["i32", "i32"], []),
-      named: importedHelpers(m, "engine"),
-    };
-  }
+/** What stands in a region's place once its code has changed: control goes on by way of the dispatch loop. */
+function defineDropped(m: ModuleBuilder): void {
+  const { fn } = m.func(REGION_SIGNATURE.params, REGION_SIGNATURE.results, "droppedRegion");
+  fn.return(i32(RegionStatus.redirect));
+  fn.unreachable();
 }
 
 /** Entry points for the host program, which passes addresses as two halves. */

@@ -29,6 +29,12 @@ export interface HandlerSample {
   readonly bytes: Uint8Array;
 }
 
+/** What the loop needs of the memory-management unit. */
+export interface LoopMmu {
+  readonly fillItlb: Callee;
+  readonly linkRegion: Callee;
+}
+
 /** Builds the dispatch loop `run(vb)`: executes from `Slot.rip` until something needs the host program. */
 export class MainLoop {
   private readonly func: Func;
@@ -49,11 +55,11 @@ export class MainLoop {
   private systemLabel!: Label;
 
   private readonly counting: boolean;
-  private readonly fillItlb: Callee;
+  private readonly mmu: LoopMmu;
 
   /** @param counting counts executions by handler, for a profile: 32-bit words from `PROFILE_OFFSET` of the vcpu's area */
-  constructor(m: ModuleBuilder, helpers: Helpers, fillItlb: Callee, counting = false) {
-    this.fillItlb = fillItlb;
+  constructor(m: ModuleBuilder, helpers: Helpers, mmu: LoopMmu, counting = false) {
+    this.mmu = mmu;
     this.counting = counting;
     this.func = m.func(["i32"], ["i32"], "run");
     this.helpers = helpers;
@@ -136,7 +142,7 @@ export class MainLoop {
       .and((ITLB_ENTRIES - 1) << 4);
     const entry = f.let(index.add(f.load("i32.load", vb, State.itlb)));
     f.if(f.load<"i64">("i64.load", entry, Itlb.tag).ne(page), () =>
-      f.if(f.call<"i32">(this.fillItlb, vb, page).eqz(), () => this.leaveTo(target.get(), LoopExit.miss)),
+      f.if(f.call<"i32">(this.mmu.fillItlb, vb, page).eqz(), () => this.leaveTo(target.get(), LoopExit.miss)),
     );
     const inTable = target.get().wrap().and(4095).shl(2);
     const found = emitFindRecord(f, vb, inTable.add(f.load("i32.load", entry, Itlb.codeTable)));
@@ -329,19 +335,24 @@ export class MainLoop {
 
   private region(): void {
     const f = this.func.fn;
-    const { vb, pc } = this;
-    f.if(this.once.get(), () => {
+    const { vb, pc, target } = this;
+    target.set(this.addressOf(pc.get()));
+    const place = f.var("i32", i32(0));
+    f.if(this.once.get().eqz(), () => place.set(f.call<"i32">(this.mmu.linkRegion, vb, target.get(), pc.get())));
+    f.if(place.get().eqz(), () => {
+      // The interpreter runs what the record was before.
       this.once.set(i32(0));
       const shadow = f.let(f.load<"i32">("i32.load", pc.get(), Field.disp));
       this.progress.set(this.progress.get().add(pc.get()).sub(shadow));
       pc.set(shadow);
       f.br(this.nextLabel);
     });
-    const status = f.let(f.callIndirect(this.regionType, "i32", 0, f.load("i32.load", pc.get(), Field.imm), vb));
+    f.store("i64.store", vb, target.get(), Slot.rip);
+    const status = f.let(f.callIndirect(this.regionType, "i32", 0, place.get(), vb));
     const rip = f.load<"i64">("i64.load", vb, Slot.rip);
     f.if(status.eq(RegionStatus.fault), () => this.leaveTo(rip, LoopExit.fault));
     this.once.set(status);
-    this.target.set(f.load("i64.load", vb, Slot.rip));
+    target.set(f.load("i64.load", vb, Slot.rip));
     f.br(this.lookupLabel);
   }
 

@@ -6,6 +6,7 @@ import { type AddressForm, addressForm, ignoresSegment, SCRATCH_FORM, segmentSlo
 import { isWideImmediate } from "./interp-ops.ts";
 import { AddressRecord } from "./main-loop.ts";
 import { Builtin, Field, SCALE_SHIFT } from "./record.ts";
+import { RecordTemplates, writeFromTemplate } from "./record-templates.ts";
 
 /** Longest trace, in instructions. */
 const MAX_TRACE = 128;
@@ -30,6 +31,8 @@ export class TraceWriter {
   private readonly view: DataView;
   private readonly decoder: Decoder;
   private readonly directory: HandlerDirectory;
+  /** By decoding mode. */
+  private readonly templates = new Map<number, RecordTemplates>();
   private at = 0;
   private page: Uint8Array = new Uint8Array(0);
 
@@ -49,7 +52,15 @@ export class TraceWriter {
     this.page = page;
     const most = codeMode & CodeMode.singleStep ? 1 : Math.min(MAX_TRACE, (limit - 1) >> 1);
     let place = offset;
+    const templates = this.templatesOf(codeMode);
     for (let count = 0; count < most && place < 4096; count++) {
+      const template = templates.find(page, place, page.length);
+      if (template && writeFromTemplate(template, page, place, this.view, this.at)) {
+        this.at += RECORD_BYTES;
+        place += template.lengthBytes;
+        if (template.ends) return this.finish(place);
+        continue;
+      }
       const d = this.decodeOne(page, place, codeMode);
       if (d === "crossing") {
         if (count === 0) return { kind: "crossing" };
@@ -60,7 +71,10 @@ export class TraceWriter {
         place = Math.min(place + 1, 4096);
         return { kind: "trace", endOffset: place, recordEnd: this.at };
       }
+      const record = this.at;
       this.instruction(d, place, codeMode);
+      if (this.at === record + RECORD_BYTES && d.def.semantics && !d.def.system && !isWideImmediate(d))
+        templates.learn(page, place, d, this.view, record);
       place += d.lengthBytes;
       if (d.def.ends || isEnd(d)) return this.finish(place);
     }
@@ -76,6 +90,13 @@ export class TraceWriter {
     this.page = both;
     this.builtin(Builtin.crossing, offset, nextFrame);
     return this.write(both, offset, codeMode | CodeMode.singleStep, this.at, 4);
+  }
+
+  private templatesOf(codeMode: number): RecordTemplates {
+    const mode = codeMode & ~CodeMode.singleStep;
+    let found = this.templates.get(mode);
+    if (!found) this.templates.set(mode, (found = new RecordTemplates()));
+    return found;
   }
 
   /** Every trace is closed by a record for the address behind it, from which return addresses are taken too. */

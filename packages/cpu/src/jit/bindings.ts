@@ -69,8 +69,8 @@ export class JitInstruction implements Instruction {
     return o.state64(segmentSlot(d.segmentOverride));
   }
   imm(): I32 {
-    const sreg = this.d.operands.find((operand) => operand.kind === "sreg");
-    return i32(sreg && "reg" in sreg ? sreg.reg : immediateOf(this.d));
+    const numbered = this.d.operands.find((operand) => operand.kind === "sreg" || operand.kind === "st");
+    return i32(numbered && "reg" in numbered ? numbered.reg : immediateOf(this.d));
   }
   imm2(): I32 {
     return i32(this.d.imm2);

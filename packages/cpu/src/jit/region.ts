@@ -2,103 +2,226 @@ import type { Decoded } from "../decode/decoded.ts";
 import { type Decoder, NEED_MORE_BYTES } from "../decode/decoder.ts";
 import { CodeMode } from "../state/layout.ts";
 
-/** One instruction of a region and where it lies in its page. */
+/**
+ * Places in a region are byte offsets from the start of the page that it is entered in; they may be negative or beyond that
+ * page. A region belongs to the frames of its pages, not to an address.
+ */
+export type Place = number;
+
+/** Where a region's code is read from. */
+export interface CodeSource {
+  /** The bytes of a page by its distance from the entry's, undefined if it is not mapped for execution. */
+  page(distance: number): Uint8Array | undefined;
+  /** Whether control is known to have arrived at a place; what never ran is not worth translating. */
+  wasReached(place: Place): boolean;
+}
+
+/** One instruction of a region and where it lies. */
 export interface PlacedInstruction {
   readonly d: Decoded;
-  readonly offset: number;
+  readonly place: Place;
 }
 
 /** A straight run of instructions, entered at its first only. */
 export interface Block {
-  readonly start: number;
-  /** Offset of the byte behind the last instruction. */
-  readonly end: number;
+  readonly start: Place;
+  /** Place behind the last instruction. */
+  readonly end: Place;
   readonly instructions: readonly PlacedInstruction[];
-  /** Target of the last instruction if that is a direct jump within the page, otherwise −1. */
-  readonly target: number;
+  /** Target of the last instruction if that is a direct jump or call, otherwise undefined. */
+  readonly target: Place | undefined;
+  readonly endsIn: "jump" | "call" | "return" | "other";
   /** Whether control can go on behind the last instruction. */
   readonly fallsThrough: boolean;
 }
 
-/** Basic blocks of one page that are translated together, the entry first; a block comes before those it leads to, but for loops. */
+/** Basic blocks that are translated together, the entry first; a block comes before those it leads to, but for loops. */
 export interface Region {
+  readonly entry: Place;
   readonly blocks: readonly Block[];
+  /** Where a block that returns may go on within the region. */
+  readonly returns: ReadonlyMap<Block, readonly Place[]>;
 }
 
-const MAX_INSTRUCTIONS = 300;
-const MAX_BLOCKS = 64;
+const MAX_INSTRUCTIONS = 240;
+const MAX_BLOCKS = 72;
+/** Pages on either side of the entry's that a region may reach. */
+const MAX_DISTANCE = 1 << 18;
+/** Comparisons of a return address that are worth their while. */
+const MAX_RETURNS = 3;
+/** Bytes of the longest instruction, and one more. */
+const LONGEST = 16;
 const CODE_MODE = CodeMode.code64 | CodeMode.stack32 | CodeMode.flat;
 
-/** An instruction that the translator leaves to the interpreter: control leaves the region in front of it. */
-export function isTranslatable(d: Decoded): boolean {
-  if (!d.def.semantics) return false;
-  return !LEFT_TO_INTERPRETER.test(d.def.name);
-}
-/** Long semantics whose speed is not in their dispatch. */
-const LEFT_TO_INTERPRETER = /^(F[A-Z0-9 ]|PCMP.STR.$|CRC32$|PCLMULQDQ$|CMPXCHG16B$|ENTER$)/;
+/** What has no semantics that emit code is left to the interpreter: control leaves the region in front of it. */
+const isTranslatable = (d: Decoded): boolean => d.def.semantics !== undefined && d.def.name !== "ENTER";
 
-/**
- * Whether a region is worth its entry and exit, which load and store registers: if it loops, or if it is long.
- */
-export function isWorthwhile(region: Region): boolean {
-  const seen = new Set<number>();
-  for (const block of region.blocks) {
-    seen.add(block.start);
-    if (seen.has(block.target) || (block.fallsThrough && seen.has(block.end))) return true;
-  }
-  return region.blocks[0].instructions.length >= LONG_BLOCK;
-}
-const LONG_BLOCK = 24;
-
-const isConditional = (d: Decoded): boolean => d.operands[0]?.kind === "rel" && !d.def.ends;
+const isDirect = (d: Decoded): boolean => d.operands[0]?.kind === "rel";
+const isConditional = (d: Decoded): boolean => isDirect(d) && !d.def.ends;
 const isCall = (d: Decoded): boolean => d.def.name === "CALL";
+const targetOf = ({ d, place }: PlacedInstruction): Place => place + d.lengthBytes + d.immLo;
 
-interface Scan {
-  readonly page: Uint8Array;
-  readonly decoder: Decoder;
-  readonly decoded: Map<number, Decoded | undefined>;
-}
+/** Decodes instructions of a region, each once. */
+class Scanner {
+  private readonly source: CodeSource;
+  private readonly decoder: Decoder;
+  private readonly decoded = new Map<Place, Decoded | undefined>();
 
-function decodeAt(scan: Scan, offset: number): Decoded | undefined {
-  if (scan.decoded.has(offset)) return scan.decoded.get(offset);
-  let d: Decoded | undefined;
-  try {
-    d = scan.decoder.decode(scan.page, offset, 4096, CODE_MODE);
-  } catch (thrown) {
-    if (thrown !== NEED_MORE_BYTES && !(thrown instanceof RangeError)) throw thrown;
+  constructor(source: CodeSource, decoder: Decoder) {
+    this.source = source;
+    this.decoder = decoder;
   }
-  if (d && !isTranslatable(d)) d = undefined;
-  scan.decoded.set(offset, d);
-  return d;
+  /** The instruction at a place if it can be translated. */
+  at(place: Place): Decoded | undefined {
+    if (this.decoded.has(place)) return this.decoded.get(place);
+    const d = this.decode(place);
+    this.decoded.set(place, d);
+    return d;
+  }
+  private decode(place: Place): Decoded | undefined {
+    const distance = Math.floor(place / 4096);
+    if (Math.abs(distance) > MAX_DISTANCE) return undefined;
+    const offset = place - distance * 4096;
+    const page = this.source.page(distance);
+    if (!page) return undefined;
+    let d = this.decodeIn(page, offset);
+    if (d === "more") {
+      const next = this.source.page(distance + 1);
+      if (!next) return undefined;
+      const both = new Uint8Array(2 * LONGEST);
+      both.set(page.subarray(4096 - LONGEST));
+      both.set(next.subarray(0, LONGEST), LONGEST);
+      d = this.decodeIn(both, offset - (4096 - LONGEST));
+    }
+    return typeof d === "object" && isTranslatable(d) ? d : undefined;
+  }
+  private decodeIn(bytes: Uint8Array, offset: number): Decoded | "more" | undefined {
+    try {
+      return this.decoder.decode(bytes, offset, bytes.length, CODE_MODE);
+    } catch (thrown) {
+      if (thrown === NEED_MORE_BYTES) return "more";
+      if (thrown instanceof RangeError) return undefined;
+      throw thrown;
+    }
+  }
+  /** Whether a jump to a place may be followed. */
+  follows(place: Place): boolean {
+    return this.source.wasReached(place) && this.at(place) !== undefined;
+  }
 }
-
-const targetOf = (d: Decoded, offset: number): number => {
-  const target = offset + d.lengthBytes + d.immLo;
-  return target >= 0 && target < 4096 ? target : -1;
-};
 
 /**
- * Finds the blocks that are reached from an entry by direct jumps and by falling through, within one page.
+ * Finds the blocks that are reached from an entry by direct jumps, calls and falling through, breadth first.
+ * @param entry offset in its page
  * @returns undefined if the entry cannot be translated
  */
-export function findRegion(page: Uint8Array, entry: number, decoder: Decoder): Region | undefined {
-  const scan: Scan = { page, decoder, decoded: new Map() };
-  if (!decodeAt(scan, entry)) return undefined;
-  const leaders = collectLeaders(scan, entry);
-  const blocks = [...leaders].sort((a, b) => a - b).map((start) => cutBlock(scan, start, leaders));
+export function findRegion(source: CodeSource, entry: Place, decoder: Decoder): Region | undefined {
+  const scanner = new Scanner(source, decoder);
+  if (!scanner.at(entry)) return undefined;
+  const leaders = collectLeaders(scanner, entry);
+  const blocks = [...leaders].map((start) => cutBlock(scanner, start, leaders));
   const byStart = new Map(blocks.filter((b) => b.instructions.length > 0).map((b) => [b.start, b]));
-  return { blocks: reversePostorder(entry, byStart) };
+  const returns = findReturns(byStart);
+  return { entry, blocks: reversePostorder(entry, byStart, returns), returns };
+}
+
+/** Places at which blocks start. */
+function collectLeaders(scanner: Scanner, entry: Place): Set<Place> {
+  const leaders = new Set([entry]);
+  const queue = [entry];
+  const seen = new Set<Place>();
+  const lead = (place: Place): void => {
+    if (leaders.has(place) || leaders.size >= MAX_BLOCKS || !scanner.at(place)) return;
+    leaders.add(place);
+    queue.push(place);
+  };
+  for (let k = 0; k < queue.length; k++) {
+    for (let at = queue[k]; !seen.has(at) && seen.size < MAX_INSTRUCTIONS; ) {
+      const d = scanner.at(at);
+      if (!d) break;
+      seen.add(at);
+      const next = at + d.lengthBytes;
+      const target = isDirect(d) ? targetOf({ d, place: at }) : undefined;
+      const followed = target !== undefined && scanner.follows(target);
+      if (isConditional(d)) lead(next);
+      if (followed) lead(target);
+      if (followed && isCall(d)) lead(next);
+      if (d.def.ends || isConditional(d)) break;
+      at = next;
+    }
+  }
+  return leaders;
+}
+
+function cutBlock(scanner: Scanner, start: Place, leaders: ReadonlySet<Place>): Block {
+  const instructions: PlacedInstruction[] = [];
+  let at = start;
+  while (instructions.length < MAX_INSTRUCTIONS) {
+    const d = scanner.at(at);
+    if (!d) break;
+    const last = { d, place: at };
+    instructions.push(last);
+    at += d.lengthBytes;
+    if (d.def.ends || isDirect(d)) {
+      const target = isDirect(d) ? targetOf(last) : undefined;
+      return { start, end: at, instructions, target, endsIn: kindOfEnd(d), fallsThrough: !d.def.ends };
+    }
+    if (leaders.has(at)) break;
+  }
+  return { start, end: at, instructions, target: undefined, endsIn: "other", fallsThrough: true };
+}
+function kindOfEnd(d: Decoded): Block["endsIn"] {
+  if (isCall(d)) return "call";
+  if (isDirect(d)) return "jump";
+  return d.def.name.startsWith("RET") ? "return" : "other";
+}
+
+/** For each function called within the region, the blocks that return from it go on behind its calls. */
+function findReturns(byStart: ReadonlyMap<Place, Block>): Map<Block, Place[]> {
+  const returns = new Map<Block, Place[]>();
+  const behind = new Map<Place, Place[]>();
+  for (const block of byStart.values()) {
+    if (block.endsIn !== "call" || !byStart.has(block.target!) || !byStart.has(block.end)) continue;
+    behind.set(block.target!, [...(behind.get(block.target!) ?? []), block.end]);
+  }
+  for (const [callee, places] of behind) {
+    for (const block of blocksOf(callee, byStart)) {
+      if (block.endsIn !== "return") continue;
+      const all = new Set([...(returns.get(block) ?? []), ...places]);
+      returns.set(block, [...all].slice(0, MAX_RETURNS));
+    }
+  }
+  return returns;
+}
+
+/** Blocks of the function that starts at a place; its calls are stepped over. */
+function blocksOf(callee: Place, byStart: ReadonlyMap<Place, Block>): Set<Block> {
+  const found = new Set<Block>();
+  const queue = [callee];
+  for (let k = 0; k < queue.length; k++) {
+    const block = byStart.get(queue[k]);
+    if (!block || found.has(block)) continue;
+    found.add(block);
+    if (block.target !== undefined && block.endsIn !== "call") queue.push(block.target);
+    if (block.fallsThrough || block.endsIn === "call") queue.push(block.end);
+  }
+  return found;
 }
 
 /** Blocks reached from the entry; where it can be, the block that another falls through to comes right behind it. */
-function reversePostorder(entry: number, byStart: ReadonlyMap<number, Block>): Block[] {
+function reversePostorder(
+  entry: Place,
+  byStart: ReadonlyMap<Place, Block>,
+  returns: ReadonlyMap<Block, readonly Place[]>,
+): Block[] {
   const order: Block[] = [];
-  const visited = new Set<number>();
-  const visit = (start: number): void => {
+  const visited = new Set<Place>();
+  const visit = (start: Place): void => {
     const block = byStart.get(start);
     if (!block || visited.has(start)) return;
     visited.add(start);
-    if (block.target >= 0) visit(block.target);
+    for (const place of returns.get(block) ?? []) visit(place);
+    if (block.target !== undefined) visit(block.target);
     if (block.fallsThrough) visit(block.end);
     order.push(block);
   };
@@ -106,52 +229,19 @@ function reversePostorder(entry: number, byStart: ReadonlyMap<number, Block>): B
   return order.reverse();
 }
 
-/** Offsets at which blocks start, breadth first until the limits are reached. */
-function collectLeaders(scan: Scan, entry: number): Set<number> {
-  const leaders = new Set([entry]);
-  const queue = [entry];
-  const seen = new Set<number>();
-  while (queue.length) {
-    let at = queue.shift()!;
-    while (at < 4096 && !seen.has(at) && seen.size < MAX_INSTRUCTIONS) {
-      const d = decodeAt(scan, at);
-      if (!d) break;
-      seen.add(at);
-      const next = at + d.lengthBytes;
-      const conditional = isConditional(d);
-      if (d.operands[0]?.kind === "rel" && !isCall(d)) {
-        const target = targetOf(d, at);
-        if (target >= 0 && leaders.size < MAX_BLOCKS && decodeAt(scan, target)) {
-          if (!leaders.has(target)) queue.push(target);
-          leaders.add(target);
-        }
-      }
-      if (d.def.ends) break;
-      if (conditional && next < 4096 && leaders.size < MAX_BLOCKS) {
-        if (!leaders.has(next)) queue.push(next);
-        leaders.add(next);
-        break;
-      }
-      at = next;
-    }
-  }
-  return leaders;
-}
+const STRING = /^(MOVS|STOS|LODS|CMPS|SCAS)( wide)?$/;
+/** True for an instruction that repeats itself: its registers change between its accesses. */
+export const isRepeated = (d: Decoded): boolean => d.rep !== 0 && STRING.test(d.def.name);
 
-function cutBlock(scan: Scan, start: number, leaders: ReadonlySet<number>): Block {
-  const instructions: PlacedInstruction[] = [];
-  let at = start;
-  while (at < 4096 && instructions.length < MAX_INSTRUCTIONS) {
-    const d = decodeAt(scan, at);
-    if (!d) break;
-    instructions.push({ d, offset: at });
-    at += d.lengthBytes;
-    const relative = d.operands[0]?.kind === "rel";
-    if (d.def.ends || relative) {
-      const target = relative && !isCall(d) ? targetOf(d, instructions.at(-1)!.offset) : -1;
-      return { start, end: at, instructions, target, fallsThrough: !d.def.ends };
-    }
-    if (leaders.has(at)) break;
-  }
-  return { start, end: at, instructions, target: -1, fallsThrough: true };
+/** General registers that an instruction may write, as far as its encoding tells; a guess is good enough. */
+export function likelyWritten(d: Decoded): number[] {
+  const { name } = d.def;
+  if (STRING.test(name)) return [0, 1, 6, 7];
+  const first = d.operands[0];
+  const written = first?.kind === "gpr" && !/^(CMP|TEST|BT|PUSH)$/.test(name) ? [first.reg] : [];
+  const second = d.operands[1];
+  if (/^(XCHG|XADD)/.test(name) && second?.kind === "gpr") written.push(second.reg);
+  if (/^(MUL|IMUL|DIV|IDIV|CWD|CMPXCHG)/.test(name)) written.push(0, 2);
+  if (/^(PUSH|POP|CALL|RET|LEAVE)/.test(name)) written.push(4);
+  return written;
 }

@@ -1,10 +1,11 @@
-import { type Callee, type Fn, type I32, i32, i64, type Label, type ModuleBuilder } from "@xenoserver/wasm";
-import { emitFindRecord } from "../interp/jump-cache.ts";
-import { Builtin, Field, REGION_SIGNATURE, RegionStatus } from "../interp/record.ts";
+import { type Callee, type Fn, type I32, type I64, i32, type Label, type ModuleBuilder } from "@xenoserver/wasm";
+import { REGION_SIGNATURE, RegionStatus } from "../interp/record.ts";
+import { emitFindRegion } from "../mmu/region-cache.ts";
 import type { Helpers } from "../semantics/ops.ts";
-import { ITLB_ENTRIES, Itlb, Slot, State } from "../state/layout.ts";
+import { Slot, State } from "../state/layout.ts";
 import { type Exits, JitOps } from "./jit-ops.ts";
-import type { Block, Region } from "./region.ts";
+import { type FlagKind, MEMORY, sameKind } from "./lazy-flags.ts";
+import { type Block, likelyWritten, type Place, type Region } from "./region.ts";
 
 /** Blocks `from` to `to` (indices, inclusive): one block, or a loop around several. */
 interface Item {
@@ -15,50 +16,54 @@ interface Item {
 
 /** Emits one region as a function (vb) → `RegionStatus`. */
 class RegionTranslator {
+  readonly func: ReturnType<ModuleBuilder["func"]>;
   private readonly f: Fn;
   private readonly ops: JitOps;
   private readonly region: Region;
   private readonly regionType: number;
-  private readonly indexOf = new Map<number, number>();
+  private readonly indexOf = new Map<Place, number>();
   /** Labels that a forward jump to a block can use, and those that repeat a loop from its head. */
   private readonly forward = new Map<number, Label>();
   private readonly backward = new Map<number, Label>();
+  /** What the flags are when control arrives at a block, as far as jumps to it were emitted. */
+  private readonly kinds = new Map<number, FlagKind>();
   private readonly loops: Item[];
+  private readonly exits: Exits;
   private current = 0;
 
   constructor(m: ModuleBuilder, helpers: Helpers, region: Region) {
     this.regionType = m.type(REGION_SIGNATURE);
-    const func = m.func(REGION_SIGNATURE.params, REGION_SIGNATURE.results);
-    this.func = func;
-    this.f = func.fn;
+    this.func = m.func(REGION_SIGNATURE.params, REGION_SIGNATURE.results);
+    this.f = this.func.fn;
     this.region = region;
     region.blocks.forEach((block, index) => this.indexOf.set(block.start, index));
-    this.loops = findLoops(region, this.indexOf);
-    const exits: Exits = {
+    this.loops = findLoops(region, this.indexOf, true);
+    this.exits = {
       fault: { level: 1 },
       leave: { level: 2 },
       target: this.f.var("i64"),
-      faultOffset: this.f.var("i32"),
+      faultPlace: this.f.var("i32"),
       branch: (condition) => this.branch(condition),
+      indirect: (ip) => this.indirect(ip),
     };
-    this.exits = exits;
-    this.ops = new JitOps(this.f, helpers, exits);
+    this.ops = new JitOps(this.f, helpers, this.exits, writtenInLoops(region, this.indexOf));
   }
-  readonly func: ReturnType<ModuleBuilder["func"]>;
-  private readonly exits: Exits;
 
   emit(): void {
     const { f, ops } = this;
+    this.kinds.set(0, MEMORY);
     f.block(() => {
       f.block(() => {
         this.emitItems(this.itemsOf(0, this.region.blocks.length - 1, undefined));
+        f.unreachable();
       });
       ops.storeState();
       this.chain();
     });
+    ops.storeAnyFlags();
     ops.storeState();
     this.leaveFault();
-    f.prepend(() => ops.loadState());
+    f.prepend(() => ops.loadState(this.region.entry));
   }
 
   /**
@@ -66,27 +71,16 @@ class RegionTranslator {
    * the dispatch loop.
    */
   private chain(): void {
-    const { f } = this;
+    const { f, ops } = this;
     const vb = f.param<"i32">(0);
     const target = this.exits.target.get();
-    const state = (offset: number) => f.load<"i32">("i32.load", vb, offset);
-    f.block((toLoop) => {
-      f.brIf(toLoop, this.ops.count.get().geU(state(State.instructionLimit)));
-      const page = f.let(target.and(i64(-4096)));
-      const index = target
-        .shrU(8)
-        .wrap()
-        .and((ITLB_ENTRIES - 1) << 4);
-      const entry = f.let(index.add(state(State.itlb)));
-      f.brIf(toLoop, f.load<"i64">("i64.load", entry, Itlb.tag).ne(page));
-      const inTable = target.wrap().and(4095).shl(2);
-      const record = emitFindRecord(f, vb, inTable.add(f.load("i32.load", entry, Itlb.codeTable)));
-      f.brIf(toLoop, record.eqz());
-      f.brIf(toLoop, f.load<"i32">("i32.load16_u", record, Field.handler).ne(Builtin.region));
-      f.store("i64.store", vb, page, Slot.pageVa);
-      f.returnCallIndirect(this.regionType, 0, f.load("i32.load", record, Field.imm), vb);
-    });
     f.store("i64.store", vb, target, Slot.rip);
+    f.block((toLoop) => {
+      f.brIf(toLoop, ops.count.get().geU(f.load<"i32">("i32.load", vb, State.instructionLimit)), false);
+      const found = emitFindRegion(f, vb, target);
+      f.brIf(toLoop, found.matches.eqz(), false);
+      f.returnCallIndirect(this.regionType, 0, found.place, vb);
+    });
     f.return(i32(RegionStatus.redirect));
     f.unreachable();
   }
@@ -94,7 +88,7 @@ class RegionTranslator {
   private leaveFault(): void {
     const { f } = this;
     const vb = f.param<"i32">(0);
-    f.store("i64.store", vb, this.ops.addressOf(0).add(this.exits.faultOffset.get().extU()), Slot.rip);
+    f.store("i64.store", vb, this.ops.addressOf(0).add(this.exits.faultPlace.get().extS()), Slot.rip);
     f.if(f.load<"i32">("i32.load", vb, State.interpretOnce), () => {
       f.store("i32.store", vb, i32(0), State.interpretOnce);
       f.return(i32(RegionStatus.interpret));
@@ -134,6 +128,8 @@ class RegionTranslator {
   private emitItem(item: Item): void {
     this.forward.delete(item.from);
     if (!item.isLoop) return this.emitBlock(item.from);
+    // Jumps to the head from within the loop are not known yet.
+    this.kinds.set(item.from, "dynamic");
     this.f.loop((again) => {
       this.backward.set(item.from, again);
       this.emitItems(this.itemsOf(item.from, item.to, item));
@@ -145,49 +141,84 @@ class RegionTranslator {
     const { ops, f } = this;
     const block = this.region.blocks[index];
     this.current = index;
-    ops.beginBlock(block.instructions.length);
-    for (const { d, offset } of block.instructions) {
-      f.scope(() => d.def.semantics!(ops, ops.begin(d, offset)));
+    ops.beginBlock(block.instructions.length, this.kinds.get(index) ?? "dynamic");
+    for (const placed of block.instructions) {
+      f.scope(() => placed.d.def.semantics!(ops, ops.begin(placed)));
     }
+    if (!block.fallsThrough) return;
     ops.endBlock();
-    if (block.fallsThrough) this.goTo(block.end, index + 1);
+    this.goTo(block.end, index + 1);
   }
 
   /** Jumps to the target of the current block's last instruction. */
   private branch(condition: I32 | undefined): void {
-    const block = this.region.blocks[this.current];
-    const { d, offset } = block.instructions.at(-1)!;
-    const target = offset + d.lengthBytes + d.immLo;
-    const go = () => this.goTo(target, -1);
+    const go = () => this.goTo(this.region.blocks[this.current].target!, -1);
     if (condition) this.f.if(condition, go);
     else go();
   }
 
+  /** Goes on at an address: behind a call of the region if it is one of those, or elsewhere. */
+  private indirect(ip: I64): void {
+    const { f, ops } = this;
+    for (const place of this.region.returns.get(this.region.blocks[this.current]) ?? []) {
+      f.if(ip.eq(ops.addressOf(place)), () => this.goTo(place, -1));
+    }
+    ops.leaveTo(ip);
+  }
+
   /**
-   * Goes on at an offset of the page.
+   * Goes on at a place.
    * @param next the block that comes behind the current one in the code, reached by doing nothing; −1 for a real jump
    */
-  private goTo(offset: number, next: number): void {
+  private goTo(place: Place, next: number): void {
     const { f, ops } = this;
-    const target = this.indexOf.get(offset);
-    if (target !== undefined && target === next) return;
-    const back = target === undefined ? undefined : this.backward.get(target);
+    const target = this.indexOf.get(place);
+    if (target === undefined) return ops.leaveTo(ops.addressOf(place));
+    if (target === next) return this.arrive(target);
+    const back = this.backward.get(target);
     if (back) {
       const limit = f.load<"i32">("i32.load", f.param(0), State.instructionLimit);
-      f.brIf(back, ops.count.get().ltU(limit));
-      return ops.leaveTo(ops.addressOf(offset));
+      f.brIf(back, ops.count.get().ltU(limit), true);
+      return ops.leaveTo(ops.addressOf(place));
     }
-    const forward = target === undefined ? undefined : this.forward.get(target);
-    if (forward) return f.br(forward);
-    ops.leaveTo(ops.addressOf(offset));
+    const forward = this.forward.get(target);
+    if (!forward) return ops.leaveTo(ops.addressOf(place));
+    this.arrive(target);
+    f.br(forward);
+  }
+  /** Notes with which flags control arrives at a block. */
+  private arrive(target: number): void {
+    const before = this.kinds.get(target);
+    const { kind } = this.ops;
+    this.kinds.set(target, before === undefined || sameKind(before, kind) ? kind : "dynamic");
   }
 }
 
+/** Where control may go within the region when it leaves a block. */
+function successorsOf(block: Block, returns: Region["returns"], throughCalls: boolean): Place[] {
+  const places: Place[] = [];
+  if (block.target !== undefined && (throughCalls || block.endsIn !== "call")) places.push(block.target);
+  if (block.fallsThrough) places.push(block.end);
+  if (throughCalls) places.push(...(returns.get(block) ?? []));
+  return places;
+}
+
+/** Registers that loops of the region write, but for those that only calls make loops. */
+function writtenInLoops(region: Region, indexOf: ReadonlyMap<Place, number>): Set<number> {
+  const written = new Set<number>();
+  for (const { from, to } of findLoops(region, indexOf, false)) {
+    for (const block of region.blocks.slice(from, to + 1)) {
+      for (const { d } of block.instructions) for (const reg of likelyWritten(d)) written.add(reg);
+    }
+  }
+  return written;
+}
+
 /** Loops of a region: from the target of a backward jump to the last block that jumps there, nested or apart. */
-function findLoops(region: Region, indexOf: ReadonlyMap<number, number>): Item[] {
+function findLoops(region: Region, indexOf: ReadonlyMap<Place, number>, throughCalls: boolean): Item[] {
   const ends = new Map<number, number>();
-  region.blocks.forEach((block: Block, index) => {
-    for (const successor of [block.target, block.fallsThrough ? block.end : -1]) {
+  region.blocks.forEach((block, index) => {
+    for (const successor of successorsOf(block, region.returns, throughCalls)) {
       const target = indexOf.get(successor);
       if (target !== undefined && target <= index) ends.set(target, Math.max(ends.get(target) ?? 0, index));
     }

@@ -2,6 +2,7 @@ import { type Callee, type Func, i32, type ModuleBuilder } from "@xenoserver/was
 import { type MemoryLayout, State } from "../state/layout.ts";
 import { defineCodeWritten, defineHoldsCode } from "./code-watch.ts";
 import { defineDropWriteEntries, defineFlushTlb, defineFlushTlbPage } from "./flush.ts";
+import { defineLinkRegion } from "./link.ts";
 import { type CodeGuard, defineCommitBounce, defineSlowRead, defineSlowStore, defineSlowWrite } from "./slow-access.ts";
 import { defineFillItlb, defineTranslate, defineTranslateCode } from "./translate.ts";
 import { defineFrameHost, definePageFault, defineWalk } from "./walk.ts";
@@ -14,6 +15,8 @@ export interface Mmu {
   readonly translateCode: Func;
   /** (vb, page) → 1 if the ITLB now has the page, 0 if the host program must see to it. */
   readonly fillItlb: Func;
+  /** (vb, va, record) → place of a region that can be entered there, or 0. */
+  readonly linkRegion: Func;
   readonly slowRead: Func;
   readonly slowWrite: Func;
   readonly slowStore: Func;
@@ -48,13 +51,15 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
       f.return(i32(0));
     });
   const translate = defineTranslate(m, layout, walk, frameHost);
+  const fillItlb = defineFillItlb(m, layout, walk, frameHost);
   const slowWrite = defineSlowWrite(m, imports, translate, drop, "slowWrite");
   const regionSlowWrite = defineSlowWrite(m, imports, translate, decline, "regionSlowWrite");
   const commitBounce = defineCommitBounce(m, translate, codeWritten);
   return {
     translate,
     translateCode: defineTranslateCode(m, walk),
-    fillItlb: defineFillItlb(m, layout, walk, frameHost),
+    fillItlb,
+    linkRegion: defineLinkRegion(m, fillItlb),
     slowRead: defineSlowRead(m, imports, translate),
     slowWrite,
     commitBounce,

@@ -226,9 +226,10 @@ export abstract class Ops {
       () => host.set(hit.host),
       () => {
         const slow = f.let(f.call<"i32">(this.helpers.slowRead, this.vb, at, i32(size)));
-        f.if(slow.eqz(), () => this.leaveFaulted());
+        f.if(slow.eqz(), () => this.leaveFaulted(), undefined, false);
         host.set(slow);
       },
+      true,
     );
     return host.get();
   }
@@ -238,8 +239,7 @@ export abstract class Ops {
     return this.f.let(this.f.load<"i64">(`i64.load${suffix}`, this.hostRead(va, width)));
   }
   loadS(va: I64, width: number): I64 {
-    const suffix = width === 8 ? "" : `${width * 8}_s`;
-    return this.f.let(this.f.load<"i64">(`i64.load${suffix}`, this.hostRead(va, width)));
+    return this.f.let(this.load(va, width).signExtend(bitsOf(width)));
   }
   loadV(va: I64): V128 {
     return this.f.let(this.f.load<"v128">("v128.load", this.hostRead(va, 16)));
@@ -253,7 +253,14 @@ export abstract class Ops {
     f.if(
       hit.matches,
       () => f.store(width === 8 ? "i64.store" : `i64.store${width * 8}`, hit.host, data),
-      () => f.if(f.call<"i32">(this.helpers.slowStore, this.vb, at, data, i32(width)), () => this.leaveFaulted()),
+      () =>
+        f.if(
+          f.call<"i32">(this.helpers.slowStore, this.vb, at, data, i32(width)),
+          () => this.leaveFaulted(),
+          undefined,
+          false,
+        ),
+      true,
     );
   }
   storeV(va: I64, value: V128): void {
@@ -276,12 +283,13 @@ export abstract class Ops {
       },
       () => {
         slow.set(f.call<"i32">(this.helpers.slowWrite, this.vb, at, i32(size)));
-        f.if(slow.get().eqz(), () => this.leaveFaulted());
+        f.if(slow.get().eqz(), () => this.leaveFaulted(), undefined, false);
         host.set(slow.get());
       },
+      true,
     );
     body(host.get());
-    f.if(slow.get(), () => f.callVoid(this.helpers.commitBounce, this.vb, slow.get()));
+    f.if(slow.get(), () => f.callVoid(this.helpers.commitBounce, this.vb, slow.get()), undefined, false);
   }
 
   /** True if 1 ≤ size bytes at `va` lie in one page that can be used directly; never faults. See string instructions. */
@@ -310,7 +318,8 @@ export abstract class Ops {
   }
 
   loadHost(host: I32, width: number): I64 {
-    return this.f.let(this.f.load<"i64">(width === 8 ? "i64.load" : `i64.load${width * 8}_s`, host));
+    const value = this.f.let(this.f.load<"i64">(width === 8 ? "i64.load" : `i64.load${width * 8}_u`, host));
+    return this.f.let(value.signExtend(bitsOf(width)));
   }
   storeHost(host: I32, width: number, value: I64): void {
     this.f.store(width === 8 ? "i64.store" : `i64.store${width * 8}`, host, value);

@@ -88,6 +88,8 @@ export const State = {
   jitInstructions: 736,
   /** 1 when a region leaves an instruction to the interpreter. */
   interpretOnce: 740,
+  /** Which halves of the region cache have entries. */
+  regionCacheUsed: 744,
   /** Address of this vcpu's `frameTables`. */
   frameTables: 668,
   /** In which halves of the address space pages of more than 4 KiB were cached since the last full flush. */
@@ -177,7 +179,18 @@ export const JUMP_CACHE_OFFSET = ITLB_OFFSET + 2 * ITLB_BYTES;
 export const JUMP_CACHE_BITS = 13;
 export const JUMP_CACHE_BYTES = 8 << JUMP_CACHE_BITS;
 export const JUMP_CACHE_FACTOR = 0x9e3779b1 | 0;
-export const CODE_TABLES_OFFSET = 0x50000;
+/**
+ * Translated regions by the linear address of their entry, for jumps from region to region: a half for each half of the address
+ * space. Entry: the address (i64), the region's place in the table (i32). What an address leads to was checked when its entry was
+ * made, so a half is emptied whenever a mapping in it may have changed.
+ */
+export const REGION_CACHE_OFFSET = JUMP_CACHE_OFFSET + JUMP_CACHE_BYTES;
+export const REGION_CACHE_BITS = 12;
+export const REGION_CACHE_HALF_BYTES = 16 << REGION_CACHE_BITS;
+export const RegionCache = { address: 0, place: 8 } as const;
+/** Bits of `State.regionCacheUsed`. */
+export const RegionCacheHalf = { user: 1, kernel: 2 } as const;
+export const CODE_TABLES_OFFSET = 0x70000;
 /** A code table: for each byte offset in a page, the record of the trace that starts there, or 0. */
 export const CODE_TABLE_BYTES = 4096 * 4;
 export const CODE_TABLES = 1536;

@@ -268,6 +268,10 @@ export class Machine {
       this.words.fill(-1, at, at + 2);
     }
   }
+  /** Physical address of the page tables in use. */
+  get pageTables(): number {
+    return (this.get32(State.cr3 + 4) & 0xfffff) * 2 ** 32 + ((this.get32(State.cr3) & ~0xfff) >>> 0);
+  }
   flushAll(keepGlobal = false): void {
     this.mmu.flushTlb(this.vb, keepGlobal ? 1 : 0);
     if (!keepGlobal) this.set32(State.largePages, 0);

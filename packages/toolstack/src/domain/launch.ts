@@ -16,6 +16,7 @@ import { ConfigError, type DiskSpec, type DomainConfig, type VifSpec } from "../
 import { closeDevices, DomainDevices, type PreparedDevice, prepareDevices, vifModule } from "./devices.ts";
 import { diskNumber, prepareDisk } from "./disks.ts";
 import { asConfigError, type DomainPlan, freePlan } from "./plan.ts";
+import { RegionThread } from "./region-channel.ts";
 import type { DomainListener, EngineChoice, ExitReason, ExitReport, RunningDomain } from "./running-domain.ts";
 import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
@@ -83,6 +84,8 @@ class LocalDomain implements RunningDomain {
   readonly #console: ConsoleBackend;
   readonly #devices: DomainDevices;
   readonly #threads: VcpuThread[];
+  /** Compiles hot code, unless all is to be interpreted. */
+  readonly #regions: RegionThread | undefined;
   #drained = Promise.withResolvers<void>();
   #ended = false;
   #destroyed = false;
@@ -113,6 +116,7 @@ class LocalDomain implements RunningDomain {
     });
     for (const device of devices) this.#devices.attach(device);
     const begin = performance.now();
+    if (engine.translate !== "never") this.#regions = new RegionThread(memory.handle, config.vcpus);
     this.#threads = built.domain.vcpus.map(({ id }) => this.#startVcpu(id));
     this.exited = this.#serve(begin);
   }
@@ -229,6 +233,7 @@ class LocalDomain implements RunningDomain {
       control: this.#built.domain.buffer,
       engine: this.#engine,
       ...(vcpuId === 0 && { start: this.#built.start }),
+      ...(this.#regions && { regions: this.#regions.ends[vcpuId]! }),
     };
     return new VcpuThread(
       data,
@@ -242,6 +247,7 @@ class LocalDomain implements RunningDomain {
     const domain = this.#built.domain;
     for (const { id } of domain.vcpus) kickVcpu(this.#memory, id);
     await Promise.all(this.#threads.map((thread) => thread.stopped(STOP_MS)));
+    await this.#regions?.stop();
     // The guest's last words may have arrived after its last notification was seen.
     this.#console.releaseOutput();
     this.#ended = true;
@@ -303,6 +309,7 @@ class VcpuThread {
     this.#id = data.vcpuId;
     this.#worker = new Worker(new URL("./vcpu-thread.ts", import.meta.url), {
       workerData: data,
+      transferList: data.regions ? [data.regions.port] : [],
       name: `vcpu${data.vcpuId}`,
     });
     this.#worker.on("message", (message: VcpuMessage) => {

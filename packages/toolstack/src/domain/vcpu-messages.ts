@@ -1,5 +1,6 @@
 /** What a vcpu's thread is given, and what it tells the main thread. */
 import type { DomainMemoryHandle, VcpuStart } from "@xenoserver/cpu";
+import type { RegionEnd } from "./region-channel.ts";
 import type { EngineChoice } from "./running-domain.ts";
 
 export interface VcpuThreadData {
@@ -8,6 +9,8 @@ export interface VcpuThreadData {
   /** The domain's control block. */
   readonly control: SharedArrayBuffer;
   readonly engine: EngineChoice;
+  /** To the thread that compiles hot code, unless none is to be. */
+  readonly regions?: RegionEnd;
   /** Only for the vcpu that runs from the start; the others wait for a startup IPI. */
   readonly start?: VcpuStart;
 }

@@ -3,12 +3,13 @@ import { isMainThread, parentPort, workerData } from "node:worker_threads";
 import { DomainMemory, type Vcpu, type VcpuEngine } from "@xenoserver/cpu";
 import { WasmEngine } from "@xenoserver/cpu/wasm-engine.ts";
 import { cpuidLeaves, Domain, HostClock, runVcpu } from "@xenoserver/xen";
+import { RegionClient } from "./region-channel.ts";
 import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
 // Whoever loads this elsewhere wants it compiled, not run.
 if (!isMainThread) runThread(workerData as VcpuThreadData);
 
-function runThread({ vcpuId, memory: handle, control, engine: choice, start }: VcpuThreadData): void {
+function runThread({ vcpuId, memory: handle, control, engine: choice, regions, start }: VcpuThreadData): void {
   const tell = (message: VcpuMessage): void => parentPort!.postMessage(message);
   const log = (message: string): void => tell({ kind: "log", message });
 
@@ -16,7 +17,8 @@ function runThread({ vcpuId, memory: handle, control, engine: choice, start }: V
   const domain = Domain.attach(control, memory);
   const clock = new HostClock(domain);
   const cpuid = cpuidLeaves({ domid: domain.domid, vcpuId, nrVcpus: domain.vcpus.length });
-  const engine = new WasmEngine(memory, { cpuid, nowNs: () => clock.nowNs(), ...choice });
+  const service = regions && { regions: new RegionClient(regions) };
+  const engine = new WasmEngine(memory, { cpuid, nowNs: () => clock.nowNs(), ...choice, ...service });
   const vcpu = engine.createVcpu(vcpuId);
   if (start !== undefined) engine.start(vcpu, start);
 

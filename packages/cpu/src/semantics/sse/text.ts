@@ -1,6 +1,7 @@
-import { type I32, type I64, i32, type V128, type Var } from "@xenoserver/wasm";
+import { type Fn, type I32, type I64, i32, type V128, type Var } from "@xenoserver/wasm";
 import { State } from "../../state/layout.ts";
 import { define } from "../define.ts";
+import { defineHelper, type HelperBody } from "../helpers.ts";
 import type { Instruction, Ops } from "../ops.ts";
 import { vector } from "./access.ts";
 import { needSse } from "./control.ts";
@@ -10,104 +11,121 @@ import { needSse } from "./control.ts";
  * compared, 5–4 polarity, 6 lowest or highest index, or bit or element mask.
  */
 
+const [A, B] = [State.bounce, State.bounce2];
+/** For the length of a string: up to its first zero. */
+const IMPLICIT = -1;
+
+/** Elements of one width. */
+interface Lanes {
+  readonly name: "i8x16" | "i16x8";
+  readonly count: 16 | 8;
+  readonly splat: "v128.load8_splat" | "v128.load16_splat";
+}
+const BYTES: Lanes = { name: "i8x16", count: 16, splat: "v128.load8_splat" };
+const WORDS: Lanes = { name: "i16x8", count: 8, splat: "v128.load16_splat" };
+
 interface Comparison {
-  readonly o: Ops;
-  /** Elements of a register: 16 or 8. */
-  readonly count: I32;
-  readonly control: I32;
-  /** Valid elements of the two operands. */
+  readonly h: HelperBody;
+  readonly lanes: Lanes;
+  readonly b: V128;
+  /** Added to elements so that those without sign compare as those with one. */
+  readonly bias: V128;
   readonly lengthA: I32;
   readonly lengthB: I32;
+  readonly result: Var<"i32">;
 }
 
-/** Element `index` of the operand at a bounce buffer, extended by the format. */
-function element(c: { o: Ops; control: I32 }, buffer: number, at: I32): I32 {
-  const { f, vb } = c.o;
-  const index = f.let(at);
-  const words = f.let(c.control.and(1));
-  const raw = f.let(
-    f.ifElse(
-      words,
-      "i32",
-      () => f.load<"i32">("i32.load16_u", vb.add(index.shl(1)), buffer),
-      () => f.load<"i32">("i32.load8_u", vb.add(index), buffer),
-    ),
-  );
-  const signed = f.select(words, raw.signExtend(16), raw.signExtend(8));
-  return f.let(f.select(c.control.and(2), signed, raw));
-}
+const bitmask = (f: Fn, lanes: Lanes, v: V128): I32 => f.op<"i32">(`${lanes.name}.bitmask`, v);
+const firstBits = (count: I32): I32 => i32(1).shl(count).sub(1);
 
-/** Runs `body` for index 0 ≤ k < limit. */
-function each(o: Ops, end: I32, body: (k: I32) => void): void {
-  const limit = o.f.let(end);
-  const k = o.f.var("i32", i32(0));
-  o.f.while(
-    () => k.get().ltU(limit),
+/** Runs `body` for index `step`·n below `end`, with the address of that element of A. */
+function eachOfA({ h, lanes }: Comparison, end: I32, step: number, body: (k: I32, at: I32) => void): void {
+  const k = h.f.var("i32", i32(0));
+  h.f.while(
+    () => k.get().ltU(end),
     () => {
-      body(o.f.let(k.get().or(0)));
-      k.set(k.get().add(1));
+      const index = h.f.let(k.get().or(0));
+      body(index, h.f.let(h.vb.add(index.mul(16 / lanes.count))));
+      k.set(k.get().add(step));
     },
   );
 }
-
-const [A, B] = [State.bounce, State.bounce2];
+/** Where B equals the element of A at an address. */
+const equals = ({ h: { f }, lanes, b }: Comparison, at: I32): I32 =>
+  bitmask(f, lanes, f.op<"v128">(`${lanes.name}.eq`, f.load<"v128">(lanes.splat, at, A), b));
 
 /** Any element of A equal to this one of B. */
-function equalAny(c: Comparison, result: Var<"i32">): void {
-  each(c.o, c.lengthB, (j) => {
-    const b = element(c, B, j);
-    each(c.o, c.lengthA, (i) => result.set(result.get().or(element(c, A, i).eq(b).shl(j))));
-  });
+function equalAny(c: Comparison): void {
+  eachOfA(c, c.lengthA, 1, (_k, at) => c.result.set(c.result.get().or(equals(c, at))));
+  c.result.set(c.result.get().and(firstBits(c.lengthB)));
 }
 /** Pairs of A are ranges. */
-function ranges(c: Comparison, result: Var<"i32">): void {
-  each(c.o, c.lengthB, (j) => {
-    const b = element(c, B, j);
-    each(c.o, c.lengthA.shrU(1), (pair) => {
-      const from = element(c, A, pair.shl(1));
-      const to = element(c, A, pair.shl(1).or(1));
-      result.set(result.get().or(from.leS(b).and(b.leS(to)).shl(j)));
-    });
+function ranges(c: Comparison): void {
+  const { f } = c.h;
+  const { name, splat, count } = c.lanes;
+  const biased = (v: V128): V128 => f.op<"v128">("v128.xor", v, c.bias);
+  const b = f.let(biased(c.b));
+  eachOfA(c, f.let(c.lengthA.and(-2)), 2, (_k, at) => {
+    const from = f.op<"v128">(`${name}.ge_s`, b, biased(f.load<"v128">(splat, at, A)));
+    const to = f.op<"v128">(`${name}.le_s`, b, biased(f.load<"v128">(splat, at, A + 16 / count)));
+    c.result.set(c.result.get().or(bitmask(f, c.lanes, f.op<"v128">("v128.and", from, to))));
   });
+  c.result.set(c.result.get().and(firstBits(c.lengthB)));
 }
 /** Element by element; two invalid ones count as equal. */
-function equalEach(c: Comparison, result: Var<"i32">): void {
-  each(c.o, c.count, (k) => {
-    const validA = k.ltU(c.lengthA);
-    const validB = c.o.f.let(k.ltU(c.lengthB));
-    const same = element(c, A, k).eq(element(c, B, k));
-    const both = c.o.f.let(validA);
-    const equal = c.o.f.select(both.and(validB), same, both.or(validB).eqz());
-    result.set(result.get().or(equal.shl(k)));
-  });
+function equalEach(c: Comparison): void {
+  const { f, vb } = c.h;
+  const same = bitmask(f, c.lanes, f.op<"v128">(`${c.lanes.name}.eq`, f.load<"v128">("v128.load", vb, A), c.b));
+  const validA = f.let(firstBits(c.lengthA));
+  const validB = f.let(firstBits(c.lengthB));
+  c.result.set(
+    same
+      .and(validA)
+      .and(validB)
+      .or(validA.or(validB).xor((1 << c.lanes.count) - 1)),
+  );
 }
 /** A found in B from this place on, as far as B reaches. */
-function equalOrdered(c: Comparison, result: Var<"i32">): void {
-  const { f } = c.o;
-  each(c.o, c.count, (j) => {
-    const found = f.var("i32", i32(1));
-    each(c.o, f.let(c.count.sub(j)), (i) => {
-      const place = f.let(i.add(j));
-      const same = element(c, A, i)
-        .eq(element(c, B, place))
-        .and(place.ltU(c.lengthB));
-      found.set(found.get().and(f.select(i.geU(c.lengthA), i32(1), same)));
-    });
-    result.set(result.get().or(found.get().shl(j)));
+function equalOrdered(c: Comparison): void {
+  const { f } = c.h;
+  const all = i32((1 << c.lanes.count) - 1);
+  const validB = f.let(firstBits(c.lengthB));
+  c.result.set(all);
+  eachOfA(c, c.lengthA, 1, (k, at) => {
+    const found = equals(c, at).and(validB).shrU(k);
+    const beyond = all.shrU(k).xor(-1);
+    c.result.set(c.result.get().and(found.or(beyond)));
   });
 }
 
-/** Valid elements up to the first zero. */
-function implicitLength(o: Ops, control: I32, buffer: number, count: I32): I32 {
-  const length = o.f.var("i32", i32(0));
-  o.f.block((end) =>
-    each(o, count, (k) => {
-      o.f.brIf(end, element({ o, control }, buffer, k).eqz());
-      length.set(k.add(1));
-    }),
-  );
-  return o.f.let(length.get().or(0));
+/**
+ * (control, lengthA, lengthB) → result bits before polarity | lengthA << 16 | lengthB << 24, of the operands in the bounce
+ * buffers. A length is `IMPLICIT` or a number of elements.
+ */
+defineHelper("compareStrings", ["i32", "i32", "i32"], "i32", (h) => {
+  const { f } = h;
+  const control = h.param<"i32">(0);
+  for (const lanes of [WORDS, BYTES]) f.if(control.and(1).eq(lanes === WORDS ? 1 : 0), () => compareLanes(h, lanes));
+});
+function compareLanes(h: HelperBody, lanes: Lanes): void {
+  const { f, vb } = h;
+  const control = h.param<"i32">(0);
+  const zero = f.let(f.op<"v128">("i32x4.splat", i32(0)));
+  const operand = (at: number) => f.load<"v128">("v128.load", vb, at);
+  const length = (at: number, given: I32): I32 => {
+    const zeros = bitmask(f, lanes, f.op<"v128">(`${lanes.name}.eq`, operand(at), zero));
+    return f.let(f.select(given.eq(IMPLICIT), zeros.or(1 << lanes.count).ctz(), given));
+  };
+  const [lengthA, lengthB] = [length(A, h.param(1)), length(B, h.param(2))];
+  const sign = i32(lanes.count === 16 ? 0x80 : 0x8000);
+  const bias = f.let(f.op<"v128">(`${lanes.name}.splat`, f.select(control.and(2), i32(0), sign)));
+  const result = f.var("i32", i32(0));
+  const c = { h, lanes, b: f.let(operand(B)), bias, lengthA, lengthB, result };
+  const kind = f.let(control.shrU(2).and(3));
+  [equalAny, ranges, equalEach, equalOrdered].forEach((compute, k) => f.if(kind.eq(k), () => compute(c)));
+  f.return(result.get().or(lengthA.shl(16)).or(lengthB.shl(24)));
 }
+
 /** |rAX| or |rDX|, at most `count`. */
 function explicitLength(o: Ops, i: Instruction, reg: number, count: I32): I32 {
   const { f } = o;
@@ -126,16 +144,14 @@ function compareStrings(o: Ops, i: Instruction, explicit: boolean): { bits: I32;
   f.store("v128.store", o.vb, b, B);
   const control = f.let(i.imm().and(0x7f));
   const count = f.let(f.select(control.and(1), i32(8), i32(16)));
-  const lengthA = explicit ? explicitLength(o, i, 0, count) : implicitLength(o, control, A, count);
-  const lengthB = explicit ? explicitLength(o, i, 2, count) : implicitLength(o, control, B, count);
-  const c = { o, count, control, lengthA, lengthB };
-  const result = f.var("i32", i32(0));
-  const kind = f.let(control.shrU(2).and(3));
-  [equalAny, ranges, equalEach, equalOrdered].forEach((compute, k) => f.if(kind.eq(k), () => compute(c, result)));
-  const all = f.let(i32(1).shl(count).sub(1));
-  const valid = f.let(i32(1).shl(lengthB).sub(1));
-  const inverted = f.select(control.and(0x20), valid, all);
-  const bits = f.let(f.select(control.and(0x10), result.get().xor(inverted), result.get().or(0)));
+  const given = (reg: number) => (explicit ? explicitLength(o, i, reg, count) : i32(IMPLICIT));
+  const compared = o.call<"i32">("compareStrings", control, given(0), given(2));
+  const lengthA = f.let(compared.shrU(16).and(0xff));
+  const lengthB = f.let(compared.shrU(24));
+  const all = firstBits(count);
+  const inverted = f.select(control.and(0x20), firstBits(lengthB), all);
+  const plain = f.let(compared.and(0xffff));
+  const bits = f.let(f.select(control.and(0x10), plain.xor(inverted), plain));
   const flag = (condition: I32, place: number): I64 => condition.extU().shl(place);
   const flags = flag(bits.ne(0), 0)
     .or(flag(lengthB.ltU(count), 6))

@@ -1,0 +1,180 @@
+import { type Fn, type I32, type I64, i32, i64, type Var } from "@xenoserver/wasm";
+import type { FlagRecipe } from "../semantics/ops.ts";
+import { State } from "../state/layout.ts";
+
+/** What the flags follow from, and the width of the values in bits; the values' bits above it may be anything. */
+interface Known {
+  /** `words`: the state's words are in the variables; `memory`: they are where the state has them. */
+  readonly op: "words" | "add" | "sub" | "memory" | "logic";
+  readonly bits: 8 | 16 | 32 | 64;
+}
+/** `dynamic`: what it is, a variable knows. */
+export type FlagKind = Known | "dynamic";
+
+export const MEMORY: FlagKind = { op: "memory", bits: 64 };
+const WORDS: FlagKind = { op: "words", bits: 64 };
+const OP_CODE = { words: 0, add: 1, sub: 2, memory: 3, logic: 4 } as const;
+const WIDTH_SHIFT = 3;
+const codeOf = ({ op, bits }: Known): number =>
+  op === "words" || op === "memory" ? OP_CODE[op] : OP_CODE[op] | (Math.log2(bits / 8) << WIDTH_SHIFT);
+export const sameKind = (a: FlagKind, b: FlagKind): boolean =>
+  a === b || (a !== "dynamic" && b !== "dynamic" && codeOf(a) === codeOf(b));
+
+/**
+ * The arithmetic flags of a translated region, as what they follow from: `result`, and for additions and subtractions the operands
+ * `a` and `b`; as words, `a` has the carries and `b` the CF word. Values are combined into flag words only where control leaves
+ * the region or an instruction asks for what no comparison can tell.
+ */
+export class LazyFlags {
+  private readonly f: Fn;
+  private readonly vb: I32;
+  private readonly result: Var<"i64">;
+  private readonly a: Var<"i64">;
+  private readonly b: Var<"i64">;
+  /** Code of the kind, for blocks that are reached with several. */
+  private readonly code: Var<"i32">;
+  kind: FlagKind = MEMORY;
+
+  constructor(f: Fn, vb: I32) {
+    this.f = f;
+    this.vb = vb;
+    [this.result, this.a, this.b, this.code] = [f.var("i64"), f.var("i64"), f.var("i64"), f.var("i32")];
+  }
+
+  /** At the region's entry. */
+  begin(): void {
+    this.code.set(i32(OP_CODE.memory));
+  }
+  /** Lets the variable know the kind too, for a path that goes on elsewhere. */
+  putKind(): void {
+    if (this.kind !== "dynamic") this.code.set(i32(codeOf(this.kind)));
+  }
+  /** From here on the kind is what the variable says. */
+  forgetKind(): void {
+    this.putKind();
+    this.kind = "dynamic";
+  }
+
+  setWords(result: I64, carries: I64, cf: I32): void {
+    const { f } = this;
+    const values = [f.let(result), f.let(carries), f.let(cf.extU())] as const;
+    [this.result, this.a, this.b].forEach((variable, k) => variable.set(values[k]!));
+    this.kind = WORDS;
+  }
+  /** Remembers what the flags follow from; false if a recipe must be turned into words. */
+  setRecipe(recipe: FlagRecipe): boolean {
+    if (recipe.kind !== "add" && recipe.kind !== "sub" && recipe.kind !== "logic") return false;
+    const bits = recipe.res.extended?.bits ?? 64;
+    const base = (v: I64): I64 => (v.extended?.bits === bits ? v.extended.from : v);
+    this.result.set(base(recipe.res));
+    if (recipe.kind !== "logic") {
+      this.a.set(base(recipe.a));
+      this.b.set(base(recipe.b));
+    }
+    this.kind = { op: recipe.kind, bits };
+    return true;
+  }
+
+  // The words
+
+  /** Makes words of what is no more known than that, in the variables. */
+  private makeWords(): void {
+    const { f, kind } = this;
+    if (kind === "dynamic") f.if(this.code.get(), () => this.makeWordsOfAny(), undefined, false);
+    else if (kind.op === "memory") this.fetch();
+  }
+  private fetch(): void {
+    const { f, vb } = this;
+    this.result.set(f.load("i64.load", vb, State.flagRes));
+    this.a.set(f.load("i64.load", vb, State.flagCarries));
+    this.b.set(f.load<"i32">("i32.load", vb, State.flagCf).extU());
+  }
+  private makeWordsOfAny(): void {
+    const { f } = this;
+    const op = f.let(this.code.get().and(7));
+    f.if(
+      op.eq(OP_CODE.memory),
+      () => this.fetch(),
+      () => {
+        const shift = f.let(i64(64).sub(i64(8).shl(this.code.get().shrU(WIDTH_SHIFT).extU())));
+        const extend = (v: Var<"i64">) => f.let(v.get().shl(shift).shrS(shift));
+        const [r, a, b] = [extend(this.result), extend(this.a), extend(this.b)];
+        const logic = f.let(op.eq(OP_CODE.logic));
+        const carry = f.let(f.select(op.eq(OP_CODE.add), r.ltU(a), a.ltU(b)));
+        this.result.set(r);
+        this.a.set(f.select(logic, i64(0), a.xor(b).xor(r)));
+        this.b.set(f.select(logic, i64(0), carry.extU()));
+      },
+    );
+    this.code.set(i32(OP_CODE.words));
+  }
+  /** Emits `body` with the words at hand; what the flags follow from stays as it is. */
+  private withWords<R>(body: (result: I64, carries: I64, cf: I32) => R): R {
+    const { f, kind } = this;
+    if (kind === "dynamic" || kind.op === "memory" || kind.op === "words") {
+      this.makeWords();
+      return body(f.let(this.result.get()), f.let(this.a.get()), f.let(this.b.get().wrap()));
+    }
+    const extended = (v: Var<"i64">) => f.let(v.get().signExtend(kind.bits));
+    const r = extended(this.result);
+    if (kind.op === "logic") return body(r, i64(0), i32(0));
+    const [a, b] = [extended(this.a), extended(this.b)];
+    return body(r, f.let(a.xor(b).xor(r)), f.let(kind.op === "add" ? r.ltU(a) : a.ltU(b)));
+  }
+
+  get resultWord(): I64 {
+    return this.withWords((result) => this.copy(result));
+  }
+  get carriesWord(): I64 {
+    return this.withWords((_result, carries) => this.copy(carries));
+  }
+  get cfWord(): I32 {
+    return this.withWords((_result, _carries, cf) => cf);
+  }
+  private copy(value: I64): I64 {
+    const copy = this.f.var("i64", value);
+    return copy.get();
+  }
+
+  /** Stores the words into the state, on a way out of the region. */
+  store(): void {
+    const { f, vb, kind } = this;
+    if (kind !== "dynamic" && kind.op === "memory") return;
+    const put = () =>
+      this.withWords((result, carries, cf) => {
+        f.store("i64.store", vb, result, State.flagRes);
+        f.store("i64.store", vb, carries, State.flagCarries);
+        f.store("i32.store", vb, cf, State.flagCf);
+      });
+    if (kind === "dynamic") f.if(this.code.get().ne(OP_CODE.memory), put);
+    else put();
+  }
+
+  // Conditions
+
+  /** A comparison that tells condition codes 2·pair; undefined if the general way must be taken. */
+  condition(pair: number): I32 | undefined {
+    const { kind } = this;
+    if (kind === "dynamic" || kind.op === "words" || kind.op === "memory") return undefined;
+    const { op, bits } = kind;
+    const value = (v: Var<"i64">): I32 | I64 => (bits === 64 ? v.get() : v.get().wrap().signExtend(bits));
+    const [a, b, r] = [() => value(this.a), () => value(this.b), () => value(this.result)];
+    const compare = (name: "eq" | "ltU" | "leU" | "ltS" | "leS", x: I32 | I64, y: I32 | I64 | number): I32 =>
+      (x as I64)[name](y as I64);
+    if (op === "sub") {
+      if (pair === 1) return compare("ltU", a(), b());
+      if (pair === 2) return compare("eq", a(), b());
+      if (pair === 3) return compare("leU", a(), b());
+      if (pair === 4) return compare("ltS", r(), 0);
+      if (pair === 6) return compare("ltS", a(), b());
+      if (pair === 7) return compare("leS", a(), b());
+      return undefined;
+    }
+    if (pair === 2) return r().eqz();
+    if (pair === 4) return compare("ltS", r(), 0);
+    if (op === "add") return pair === 1 ? compare("ltU", r(), a()) : undefined;
+    if (pair === 3) return r().eqz();
+    if (pair === 6) return compare("ltS", r(), 0);
+    return pair === 7 ? compare("leS", r(), 0) : undefined;
+  }
+}

@@ -1,0 +1,225 @@
+import { ModuleBuilder } from "@xenoserver/wasm";
+import { Decoder } from "../decode/decoder.ts";
+import type { Gfn } from "../engine.ts";
+import type { DomainMemory } from "../memory/domain-memory.ts";
+import { importedHelpers } from "../semantics/helpers.ts";
+import type { Helpers } from "../semantics/ops.ts";
+import { CodeMode, State, vcpuArea } from "../state/layout.ts";
+import { type CodeSource, findRegion, type Place, type Region } from "./region.ts";
+import { translateRegion } from "./translate.ts";
+
+/** Where a vcpu was seen: linear address of the page, its frame, and the offset in it. */
+export interface Spot {
+  readonly page: number;
+  readonly frame: number;
+  readonly offset: number;
+}
+
+/** Spots of a vcpu whose regions are wanted, in one module. */
+export interface RegionJob {
+  readonly vcpuId: number;
+  readonly spots: readonly Spot[];
+  /** Physical address of the vcpu's page tables. */
+  readonly pageTables: number;
+  /** Also what was never reached, as far as it can be seen. */
+  readonly everything: boolean;
+}
+
+/** A range of a frame's bytes, and what they were when the region was made. */
+export interface RegionPiece {
+  readonly frame: number;
+  readonly start: number;
+  readonly bytes: Uint8Array;
+}
+/** A page that a region has code from, by its distance from the entry's. */
+export interface RegionPage {
+  readonly distance: number;
+  readonly frame: number;
+}
+export interface CompiledRegion {
+  readonly spot: Spot;
+  readonly pieces: readonly RegionPiece[];
+  readonly pages: readonly RegionPage[];
+}
+/** A module that puts its regions' functions into the table, in order, from its import `env.base` on. */
+export interface CompiledRegions {
+  readonly module: WebAssembly.Module;
+  readonly regions: readonly CompiledRegion[];
+}
+
+/**
+ * Whoever compiles a vcpu's regions. What is asked for may come at once, later, or never; what was compiled may be out of date,
+ * so that its bytes are compared before it is installed.
+ */
+export interface RegionService {
+  request(job: RegionJob): void;
+  /** Regions that were finished since the last call. */
+  finished(): CompiledRegions[];
+}
+
+/** The guest's code around a spot, as it is read for one region. */
+class SpotCode implements CodeSource {
+  private readonly memory: DomainMemory;
+  private readonly words: Int32Array;
+  private readonly job: RegionJob;
+  private readonly spot: Spot;
+  private readonly pages = new Map<number, { readonly frame: number; readonly bytes: Uint8Array } | undefined>();
+
+  constructor(memory: DomainMemory, words: Int32Array, job: RegionJob, spot: Spot) {
+    this.memory = memory;
+    this.words = words;
+    this.job = job;
+    this.spot = spot;
+  }
+
+  private at(distance: number) {
+    if (this.pages.has(distance)) return this.pages.get(distance);
+    const frame = distance === 0 ? this.spot.frame : this.frameOf(this.spot.page + distance * 4096);
+    // A copy: the guest may go on writing.
+    const page = frame < 0 ? undefined : { frame, bytes: this.memory.frameBytes(frame as never).slice() };
+    this.pages.set(distance, page);
+    return page;
+  }
+  page(distance: number): Uint8Array | undefined {
+    return this.at(distance)?.bytes;
+  }
+
+  /** Walks the guest's page tables; −1 if a page is not there. Whether it may be executed is checked when it is entered. */
+  private frameOf(page: number): number {
+    const index = (shift: number) => {
+      const shifted = Math.floor(page / 2 ** shift);
+      return ((shifted % 512) + 512) % 512;
+    };
+    let table = this.job.pageTables;
+    for (const shift of [39, 30, 21, 12]) {
+      const at = this.physical(table + index(shift) * 8);
+      if (at < 0) return -1;
+      const [low, high] = [this.words[at >>> 2], this.words[(at >>> 2) + 1] & 0xfffff];
+      if ((low & 1) === 0) return -1;
+      const next = high * 2 ** 32 + ((low & ~0xfff) >>> 0);
+      if (shift === 12 || (shift < 39 && low & 0x80)) {
+        const size = 2 ** shift;
+        const base = Math.floor(next / size) * size;
+        const within = ((page % size) + size) % size;
+        return this.memory.frameAt(((base + within) / 4096) as Gfn);
+      }
+      table = next;
+    }
+    return -1;
+  }
+  /** Host address of a guest-physical one, −1 where no memory is. */
+  private physical(gpa: number): number {
+    const frame = this.memory.frameAt(Math.floor(gpa / 4096) as Gfn);
+    return frame < 0 ? -1 : this.memory.layout.framesOffset + frame * 4096 + (gpa % 4096);
+  }
+
+  /** True if the vcpu has decoded a trace that starts there. */
+  wasReached(place: Place): boolean {
+    if (this.job.everything) return true;
+    const distance = Math.floor(place / 4096);
+    const page = this.at(distance);
+    if (page === undefined) return false;
+    const tables = this.words[(vcpuArea(this.job.vcpuId) + State.frameTables) >>> 2] >>> 2;
+    const table = this.words[tables + page.frame] >>> 0;
+    return table !== 0 && this.words[(table >>> 2) + (place - distance * 4096)] !== 0;
+  }
+
+  /** What a region was made from, page by page. */
+  describe(region: Region): CompiledRegion {
+    const pieces: RegionPiece[] = [];
+    const used = new Set<number>();
+    for (const { start, end } of region.blocks) {
+      for (let at = start; at < end; ) {
+        const distance = Math.floor(at / 4096);
+        const base = distance * 4096;
+        const until = Math.min(end, base + 4096);
+        const page = this.pages.get(distance)!;
+        pieces.push({ frame: page.frame, start: at - base, bytes: page.bytes.slice(at - base, until - base) });
+        used.add(distance);
+        at = until;
+      }
+    }
+    const pages = [...used].map((distance) => ({ distance, frame: this.pages.get(distance)!.frame }));
+    return { spot: this.spot, pieces, pages };
+  }
+}
+
+/** Most regions in a module. */
+export const MAX_REGIONS_PER_MODULE = 32;
+
+/** Finds, translates and compiles regions; on whichever thread has the domain's memory. */
+export class RegionCompiler {
+  private readonly memory: DomainMemory;
+  private readonly words: Int32Array;
+  private readonly decoder = new Decoder();
+
+  constructor(memory: DomainMemory) {
+    this.memory = memory;
+    this.words = new Int32Array(memory.memory.buffer);
+  }
+
+  /** @returns undefined if none of the spots begins a region */
+  compile(job: RegionJob): CompiledRegions | undefined {
+    const m = newGuestModule(this.memory);
+    const base = m.importGlobal("env", "base", "i32");
+    const helpers = importEngine(m, "regionSlowWrite", "regionSlowStore");
+    const found = job.spots.slice(0, MAX_REGIONS_PER_MODULE).flatMap((spot) => {
+      const code = new SpotCode(this.memory, this.words, job, spot);
+      const region = findRegion(code, spot.offset, this.decoder);
+      return region ? [{ region, code }] : [];
+    });
+    if (found.length === 0) return undefined;
+    m.elementAt(
+      base,
+      found.map(({ region }) => translateRegion(m, helpers, region)),
+    );
+    const module = new WebAssembly.Module(m.finish());
+    return { module, regions: found.map(({ region, code }) => code.describe(region)) };
+  }
+}
+
+/** Compiles when asked, on the vcpu's own thread. */
+export class LocalRegionService implements RegionService {
+  private readonly compiler: RegionCompiler;
+  private done: CompiledRegions[] = [];
+
+  constructor(memory: DomainMemory) {
+    this.compiler = new RegionCompiler(memory);
+  }
+  request(job: RegionJob): void {
+    const compiled = this.compiler.compile(job);
+    if (compiled) this.done.push(compiled);
+  }
+  finished(): CompiledRegions[] {
+    return this.done.splice(0);
+  }
+}
+
+/** A module over a domain's memory and a vcpu's table of handlers and regions. */
+export function newGuestModule({ layout }: DomainMemory): ModuleBuilder {
+  const m = new ModuleBuilder();
+  const pages = layout.totalBytes / 0x10000;
+  m.importMemory("env", "memory", { minPages: pages, maxPages: pages });
+  m.importTable("env", "table", TABLE_ENTRIES);
+  return m;
+}
+/** Handlers and regions that a vcpu's table has room for. */
+export const MAX_HANDLERS = 8192;
+const MAX_REGIONS = 32768;
+export const TABLE_ENTRIES = MAX_HANDLERS + MAX_REGIONS;
+
+/** Imports what generated code calls in the engine's own module. */
+export function importEngine(m: ModuleBuilder, slowWrite = "slowWrite", slowStore = "slowStore"): Helpers {
+  const helper = (name: string, params: readonly ("i32" | "i64")[], results: readonly "i32"[]) =>
+    m.importFunc("engine", name, { params, results });
+  return {
+    slowRead: helper("slowRead", ["i32", "i64", "i32"], ["i32"]),
+    slowWrite: helper(slowWrite, ["i32", "i64", "i32"], ["i32"]),
+    slowStore: helper(slowStore, ["i32", "i64", "i64", "i32"], ["i32"]),
+    commitBounce: helper("commitBounce", ["i32", "i32"], []),
+    named: importedHelpers(m, "engine"),
+  };
+}
+
+/** The decoding mode of translated regions. */
+export const REGION_MODE = CodeMode.code64 | CodeMode.stack32 | CodeMode.flat;

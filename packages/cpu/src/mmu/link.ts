@@ -1,0 +1,55 @@
+import { type Func, i32, i64, type ModuleBuilder } from "@xenoserver/wasm";
+import { Field } from "../interp/record.ts";
+import { ITLB_ENTRIES, Itlb, State } from "../state/layout.ts";
+import { state32 } from "./emit.ts";
+import { emitEnterRegion, emitFindRegion } from "./region-cache.ts";
+
+/**
+ * What a region's entry record leads to (`disp`): two records, from which the interpreter can run the first instruction, then the
+ * pages that the region has code from.
+ */
+export const RegionInfo = { pageCount: 32, pages: 40, pageBytes: 8, distance: 0, frame: 4 } as const;
+const GLOBAL = 1 << 31;
+
+/**
+ * (vb, va, record) → place of the region that `record` enters, for entry at `va`; 0 if a page of it is another one here. Notes the
+ * answer in the region cache. In the upper half only global pages are noted, for their entries outlive changes of CR3.
+ */
+export function defineLinkRegion(m: ModuleBuilder, fillItlb: Func): Func {
+  const func = m.func(["i32", "i64", "i32"], ["i32"]);
+  const f = func.fn;
+  const vb = f.param<"i32">(0);
+  const va = f.param<"i64">(1);
+  const record = f.param<"i32">(2);
+  const place = f.let(f.load<"i32">("i32.load", record, Field.imm));
+  const known = emitFindRegion(f, vb, va);
+  f.if(known.matches.and(known.place.eq(place)), () => f.return(place));
+  const info = f.let(f.load<"i32">("i32.load", record, Field.disp));
+  const at = f.var("i32", info);
+  const end = f.let(info.add(f.load<"i32">("i32.load", info, RegionInfo.pageCount).mul(RegionInfo.pageBytes)));
+  const allGlobal = f.var("i32", i32(GLOBAL));
+  f.while(
+    () => at.get().ltU(end),
+    () => {
+      const distance = f.load<"i32">("i32.load", at.get(), RegionInfo.pages + RegionInfo.distance);
+      const page = f.let(va.and(i64(-4096)).add(distance.extS().shl(12)));
+      const index = page
+        .shrU(8)
+        .wrap()
+        .and((ITLB_ENTRIES - 1) << 4);
+      const entry = f.let(index.add(state32(f, vb, State.itlb)));
+      f.if(f.load<"i64">("i64.load", entry, Itlb.tag).ne(page), () =>
+        f.if(f.call<"i32">(fillItlb, vb, page).eqz(), () => f.return(i32(0))),
+      );
+      const frame = f.let(f.load<"i32">("i32.load", entry, Itlb.frame));
+      const expected = f.load<"i32">("i32.load", at.get(), RegionInfo.pages + RegionInfo.frame);
+      f.if(frame.and(~GLOBAL).ne(expected), () => f.return(i32(0)));
+      allGlobal.set(allGlobal.get().and(frame));
+      at.set(at.get().add(RegionInfo.pageBytes));
+    },
+  );
+  f.if(va.ltS(0).and(allGlobal.get().eqz()).eqz(), () => emitEnterRegion(f, vb, va, place));
+  f.return(place);
+  f.unreachable();
+  return func;
+}

@@ -1,0 +1,22 @@
+/** Entry of the thread that compiles hot code. */
+import { setFlagsFromString } from "node:v8";
+import { isMainThread, workerData } from "node:worker_threads";
+import { DomainMemory } from "@xenoserver/cpu";
+import { RegionCompiler, type RegionJob } from "@xenoserver/cpu/jit/region-compiler.ts";
+import type { RegionAnswer, RegionThreadData } from "./region-channel.ts";
+
+if (!isMainThread) serve(workerData as RegionThreadData);
+
+function serve({ memory, ends }: RegionThreadData): void {
+  // A function's first call would otherwise compile it on the vcpu's thread.
+  setFlagsFromString("--no-wasm-lazy-compilation");
+  const compiler = new RegionCompiler(DomainMemory.attach(memory));
+  for (const { port, answers } of ends) {
+    const count = new Int32Array(answers);
+    port.on("message", (job: RegionJob) => {
+      const answer: RegionAnswer = compiler.compile(job);
+      port.postMessage(answer);
+      Atomics.add(count, 0, 1);
+    });
+  }
+}
