@@ -5,7 +5,7 @@ import {
   ITLB_ENTRY_BYTES,
   ITLB_OFFSET,
   Itlb,
-  RegionCacheHalf,
+  RegionCacheUse,
   TLB_BYTES,
   TLB_ENTRIES,
   TLB_ENTRY_BYTES,
@@ -13,7 +13,7 @@ import {
   TLB_SETS,
   Tlb,
 } from "../state/layout.ts";
-import { emitEmptyRegionCache } from "./region-cache.ts";
+import { emitEmptyRegionCaches } from "./region-cache.ts";
 
 /**
  * (vb, keepGlobal): empties the TLBs. Only the supervisor's sets keep global entries: the others hold user pages, or the few
@@ -24,8 +24,8 @@ export function defineFlushTlb(m: ModuleBuilder, tlbOffset: number): Func {
   const f = func.fn;
   const [vb, keep] = [f.param<"i32">(0), f.param<"i32">(1)];
   const empty = (offset: number, bytes: number) => f.memoryFill(vb.add(offset), i32(0xff), i32(bytes));
-  // Regions of the kernel's half are entered only if all their pages are global.
-  emitEmptyRegionCache(f, vb, f.select(keep, i32(RegionCacheHalf.user), i32(-1)));
+  const local = RegionCacheUse.user | RegionCacheUse.kernelLocal;
+  emitEmptyRegionCaches(f, vb, f.select(keep, i32(local), i32(-1)));
   empty(tlbOffset, TLB_BYTES);
   empty(tlbOffset + 2 * TLB_BYTES, TLB_BYTES);
   empty(ITLB_OFFSET + ITLB_BYTES, ITLB_BYTES);
@@ -68,9 +68,10 @@ export function defineFlushTlb(m: ModuleBuilder, tlbOffset: number): Func {
 export function defineFlushTlbPage(m: ModuleBuilder, tlbOffset: number): Func {
   const func = m.func(["i32", "i64"], [], "flushTlbPage");
   const f = func.fn;
+  // Programs have code in the lower half of the address space only; there the kernel's is not global.
+  const { user, kernel, kernelLocal } = RegionCacheUse;
   const isUpper = f.param<"i64">(1).ltS(0);
-  const half = f.select(isUpper, i32(RegionCacheHalf.kernel), i32(RegionCacheHalf.user));
-  emitEmptyRegionCache(f, f.param(0), half);
+  emitEmptyRegionCaches(f, f.param(0), f.select(isUpper, i32(kernel), i32(user | kernelLocal)));
   const slot = f.let(
     f
       .param<"i64">(1)

@@ -13,7 +13,7 @@ const GLOBAL = 1 << 31;
 
 /**
  * (vb, va, record) → place of the region that `record` enters, for entry at `va`; 0 if a page of it is another one here. Notes the
- * answer in the region cache. In the upper half only global pages are noted, for their entries outlive changes of CR3.
+ * answer in the region cache.
  */
 export function defineLinkRegion(m: ModuleBuilder, fillItlb: Func): Func {
   const func = m.func(["i32", "i64", "i32"], ["i32"]);
@@ -48,7 +48,7 @@ export function defineLinkRegion(m: ModuleBuilder, fillItlb: Func): Func {
       at.set(at.get().add(RegionInfo.pageBytes));
     },
   );
-  f.if(va.ltS(0).and(allGlobal.get().eqz()).eqz(), () => emitEnterRegion(f, vb, va, place));
+  emitEnterRegion(f, vb, va, place, allGlobal.get());
   f.return(place);
   f.unreachable();
   return func;

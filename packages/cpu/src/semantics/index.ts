@@ -7,6 +7,7 @@ import "./integer/stack.ts";
 import "./integer/branch.ts";
 import "./integer/bits.ts";
 import "./integer/string.ts";
+import "./integer/privilege.ts";
 import "./x87/control.ts";
 import "./sse/control.ts";
 import "./sse/packed.ts";

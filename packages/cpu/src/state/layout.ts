@@ -88,8 +88,15 @@ export const State = {
   jitInstructions: 736,
   /** 1 when a region leaves an instruction to the interpreter. */
   interpretOnce: 740,
-  /** Which halves of the region cache have entries. */
+  /** Which region caches have entries. */
   regionCacheUsed: 744,
+  /** Address of the region cache in use, as `tlb`. */
+  regionCache: 748,
+  /**
+   * 1 while both privilege levels run flat 64-bit code that nothing watches, so that a transfer between them needs no more than
+   * new selectors.
+   */
+  usualModes: 752,
   /** Address of this vcpu's `frameTables`. */
   frameTables: 668,
   /** In which halves of the address space pages of more than 4 KiB were cached since the last full flush. */
@@ -180,16 +187,16 @@ export const JUMP_CACHE_BITS = 13;
 export const JUMP_CACHE_BYTES = 8 << JUMP_CACHE_BITS;
 export const JUMP_CACHE_FACTOR = 0x9e3779b1 | 0;
 /**
- * Translated regions by the linear address of their entry, for jumps from region to region: a half for each half of the address
- * space. Entry: the address (i64), the region's place in the table (i32). What an address leads to was checked when its entry was
- * made, so a half is emptied whenever a mapping in it may have changed.
+ * Translated regions by the linear address of their entry, for jumps from region to region: a cache for programs and one for the
+ * kernel. Entry: the address (i64), the region's place in the table (i32). What an address leads to was checked when its entry was
+ * made, so a cache is emptied whenever a mapping that it depends on may have changed.
  */
 export const REGION_CACHE_OFFSET = JUMP_CACHE_OFFSET + JUMP_CACHE_BYTES;
 export const REGION_CACHE_BITS = 12;
 export const REGION_CACHE_HALF_BYTES = 16 << REGION_CACHE_BITS;
 export const RegionCache = { address: 0, place: 8 } as const;
-/** Bits of `State.regionCacheUsed`. */
-export const RegionCacheHalf = { user: 1, kernel: 2 } as const;
+/** Bits of `State.regionCacheUsed`; `kernelLocal`: the kernel's has entries whose pages are not global. */
+export const RegionCacheUse = { user: 1, kernel: 2, kernelLocal: 4 } as const;
 export const CODE_TABLES_OFFSET = 0x70000;
 /** A code table: for each byte offset in a page, the record of the trace that starts there, or 0. */
 export const CODE_TABLE_BYTES = 4096 * 4;

@@ -9,6 +9,8 @@ import {
   ITLB_ENTRIES,
   ITLB_OFFSET,
   NOT_CANONICAL,
+  REGION_CACHE_HALF_BYTES,
+  REGION_CACHE_OFFSET,
   Slot,
   SlowAccess,
   State,
@@ -116,6 +118,9 @@ export interface MachineOptions {
 }
 
 export const hiOf = (n: number): number => Math.floor(n / 2 ** 32) | 0;
+
+/** The decoding mode of 64-bit kernels and programs that nobody watches. */
+const USUAL_MODE = CodeMode.code64 | CodeMode.stack32 | CodeMode.flat;
 
 /** One vcpu's architectural state in shared memory, and the operations on it that generated code does not do. */
 export class Machine {
@@ -235,6 +240,9 @@ export class Machine {
       this.flushItlbSet(which);
       this.itlbModes[which] = mode;
     }
+    this.set32(State.regionCache, this.vb + REGION_CACHE_OFFSET + (user ? 0 : REGION_CACHE_HALF_BYTES));
+    const usual = slow === 0 && mode === USUAL_MODE && this.itlbModes.every((m) => m === USUAL_MODE);
+    this.set32(State.usualModes, usual ? 1 : 0);
   }
   private isFlat(segment: number): boolean {
     const slot = Slot.segBase + segment * 8;

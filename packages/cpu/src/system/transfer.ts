@@ -2,8 +2,9 @@ import { type Decoded, Seg } from "../decode/decoded.ts";
 import { defineSystem } from "../semantics/define.ts";
 import { Flag } from "../semantics/flags.ts";
 import { Slot, State } from "../state/layout.ts";
-import { deliver, interruptReturn } from "./interrupts.ts";
-import { Attr, Efer, GuestFault, gp, type Machine, ud, Vector } from "./machine.ts";
+import { flatCode, flatStack } from "./fast-call.ts";
+import { deliver } from "./interrupts.ts";
+import { Attr, GuestFault, gp, type Machine, ud, Vector } from "./machine.ts";
 import { codeSegment, dplOf, loadSegment, readDescriptor, setCode, setDescriptor, setSegment } from "./segments.ts";
 import { Stack } from "./stack.ts";
 
@@ -87,7 +88,6 @@ defineSystem("JMP far indirect", "ff /5 M", (m, d) => farJump(m, farPointer(m, d
 defineSystem("CALL far indirect", "ff /3 M", (m, d) => farCall(m, d, farPointer(m, d)));
 defineSystem("RET far", "cb", (m, d) => farReturn(m, d, 0));
 defineSystem("RET far imm", "ca Iw", (m, d) => farReturn(m, d, d.immLo & 0xffff));
-defineSystem("IRET", "cf", (m, d) => interruptReturn(m, d.operandSize));
 
 function softwareInterrupt(m: Machine, vector: number): void {
   deliver(m, vector, "software");
@@ -106,62 +106,6 @@ defineSystem("BOUND", "62 Gv,M i64", (m, d) => {
   const low = wide ? m.read32(at) : (m.read16(at) << 16) >> 16;
   const high = wide ? m.read32(at + 4) : (m.read16(at + 2) << 16) >> 16;
   if (index < low || index > high) throw new GuestFault(Vector.br);
-});
-
-const FLAT_CODE64 = Attr.present | Attr.s | Attr.code | Attr.rw | Attr.accessed | Attr.l | Attr.g;
-const FLAT_CODE32 = Attr.present | Attr.s | Attr.code | Attr.rw | Attr.accessed | Attr.db | Attr.g;
-const FLAT_DATA = Attr.present | Attr.s | Attr.rw | Attr.accessed | Attr.db | Attr.g;
-const dpl = (n: number) => n << Attr.dplShift;
-
-function flatCode(m: Machine, selector: number, cpl: number, wide: boolean): void {
-  setSegment(m, Seg.cs, selector, 0, -1, (wide ? FLAT_CODE64 : FLAT_CODE32) | dpl(cpl));
-  m.set32(State.cpl, cpl);
-}
-function flatStack(m: Machine, selector: number, cpl: number): void {
-  setSegment(m, Seg.ss, selector, 0, -1, FLAT_DATA | dpl(cpl));
-}
-
-function loadFlags(m: Machine, flags: number): void {
-  m.rflags = flags;
-  m.loadedTf = (flags & Flag.tf) !== 0;
-}
-
-defineSystem("SYSCALL", "0f 05", (m) => {
-  if (!(m.efer & Efer.sce) || !m.isProtected) throw ud();
-  const starHi = m.get32(State.star + 4);
-  const selector = starHi & 0xfffc;
-  const flags = m.rflags;
-  if (m.isLong) {
-    const from64 = m.is64;
-    m.setAddress(1 * 8, from64 ? m.nextRip : m.nextRip >>> 0);
-    m.setPair(11 * 8, flags & ~Flag.rf, 0);
-    loadFlags(m, flags & ~m.get32(State.sfmask) & ~Flag.rf);
-    flatCode(m, selector, 0, true);
-    flatStack(m, (selector + 8) & 0xffff, 0);
-    m.updateMode();
-    m.nextRip = m.getAddress(from64 ? State.lstar : State.cstar);
-    return;
-  }
-  m.setGpr32(1, m.toIp(m.nextRip));
-  loadFlags(m, flags & ~(Flag.vm | Flag.if | Flag.rf));
-  flatCode(m, selector, 0, false);
-  flatStack(m, (selector + 8) & 0xffff, 0);
-  m.updateMode();
-  m.setIp(m.get32(State.star) >>> 0);
-});
-
-defineSystem("SYSRET", "0f 07", (m, d) => {
-  if (!(m.efer & Efer.sce) || !m.isProtected) throw ud();
-  m.needCpl0();
-  const base = (m.get32(State.star + 4) >>> 16) & 0xffff;
-  const wide = m.isLong && d.rexW;
-  const target = m.getAddress(1 * 8);
-  // AMD's manual: RF and VM are cleared; the rest comes from R11.
-  loadFlags(m, m.isLong ? m.gprLo(11) & ~(Flag.rf | Flag.vm) : m.rflags | Flag.if);
-  flatCode(m, ((wide ? base + 16 : base) | 3) & 0xffff, 3, wide);
-  flatStack(m, ((base + 8) | 3) & 0xffff, 3);
-  m.updateMode();
-  m.nextRip = wide ? target : target >>> 0;
 });
 
 defineSystem("SYSENTER", "0f 34", (m) => {
