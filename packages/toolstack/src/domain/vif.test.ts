@@ -134,8 +134,10 @@ describe("a user-mode network", { skip, timeout: 900_000 }, () => {
     await run("(socat UDP-RECVFROM:7,fork SYSTEM:cat) & sleep 0.5");
     const socket = createSocket("udp4");
     const answer = new Promise<Buffer>((resolve) => socket.once("message", resolve));
-    socket.send("forward and back", forwarded, "127.0.0.1");
+    // The server may not be there yet, and nobody else sends a lost datagram again.
+    const again = setInterval(() => socket.send("forward and back", forwarded, "127.0.0.1"), 500);
     assert.equal(String(await answer), "forward and back");
+    clearInterval(again);
     socket.close();
   });
 
