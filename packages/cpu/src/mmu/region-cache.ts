@@ -38,7 +38,11 @@ export function emitEnterRegion(f: Fn, vb: I32, at: I64, place: I32, isGlobal: I
   f.store("i64.store", entry, at, RegionCache.address);
   f.store("i32.store", entry, place, RegionCache.place);
   const isUser = state(f, vb, State.regionCache).eq(vb.add(REGION_CACHE_OFFSET));
-  const kernel = f.select(isGlobal, i32(RegionCacheUse.kernel), i32(RegionCacheUse.kernel | RegionCacheUse.kernelLocal));
+  const kernel = f.select(
+    isGlobal,
+    i32(RegionCacheUse.kernel),
+    i32(RegionCacheUse.kernel | RegionCacheUse.kernelLocal),
+  );
   const use = f.select(isUser, i32(RegionCacheUse.user), kernel);
   f.store("i32.store", vb, state(f, vb, State.regionCacheUsed).or(use), State.regionCacheUsed);
 }

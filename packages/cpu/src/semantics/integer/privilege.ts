@@ -55,11 +55,7 @@ function setFlags(o: Ops, value: I64): void {
   o.setArithmeticFlags(value);
   o.f.if(next.and(Flag.if).and(old.not()), () => o.requestCheck());
 }
-const notUsual = (o: Ops): I32 =>
-  o
-    .state32(State.usualModes)
-    .eqz()
-    .or(o.state32(State.efer).and(Efer.sce).eqz());
+const notUsual = (o: Ops): I32 => o.state32(State.usualModes).eqz().or(o.state32(State.efer).and(Efer.sce).eqz());
 
 define(
   "SYSCALL",
@@ -116,7 +112,10 @@ function needFlat(o: Ops, selector: I32, high: I32): void {
 function anyInnerSegment(o: Ops): I32 {
   const inner = (segment: number): I32 => {
     const attributes = o.state32(State.segAttr + segment * 4);
-    return attributes.and(Attr.present).ne(0).and(attributes.and(dpl(3)).ne(dpl(3)));
+    return attributes
+      .and(Attr.present)
+      .ne(0)
+      .and(attributes.and(dpl(3)).ne(dpl(3)));
   };
   return [Seg.es, Seg.ds, Seg.fs, Seg.gs].map(inner).reduce((a, b) => a.or(b));
 }
