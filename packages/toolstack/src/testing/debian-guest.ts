@@ -35,7 +35,7 @@ export class DebianGuest {
 
   /** The configuration of a guest with packages and kernel modules. */
   async config(
-    contents: Pick<InitramfsOptions, "packages" | "customise"> & { readonly modules?: readonly string[] },
+    contents: Pick<InitramfsOptions, "packages" | "customise" | "script"> & { readonly modules?: readonly string[] },
     changes: Partial<DomainConfig> = {},
   ): Promise<DomainConfig> {
     const { modules, ...options } = contents;
