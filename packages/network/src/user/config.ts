@@ -8,6 +8,8 @@ export interface UserNetworkConfig {
   /** At least four addresses; the default is 10.0.2.0/24, with the gateway at .2, the resolver at .3, guests from .15 on. */
   readonly subnet?: AddressBlock;
   readonly mtuBytes?: number;
+  /** Whether guests are offered IPv6; by default if this host has it. */
+  readonly ipv6?: boolean;
   readonly egress?: Partial<EgressConfig>;
   readonly forwards?: readonly Forward[];
   /** Addresses of stations, which DHCP gives to no other. */

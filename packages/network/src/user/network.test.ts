@@ -4,13 +4,15 @@ import { createSocket } from "node:dgram";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import fc from "fast-check";
 import { GUEST_MAC, ipv4Frame, TestGuest } from "../testing/test-guest.ts";
-import { AddressBlock } from "../wire/address.ts";
+import { AddressBlock, addressAt, parseAddress } from "../wire/address.ts";
 import { ArpOperation, buildArp, parseArp } from "../wire/arp.ts";
 import { put16, put32 } from "../wire/bytes.ts";
 import { addWords, complement } from "../wire/checksum.ts";
 import { DhcpType } from "../wire/dhcp.ts";
-import { BROADCAST, putMac } from "../wire/ethernet.ts";
-import { Protocol, sealIpv4 } from "../wire/ip.ts";
+import { BROADCAST, putEthernet, putMac } from "../wire/ethernet.ts";
+import { isIcmpv6 } from "../wire/icmpv6.ts";
+import { Protocol, parseIp, putIpv6, sealIpv4 } from "../wire/ip.ts";
+import { checksumHolds } from "../wire/transport.ts";
 import { GATEWAY_MAC } from "./config.ts";
 import { UserNetwork } from "./network.ts";
 
@@ -240,9 +242,105 @@ function cut(whole: Uint8Array, pieceBytes: number): Uint8Array[] {
   return pieces.reverse();
 }
 
+describe("IPv6", () => {
+  const GUEST = "fd78:656e:6f00:2::15";
+  const icmpv6 = (from: string, to: string, toMac: number, message: number[], hopLimit = 255): void => {
+    const frame = new Uint8Array(54 + message.length);
+    putEthernet(frame, toMac, GUEST_MAC, 0x86dd);
+    putIpv6(frame, parseAddress(from)!, parseAddress(to)!, Protocol.icmpv6, message.length, hopLimit);
+    frame.set(message, 54);
+    const sum = addWords(frame, 22, 54, Protocol.icmpv6 + message.length);
+    put16(frame, 56, complement(addWords(frame, 54, frame.length, sum)));
+    guest.send(frame);
+  };
+  const answers = () =>
+    guest.heard().map(({ bytes }) => {
+      const packet = parseIp(bytes)!;
+      assert.ok(isIcmpv6(packet), "its checksum is right");
+      const words = Buffer.from(bytes.subarray(54)).toString("hex");
+      return { type: bytes[54], code: bytes[55], words, from: addressAt(bytes, 22, 6), to: addressAt(bytes, 38, 6) };
+    });
+
+  beforeEach(() => {
+    network = new UserNetwork({ ipv6: true, egress: { host: true } });
+    guest = new TestGuest(network, GATEWAY_MAC, GUEST);
+  });
+
+  test("a solicited router tells its prefix, its resolver and the size of packets", () => {
+    icmpv6("fe80::1", "ff02::2", 0x333300000002, [133, 0, 0, 0, 0, 0, 0, 0]);
+    const [{ type, from, words }] = answers();
+    assert.deepEqual([type, from], [134, "fe80::2"]);
+    assert.ok(words.includes("0304" + "40c0"));
+    for (const address of [
+      "fd78656e6f000002" + "0".repeat(16),
+      "fd78656e6f000002" + "0".repeat(15) + "3",
+      "000005dc",
+    ]) {
+      assert.ok(words.includes(address), address);
+    }
+  });
+
+  test("neighbours are told where the gateway is; not by who is not on the link", () => {
+    const ask = [135, 0, 0, 0, 0, 0, 0, 0, ...parseAddress("fe80::2")!];
+    icmpv6("::", "ff02::1:ff00:2", 0x3333ff000002, ask);
+    icmpv6(GUEST, "ff02::1:ff00:2", 0x3333ff000002, ask);
+    icmpv6(GUEST, "ff02::1:ff00:2", 0x3333ff000002, ask, 64);
+    icmpv6(GUEST, "ff02::1:ff00:2", 0x3333ff000002, [135, 0, 0, 0, 0, 0, 0, 0, ...parseAddress("fe80::3")!]);
+    assert.deepEqual(
+      answers().map(({ type, from, to }) => [type, from, to]),
+      [
+        [136, "fe80::2", "ff02::1"],
+        [136, "fe80::2", GUEST],
+      ],
+    );
+  });
+
+  test("the gateway echoes", () => {
+    icmpv6(GUEST, "fd78:656e:6f00:2::2", GATEWAY_MAC, [128, 0, 0, 0, 1, 2, 3, 4, 5]);
+    assert.deepEqual(
+      answers().map(({ type, words }) => [type, words.slice(8)]),
+      [[129, "0102030405"]],
+    );
+  });
+
+  test("what may not be reached is said so", () => {
+    guest.udp({ to: "fe80::77", sourcePort: 1, destinationPort: 2 }, new Uint8Array(4));
+    assert.deepEqual(
+      answers().map(({ type, code }) => [type, code]),
+      [[1, 1]],
+    );
+  });
+
+  test("datagrams go and come", async (t) => {
+    const server = createSocket("udp6");
+    server.on("message", (bytes, { address, port }) => server.send(bytes, port, address));
+    const bound = await new Promise<boolean>((resolve) =>
+      server.once("error", () => resolve(false)).bind(0, "::1", () => resolve(true)),
+    );
+    if (!bound) return t.skip("this host has no IPv6");
+    guest.udp(
+      { to: "fd78:656e:6f00:2::2", sourcePort: 4000, destinationPort: server.address().port },
+      Buffer.from("six"),
+    );
+    const frame = await until(() => guest.frames.length > 0 && guest.heard()[0]);
+    server.close();
+    assert.equal(Buffer.from(frame.bytes.subarray(62)).toString(), "six");
+    assert.ok(checksumHolds(parseIp(frame.bytes)!));
+  });
+
+  test("without IPv6, nothing is answered", () => {
+    guest = new TestGuest(new UserNetwork({ ipv6: false }), GATEWAY_MAC, GUEST);
+    icmpv6("fe80::1", "ff02::2", 0x333300000002, [133, 0, 0, 0, 0, 0, 0, 0]);
+    assert.deepEqual(guest.heard(), []);
+  });
+});
+
 test("no frame makes the network throw, whatever is in it", () => {
   // Nothing of it must reach the world.
-  const shut = new UserNetwork({ egress: { deny: [AddressBlock.parse("0.0.0.0/0")!] } });
+  const shut = new UserNetwork({
+    ipv6: true,
+    egress: { deny: ["0.0.0.0/0", "::/0"].map((b) => AddressBlock.parse(b)!) },
+  });
   guest = new TestGuest(shut, GATEWAY_MAC);
   const start = captured((recorder) =>
     recorder.udp({ to: "10.0.2.2", sourcePort: 1, destinationPort: 2 }, new Uint8Array(60)),

@@ -12,11 +12,13 @@ import {
   ETHERNET_BYTES,
   EtherType,
   etherTypeOf,
+  isGroup,
   isStation,
   sourceOf,
 } from "../wire/ethernet.ts";
 import { FlowHeader } from "../wire/flow-header.ts";
 import { echoReply, IcmpType, icmpError } from "../wire/icmp.ts";
+import { unreachableIpv6 } from "../wire/icmpv6.ts";
 import { type IpPacket, Protocol, parseIp } from "../wire/ip.ts";
 import { checksumHolds, parseUdp } from "../wire/transport.ts";
 import {
@@ -31,6 +33,7 @@ import type { UserContext } from "./context.ts";
 import { DhcpServer } from "./dhcp/server.ts";
 import { Egress } from "./egress.ts";
 import { type OpenForward, openForward } from "./forward.ts";
+import { hostHasIpv6, IPV6_DNS, IPV6_GATEWAY, IPV6_PREFIX, Ipv6Router, isFromStation } from "./ipv6.ts";
 import { Neighbours } from "./neighbours.ts";
 import { Reassembly } from "./reassembly.ts";
 import { TcpNat } from "./tcp/nat.ts";
@@ -53,6 +56,7 @@ export class UserNetwork implements Frames {
   readonly #context: UserContext;
   readonly #tcp: TcpNat;
   readonly #udp: UdpNat;
+  readonly #router: Ipv6Router | undefined;
   #forwards: OpenForward[] = [];
 
   /** @throws RangeError  the configuration's subnet is too small or too large */
@@ -63,7 +67,11 @@ export class UserNetwork implements Frames {
     this.#dns = dns;
     const mtuBytes = config.mtuBytes ?? DEFAULT_MTU_BYTES;
     this.#dhcp = new DhcpServer({ ...this.#plan, mtuBytes, ...(config.fixed && { fixed: config.fixed }) });
-    const own = { gateway: [gateway], dns: [dns], blocks: [this.#plan.subnet] };
+    const own = {
+      gateway: [gateway, addressAt(IPV6_GATEWAY, 0, 6)],
+      dns: [dns, addressAt(IPV6_DNS, 0, 6)],
+      blocks: [this.#plan.subnet, IPV6_PREFIX],
+    };
     this.#context = {
       mac: GATEWAY_MAC,
       mtuBytes,
@@ -77,6 +85,7 @@ export class UserNetwork implements Frames {
     };
     this.#tcp = new TcpNat(this.#context);
     this.#udp = new UdpNat(this.#context);
+    if (config.ipv6 ?? hostHasIpv6()) this.#router = new Ipv6Router(mtuBytes, (bytes) => this.#sendWhole(bytes));
   }
 
   /**
@@ -110,11 +119,23 @@ export class UserNetwork implements Frames {
     const { bytes } = frame;
     if (bytes.length < ETHERNET_BYTES || !isStation(sourceOf(bytes))) return true;
     const destination = destinationOf(bytes);
-    if (destination !== GATEWAY_MAC && destination !== BROADCAST) return true;
+    if (destination !== GATEWAY_MAC && !isGroup(destination)) return true;
     const type = etherTypeOf(bytes);
     if (type === EtherType.arp) this.#onArp(bytes);
     else if (type === EtherType.ipv4) this.#onIpv4(frame);
+    else if (type === EtherType.ipv6) this.#onIpv6(frame);
     return true;
+  }
+
+  #onIpv6(frame: Frame): void {
+    const packet = this.#router === undefined ? undefined : parseIp(frame.bytes);
+    if (packet === undefined || this.#router!.onPacket(packet)) return;
+    if (destinationOf(frame.bytes) !== GATEWAY_MAC || !isFromStation(packet)) return;
+    const { protocol } = packet;
+    if (protocol !== Protocol.tcp && protocol !== Protocol.udp) return;
+    if (frame.checksum === "full" && !checksumHolds(packet)) return;
+    if (protocol === Protocol.tcp) this.#tcp.onPacket(packet);
+    else this.#udp.onPacket(packet);
   }
 
   #onArp(bytes: Uint8Array): void {
@@ -206,8 +227,9 @@ export class UserNetwork implements Frames {
   }
 
   #reject(packet: IpPacket, code: number): void {
-    if (packet.version !== 4 || destinationOf(packet.frame) !== GATEWAY_MAC) return;
-    this.#sendWhole(icmpError(packet, IcmpType.unreachable, code, GATEWAY_MAC, this.#plan.gateway));
+    if (destinationOf(packet.frame) !== GATEWAY_MAC) return;
+    if (packet.version === 6) this.#sendWhole(unreachableIpv6(packet, code, GATEWAY_MAC, IPV6_GATEWAY));
+    else this.#sendWhole(icmpError(packet, IcmpType.unreachable, code, GATEWAY_MAC, this.#plan.gateway));
   }
 
   #sendWhole(bytes: Uint8Array): void {

@@ -5,6 +5,7 @@ import { createSocket } from "node:dgram";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, connect, createServer as createTcpServer } from "node:net";
 import { after, before, describe, test } from "node:test";
+import { hostHasIpv6 } from "@xenoserver/network/user/ipv6.ts";
 import { parseVif } from "../cfg/index.ts";
 import { DebianGuest } from "../testing/debian-guest.ts";
 import { GuestShell } from "../testing/guest-shell.ts";
@@ -39,7 +40,8 @@ describe("a user-mode network", { skip, timeout: 900_000 }, () => {
 
   before(async () => {
     web = createServer((_request, response) => response.end(PAYLOAD));
-    await new Promise<void>((resolve) => web.listen(0, "127.0.0.1", resolve));
+    // Both the guest's ways lead to this host's loopback.
+    await new Promise<void>((resolve) => web.listen(0, resolve));
     webPort = (web.address() as AddressInfo).port;
     forwarded = await freePort();
     const config = await (debian as DebianGuest).config(
@@ -65,6 +67,23 @@ describe("a user-mode network", { skip, timeout: 900_000 }, () => {
     assert.match(told, /inet 10\.0\.2\.15\/24/);
     assert.match(told, /default via 10\.0\.2\.2/);
     assert.match(told, /nameserver 10\.0\.2\.3/);
+  });
+
+  test("IPv6, where the host has it", async (t) => {
+    if (!hostHasIpv6()) return t.skip("this host has no IPv6");
+    await run(
+      "for n in $(seq 50); do ip -6 addr show eth0 | grep -q 'fd78.*global' && break; sleep 0.2; done; sleep 2",
+    );
+    assert.match(await run("ping -6 -c 2 fd78:656e:6f00:2::2"), / 0% packet loss/);
+    assert.equal(
+      await run(`wget -q -O - 'http://[fd78:656e:6f00:2::2]:${webPort}/' | sha256sum`),
+      `${sha256(PAYLOAD)}  -`,
+    );
+  });
+
+  test("nonsense from a guest harms nobody", async () => {
+    await run("for n in $(seq 15); do head -c $((n * 100)) /dev/urandom | socat -u - INTERFACE:eth0; done");
+    assert.match(await run("ping -c 2 10.0.2.2"), / 0% packet loss/);
   });
 
   test("the gateway answers echoes", async () => {

@@ -61,7 +61,7 @@ export async function buildInitramfs(
 }
 
 /** Changed whenever the same packages and options would give another archive. */
-const LAYOUT_VERSION = 3;
+const LAYOUT_VERSION = 4;
 
 /** Names an archive by what goes into it, so that it need not be built to be found. */
 function contentKey(records: readonly PackageRecord[], options: InitramfsOptions): string {
@@ -125,7 +125,7 @@ poweroff -f
 const UDHCPC_SCRIPT = `#!/bin/sh
 case $1 in
 deconfig)
-  ip addr flush dev $interface
+  ip -4 addr flush dev $interface
   ip link set $interface up
   ;;
 bound|renew)
