@@ -122,8 +122,21 @@ export class XenstoreRing {
     return this.#queuedBytes > MAX_QUEUED_BYTES ? "overflow" : undefined;
   }
 
-  /** Moves queued bytes into the ring as far as there is room; true if any moved. */
+  /**
+   * Moves queued bytes into the ring until all are there or the ring is full; true if any moved. It looks again after
+   * every move: a guest rings for room only if it reads from a full ring, so room that it made meanwhile must not be left.
+   */
   flush(): boolean | RingFault {
+    let movedAny = false;
+    for (;;) {
+      const moved = this.#flushOnce();
+      if (typeof moved === "string") return moved;
+      if (!moved) return movedAny;
+      movedAny = true;
+    }
+  }
+
+  #flushOnce(): boolean | RingFault {
     if (this.#queuedBytes === 0) return false;
     const prod = this.#load(XsRing.rsp_prod);
     const used = (prod - this.#load(XsRing.rsp_cons)) >>> 0;
