@@ -6,6 +6,7 @@ import { AddressBlock } from "../wire/address.ts";
 import { ArpOperation, buildArp } from "../wire/arp.ts";
 import { BROADCAST, putEthernet } from "../wire/ethernet.ts";
 import { Protocol, putIpv6 } from "../wire/ip.ts";
+import { TcpFlag } from "../wire/tcp.ts";
 import { Filter, type FilterRules } from "./filter.ts";
 
 let got: Frame[];
@@ -106,6 +107,63 @@ describe("what a guest sends", () => {
     broken[14] = 0x4f;
     assert.equal(
       passed(() => guest.send(broken)),
+      0,
+    );
+  });
+});
+
+describe("what comes for a guest that accepts only some connections", () => {
+  /** A frame from a peer, as it would come from the network. */
+  const come = (send: (peer: TestGuest) => void): number => {
+    const frames: Frame[] = [];
+    const peer = new TestGuest(
+      { ...network, onFrame: (frame) => frames.push(frame) > 0 },
+      GUEST_MAC,
+      "10.9.9.9",
+      0x525500000001,
+    );
+    send(peer);
+    guest.heard();
+    for (const frame of frames) filter.outside.onFrame(frame);
+    return guest.heard().length;
+  };
+  const tcp = (port: number, flags: number) => (peer: TestGuest) =>
+    peer.tcp({ to: "10.0.2.15", sourcePort: 4000, destinationPort: port }, { seq: 1, flags });
+  const datagram = (sourcePort: number, destinationPort: number) => (peer: TestGuest) =>
+    peer.udp({ to: "10.0.2.15", sourcePort, destinationPort }, new Uint8Array(4));
+
+  beforeEach(() =>
+    setUp({
+      accept: [
+        { protocol: "tcp", port: 22 },
+        { protocol: "udp", port: 7 },
+      ],
+    }),
+  );
+
+  test("those begin, others do not, and those that were begun go on", () => {
+    assert.equal(come(tcp(22, TcpFlag.syn)), 1);
+    assert.equal(come(tcp(80, TcpFlag.syn)), 0);
+    assert.equal(come(tcp(80, TcpFlag.syn | TcpFlag.ack)), 1);
+    assert.equal(come(tcp(80, TcpFlag.ack)), 1);
+    assert.equal(come(datagram(4000, 7)), 1);
+  });
+
+  test("datagrams answer what was asked, and DHCP", () => {
+    assert.equal(come(datagram(53, 5000)), 0);
+    udp("10.0.2.15")();
+    assert.equal(come(datagram(53, 5000)), 1);
+    assert.equal(come(datagram(54, 5000)), 0);
+    assert.equal(come(datagram(67, 68)), 1);
+  });
+
+  test("echoes and ARP pass, other protocols do not", () => {
+    assert.equal(
+      come((peer) => peer.send(ipv4Frame(peer, "10.0.2.15", Protocol.icmp, new Uint8Array(8)))),
+      1,
+    );
+    assert.equal(
+      come((peer) => peer.send(ipv4Frame(peer, "10.0.2.15", 132, new Uint8Array(8)))),
       0,
     );
   });

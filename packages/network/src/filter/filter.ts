@@ -1,6 +1,6 @@
 /**
  * Between an interface and its network: lets a guest send under its own addresses only, and not in the network's name.
- * It looks at every frame that the guest sends; what comes from the network passes.
+ * It looks at every frame that the guest sends, and at what comes for it where the guest accepts only some connections.
  */
 import type { Frame, Frames, Offloads } from "@xenoserver/devices/net/frames.ts";
 import { NO_OFFLOADS, plug } from "@xenoserver/devices/net/frames.ts";
@@ -9,6 +9,7 @@ import { parseArp } from "../wire/arp.ts";
 import { ETHERNET_BYTES, EtherType, etherTypeOf, type Mac, sourceOf } from "../wire/ethernet.ts";
 import { type IpPacket, Protocol, parseIp } from "../wire/ip.ts";
 import { parseUdp } from "../wire/transport.ts";
+import { type AcceptRule, InboundRules } from "./inbound.ts";
 
 export interface FilterRules {
   readonly mac: Mac;
@@ -17,6 +18,8 @@ export interface FilterRules {
   /** Where the guest's packets may go whatever `deny` says, and where they may not. */
   readonly allow: readonly AddressBlock[];
   readonly deny: readonly AddressBlock[];
+  /** What others may begin with the guest; without, anything. */
+  readonly accept?: readonly AcceptRule[];
 }
 
 export class Filter {
@@ -24,10 +27,12 @@ export class Filter {
   readonly inside: Frames;
   readonly outside: Frames;
   readonly #rules: FilterRules;
+  readonly #inbound: InboundRules | undefined;
   #dropped = 0;
 
   constructor(rules: FilterRules) {
     this.#rules = rules;
+    this.#inbound = rules.accept && new InboundRules(rules.accept);
     this.inside = new Half(
       () => this.outside.peer,
       ({ bytes }) => {
@@ -38,7 +43,12 @@ export class Filter {
     );
     this.outside = new Half(
       () => this.inside.peer,
-      () => true,
+      ({ bytes }) => {
+        const packet = this.#inbound === undefined ? undefined : parseIp(bytes);
+        const passes = packet === undefined || this.#inbound!.passes(packet);
+        if (!passes) this.#dropped++;
+        return passes;
+      },
     );
   }
 
@@ -48,7 +58,7 @@ export class Filter {
     plug(this.outside, network);
   }
 
-  /** Frames of the guest that went no further. */
+  /** Frames that went no further, of both directions. */
   get dropped(): number {
     return this.#dropped;
   }
@@ -80,7 +90,9 @@ export class Filter {
     const { frame, addressesAt, version } = packet;
     const source = addressAt(frame, addressesAt, version);
     if (!this.#owns(source) && !this.#isBeginning(source, packet)) return false;
-    return !isServersWord(packet) && this.#mayReach(packet);
+    if (isServersWord(packet) || !this.#mayReach(packet)) return false;
+    this.#inbound?.onSent(packet);
+    return true;
   }
 
   #owns(address: IpAddress): boolean {

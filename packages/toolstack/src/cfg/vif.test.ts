@@ -28,6 +28,8 @@ describe("an interface", () => {
       "mac=00:16:3e:12:34:56,net=user,mtu=9000,subnet=10.1.0.0/16,forward=tcp:127.0.0.1:2222:22,host=1,allow=169.254.169.254/32",
       "mac=00:16:3e:12:34:56,net=user,forward=udp:[::1]:53:53",
       "mac=00:16:3e:12:34:56,net=none,antispoof=0",
+      "mac=00:16:3e:12:34:56,bridge=lan,accept=tcp:22,accept=udp:53",
+      "mac=00:16:3e:12:34:56,net=user,accept=none",
       "mac=00:16:3e:12:34:56,net=passt",
     ]) {
       assert.equal(describeVif(parseVif(text)), text);
@@ -69,6 +71,8 @@ describe("an interface", () => {
     ["rate=fast", /has rate=fast, expected such as/],
     ["rate=0b/s", /has rate=0b\/s/],
     ["mtu=100", /has mtu=100, expected 576 to 65000/],
+    ["accept=22", /has accept=22, expected tcp:PORT, udp:PORT or none/],
+    ["accept=tcp:22,antispoof=0", /has accept= and antispoof=0/],
     ["host=yes", /has host=yes, expected 0 or 1/],
     ["deny=10.0.0.0/40", /has deny=10\.0\.0\.0\/40, expected a block/],
     ["backend=driver-domain", /has backend=driver-domain, expected 0/],

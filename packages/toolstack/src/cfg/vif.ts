@@ -9,11 +9,12 @@
  *     forward=[tcp:|udp:][ADDRESS:]PORT:GUESTPORT   a port of the host that leads to the guest; may be repeated
  *     host=1          lets the guest reach this host, under its gateway's address too
  *     allow=BLOCK, deny=BLOCK                       of addresses outside; may be repeated, also with bridge=
+ *     accept=tcp:PORT, accept=udp:PORT, accept=none  what others may begin with the guest; may be repeated
  *     antispoof=0     lets the guest send under addresses that are not its own
  */
 import { randomBytes } from "node:crypto";
 import type { Rate } from "@xenoserver/devices";
-import type { Forward } from "@xenoserver/network";
+import type { AcceptRule, Forward } from "@xenoserver/network";
 import { AddressBlock, canonical, type IpAddress } from "@xenoserver/network/wire/address.ts";
 import { formatMac, isStation, type Mac, parseMac } from "@xenoserver/network/wire/ethernet.ts";
 import { Complaint, listOf } from "./readers.ts";
@@ -24,6 +25,8 @@ export interface VifSpec {
   /** The guest's addresses; if there are any, it may use no others. */
   readonly addresses: readonly IpAddress[];
   readonly antispoof: boolean;
+  /** What others may begin with the guest; without, anything. */
+  readonly accept?: readonly AcceptRule[];
   readonly rate?: Rate;
   readonly mtuBytes?: number;
   /** Keys of xl that have no effect here. */
@@ -50,7 +53,7 @@ export type NetworkSpec =
 /** Understood and without effect: there is nothing emulated, and no script is run. */
 const IGNORED = ["model", "vifname", "type", "accel", "gatewaydev", "script", "trusted"];
 const USER_KEYS = ["subnet", "forward", "host"];
-const REPEATED = ["forward", "allow", "deny"];
+const REPEATED = ["forward", "allow", "deny", "accept"];
 const KEYS = [
   "mac",
   "bridge",
@@ -60,6 +63,7 @@ const KEYS = [
   "backend",
   "net",
   "antispoof",
+  "accept",
   "allow",
   "deny",
   ...USER_KEYS,
@@ -80,11 +84,15 @@ export function parseVif(text: string): VifSpec {
   }
   const rate = one("rate");
   const mtu = one("mtu");
+  const accept = fields.get("accept");
+  const antispoof = flag("antispoof", one("antispoof"), true);
+  if (accept !== undefined && !antispoof) throw new Complaint("has accept= and antispoof=0, expected one of them");
   return {
     mac: macOf(one("mac")),
     network: networkOf(fields),
     addresses: (one("ip") ?? "").split(/\s+/).filter(Boolean).map(addressOf),
-    antispoof: flag("antispoof", one("antispoof"), true),
+    antispoof,
+    ...(accept !== undefined && { accept: accept.filter((text) => text !== "none").map(acceptOf) }),
     ignored: IGNORED.filter((key) => fields.has(key)),
     ...(rate !== undefined && { rate: rateOf(rate) }),
     ...(mtu !== undefined && { mtuBytes: mtuOf(mtu) }),
@@ -178,6 +186,15 @@ function forwardOf(text: string): Forward {
   return { protocol: match[1]?.toLowerCase() === "udp" ? "udp" : "tcp", host, hostPort, guestPort };
 }
 
+function acceptOf(text: string): AcceptRule {
+  const match = /^(tcp|udp):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[2]);
+  if (match === null || port < 1 || port > 0xffff) {
+    throw new Complaint(`has accept=${text}, expected tcp:PORT, udp:PORT or none`);
+  }
+  return { protocol: match[1] as "tcp" | "udp", port };
+}
+
 const RATE = /^(\d+)([kmg]?)(b)\/s(?:@(\d+)(s|ms|us)?)?$/i;
 const MULTIPLES: Readonly<Record<string, number>> = { "": 1, k: 1e3, m: 1e6, g: 1e9 };
 const MILLISECONDS: Readonly<Record<string, number>> = { s: 1000, ms: 1, us: 0.001 };
@@ -206,6 +223,8 @@ export function describeVif(vif: VifSpec): string {
   if (vif.mtuBytes !== undefined) parts.push(`mtu=${vif.mtuBytes}`);
   if (rate !== undefined)
     parts.push(`rate=${rate.bytesPerWindow * Math.round(1000 / rate.windowMs)}B/s@${rate.windowMs}ms`);
+  if (vif.accept?.length === 0) parts.push("accept=none");
+  for (const { protocol, port } of vif.accept ?? []) parts.push(`accept=${protocol}:${port}`);
   if (!vif.antispoof) parts.push("antispoof=0");
   if (network.kind === "user" || network.kind === "passt") {
     if (network.subnet !== undefined) parts.push(`subnet=${network.subnet}`);

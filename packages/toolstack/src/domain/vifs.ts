@@ -42,9 +42,9 @@ export async function prepareVif(vif: VifSpec, devid: number, vcpus: number): Pr
   };
 }
 
-function join(device: Frames, end: Frames, { mac, addresses, antispoof, network }: VifSpec): void {
+function join(device: Frames, end: Frames, { mac, addresses, antispoof, accept, network }: VifSpec): void {
   if (!antispoof) plug(device, end);
-  else new Filter({ mac, addresses, ...rulesOf(network) }).join(device, end);
+  else new Filter({ mac, addresses, ...(accept && { accept }), ...rulesOf(network) }).join(device, end);
 }
 
 /** The user-mode network looks at addresses itself; passt knows no rules. */
