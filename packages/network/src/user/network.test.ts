@@ -111,6 +111,12 @@ test("ARP is answered for the gateway and the resolver, and for nobody else", ()
   assert.deepEqual(answers, [["10.0.2.2"], ["10.0.2.3"], []]);
 });
 
+test("an address that the subnet does not have, or that is the gateway's, is refused", () => {
+  for (const address of ["192.168.1.5", "10.0.2.2"]) {
+    assert.throws(() => new UserNetwork({ fixed: new Map([[GUEST_MAC, address]]) }), /expected one of 10\.0\.2\.0\/24/);
+  }
+});
+
 describe("ICMP", () => {
   const echo = (to: string): void => {
     const message = Uint8Array.of(8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7);

@@ -66,6 +66,13 @@ export class UserNetwork implements Frames {
     this.#gateway = gateway;
     this.#dns = dns;
     const mtuBytes = config.mtuBytes ?? DEFAULT_MTU_BYTES;
+    for (const address of config.fixed?.values() ?? []) {
+      if (!this.#plan.subnet.holdsAddress(address) || address === gateway || address === dns) {
+        throw new RangeError(
+          `the guest's address is ${address}, expected one of ${this.#plan.subnet} that is not ours`,
+        );
+      }
+    }
     this.#dhcp = new DhcpServer({ ...this.#plan, mtuBytes, ...(config.fixed && { fixed: config.fixed }) });
     const own = {
       gateway: [gateway, addressAt(IPV6_GATEWAY, 0, 6)],

@@ -221,8 +221,10 @@ export function describeVif(vif: VifSpec): string {
   else parts.push(`net=${network.kind}`);
   if (vif.addresses.length > 0) parts.push(`ip=${vif.addresses.join(" ")}`);
   if (vif.mtuBytes !== undefined) parts.push(`mtu=${vif.mtuBytes}`);
-  if (rate !== undefined)
-    parts.push(`rate=${rate.bytesPerWindow * Math.round(1000 / rate.windowMs)}B/s@${rate.windowMs}ms`);
+  if (rate !== undefined) {
+    const bytesPerSecond = Math.round((rate.bytesPerWindow * 1000) / rate.windowMs);
+    parts.push(`rate=${bytesPerSecond}B/s@${Math.round(rate.windowMs * 1000)}us`);
+  }
   if (vif.accept?.length === 0) parts.push("accept=none");
   for (const { protocol, port } of vif.accept ?? []) parts.push(`accept=${protocol}:${port}`);
   if (!vif.antispoof) parts.push("antispoof=0");
