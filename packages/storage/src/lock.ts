@@ -14,15 +14,16 @@ export interface Lock {
 
 /**
  * Takes a lock if it is free.
- * @param path  names the lock; where files are locks, the file
+ * @param path  the file, where files are locks
+ * @param key   names the lock elsewhere, if the path may have other names
  * @returns     undefined if somebody holds it, in this process or another
  */
-export function tryLock(path: string): Promise<Lock | undefined> {
-  return process.platform === "linux" ? lockSocket(path) : lockFile(path);
+export function tryLock(path: string, key = path): Promise<Lock | undefined> {
+  return process.platform === "linux" ? lockSocket(key) : lockFile(path);
 }
 
-async function lockSocket(path: string): Promise<Lock | undefined> {
-  const name = `\0xenoserver-${createHash("sha256").update(path).digest("hex").slice(0, 40)}`;
+async function lockSocket(key: string): Promise<Lock | undefined> {
+  const name = `\0xenoserver-${createHash("sha256").update(key).digest("hex").slice(0, 40)}`;
   const server = await new Promise<Server | undefined>((resolve, reject) => {
     const listening = createServer((socket) => socket.destroy());
     listening.on("error", (error: NodeJS.ErrnoException) =>

@@ -46,6 +46,7 @@ export class Qcow2Store implements BlockStore {
   readonly #mapping: Mapping;
   readonly #refcounts: Refcounts;
   readonly #backing: BlockStore | undefined;
+  #sizeBytes: number;
   readonly #changing = new Mutex();
   readonly #inFlight = new Set<Promise<void>>();
 
@@ -62,11 +63,12 @@ export class Qcow2Store implements BlockStore {
     this.#mapping = mapping;
     this.#refcounts = refcounts;
     this.#backing = backing;
+    this.#sizeBytes = header.sizeBytes;
   }
 
   /** @throws StorageError  it is no qcow2 image, damaged, of a kind that cannot be used, or its backing file is */
   static async open(path: string, options: Qcow2Options): Promise<Qcow2Store> {
-    const file = await RandomAccessFile.open(path, options);
+    const file = await RandomAccessFile.open(path, { readOnly: options.readOnly, exclusive: !options.readOnly });
     let backing: BlockStore | undefined;
     try {
       const start = new Uint8Array(Math.min(HEADER_ROOM, file.sizeBytes));
@@ -85,12 +87,8 @@ export class Qcow2Store implements BlockStore {
     }
   }
 
-  get header(): Qcow2Header {
-    return this.#header;
-  }
-
   get info(): BlockInfo {
-    const sizeBytes = this.#header.sizeBytes - (this.#header.sizeBytes % 512);
+    const sizeBytes = this.#sizeBytes - (this.#sizeBytes % 512);
     return { sizeBytes, readOnly: this.#file.readOnly, discardGranularityBytes: this.#clusterBytes };
   }
 
@@ -282,6 +280,34 @@ export class Qcow2Store implements BlockStore {
     if (released.length === 0) return;
     // Who began before still reads clusters that it found in the tables as they were.
     void Promise.allSettled([...this.#inFlight]).then(() => this.#refcounts.recycle(released));
+  }
+
+  /** Makes the disk longer; what is new is zero. @throws StorageError  it would become shorter, or too long */
+  async grow(sizeBytes: number): Promise<void> {
+    if (sizeBytes < this.#sizeBytes || sizeBytes % 512 !== 0 || !Number.isSafeInteger(sizeBytes)) {
+      const expected = `a multiple of 512 from ${this.#sizeBytes} up`;
+      throw new StorageError(`${this.#file.path}: new size is ${sizeBytes} bytes, expected ${expected}`);
+    }
+    if ((this.#backing?.info.sizeBytes ?? 0) > this.#sizeBytes) {
+      throw new StorageError(`${this.#file.path}: is shorter than its backing file, which would show behind its end`);
+    }
+    await this.#changing.run(async () => {
+      await this.#writeTables();
+      const l1 = await this.#mapping.grow(Math.ceil(sizeBytes / this.#clusterBytes), this.#refcounts);
+      // Counts and the new table are on the disk before the header names them; the old one is given back behind that.
+      await this.#refcounts.write();
+      const field = new DataView(new ArrayBuffer(12));
+      if (l1 !== undefined) {
+        field.setUint32(0, l1.entries);
+        field.setBigUint64(4, BigInt(l1.offset));
+        await this.#file.write(HeaderField.l1Entries, [new Uint8Array(field.buffer)]);
+      }
+      field.setBigUint64(0, BigInt(sizeBytes));
+      await this.#file.write(HeaderField.size, [new Uint8Array(field.buffer, 0, 8)]);
+      await this.#file.flush();
+      await l1?.release();
+      this.#sizeBytes = sizeBytes;
+    });
   }
 
   async close(): Promise<void> {

@@ -28,7 +28,8 @@ export class Mapping {
   readonly #clusterBytes: number;
   readonly #perTable: number;
   /** Pairs of words as in the file. */
-  readonly #l1: DataView;
+  #l1: DataView;
+  #l1Offset: number;
   readonly #l2: TableCache;
   readonly #l1Dirty = new Set<number>();
 
@@ -38,6 +39,7 @@ export class Mapping {
     this.#clusterBytes = 2 ** header.clusterBits;
     this.#perTable = this.#clusterBytes / 8;
     this.#l1 = new DataView(l1.buffer);
+    this.#l1Offset = header.l1Offset;
     this.#l2 = new TableCache(file, this.#clusterBytes, CACHED_TABLES);
   }
 
@@ -125,6 +127,32 @@ export class Mapping {
     return table;
   }
 
+  /**
+   * Makes room for clusters up to `count`. What was changed before has to be written, and what this changes has to be, too.
+   * @returns what the header has to say of the L1 table then, and what gives the old one's clusters back behind that; undefined
+   *          if the table is long enough
+   */
+  async grow(
+    count: number,
+    refcounts: Refcounts,
+  ): Promise<{ entries: number; offset: number; release: () => Promise<void> } | undefined> {
+    const entries = Math.ceil(count / this.#perTable);
+    const before = this.#l1.byteLength / 8;
+    if (entries <= before) return undefined;
+    const clusters = (n: number): number => Math.ceil((n * 8) / this.#clusterBytes);
+    const bytes = new Uint8Array(clusters(entries) * this.#clusterBytes);
+    bytes.set(new Uint8Array(this.#l1.buffer));
+    const offset = await refcounts.allocate(clusters(entries));
+    await this.#file.write(offset, [bytes]);
+    const first = this.#l1Offset / this.#clusterBytes;
+    const release = async (): Promise<void> => {
+      for (let n = 0; n < clusters(before); n++) await refcounts.change(first + n, -1);
+    };
+    this.#l1 = new DataView(bytes.buffer, 0, entries * 8);
+    this.#l1Offset = offset;
+    return { entries, offset, release };
+  }
+
   /** Writes what has changed: tables are on the disk before L1 names them. What they name must be there already. */
   async write(): Promise<void> {
     const wrote = await this.#l2.write();
@@ -134,7 +162,7 @@ export class Mapping {
     this.#l1Dirty.clear();
     for (const at of changed) {
       const entry = new Uint8Array(this.#l1.buffer as ArrayBuffer, at, 8);
-      await this.#file.write(this.#header.l1Offset + at, [entry]);
+      await this.#file.write(this.#l1Offset + at, [entry]);
     }
   }
 }

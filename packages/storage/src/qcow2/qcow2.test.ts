@@ -80,6 +80,25 @@ describe("an image of ours, as QEMU sees it", { skip: noQemu ?? false }, () => {
     await checked(path);
   });
 
+  for (const clusterBits of [9, 16]) {
+    test(`a disk grows, with clusters of ${2 ** clusterBits} bytes`, async () => {
+      const path = fresh();
+      await createQcow2(path, { sizeBytes: MIB, clusterBits });
+      const store = (await open(path)) as BlockStore & { grow(sizeBytes: number): Promise<void> };
+      await store.write(MIB - 512, [pattern(1, 1, 1)]);
+      await store.grow(64 * MIB);
+      assert.equal(store.info.sizeBytes, 64 * MIB);
+      assert.deepEqual(await readAll(store, 63 * MIB, 4096), new Uint8Array(4096));
+      await store.write(63 * MIB, [pattern(2, 8, 2)]);
+      await assert.rejects(store.grow(MIB), /new size is 1048576 bytes, expected a multiple of 512 from 67108864 up/);
+      await store.close();
+      await checked(path);
+      const again = await open(path);
+      assert.deepEqual(await readAll(again, 63 * MIB, 4096), pattern(2, 8, 2));
+      assert.deepEqual(await readAll(again, MIB - 512, 512), pattern(1, 1, 1));
+    });
+  }
+
   test("given-back clusters are used again", async () => {
     const path = fresh();
     await createQcow2(path, { sizeBytes: 16 * MIB });

@@ -6,12 +6,14 @@ import * as fs from "node:fs";
 import { totalBytes } from "@xenoserver/devices/block/store.ts";
 import { sliceBuffers, zeroBuffers } from "../buffers.ts";
 import { reasonOf, StorageError } from "../error.ts";
+import { type Lock, tryLock } from "../lock.ts";
 
 export class RandomAccessFile {
   readonly path: string;
   readonly fd: number;
   readonly readOnly: boolean;
   #sizeBytes: number;
+  #lock: Lock | undefined;
 
   private constructor(path: string, fd: number, readOnly: boolean, sizeBytes: number) {
     this.path = path;
@@ -22,16 +24,22 @@ export class RandomAccessFile {
 
   /**
    * Opens a regular file or a block device that is there.
+   * @param options.exclusive  refuse if another opened it exclusively, whatever name it has there
    * @throws StorageError
    */
-  static async open(path: string, options: { readonly readOnly: boolean }): Promise<RandomAccessFile> {
+  static async open(
+    path: string,
+    options: { readonly readOnly: boolean; readonly exclusive?: boolean },
+  ): Promise<RandomAccessFile> {
     const fd = await new Promise<number>((resolve, reject) => {
       fs.open(path, options.readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR, (error, opened) =>
         error === null ? resolve(opened) : reject(new StorageError(`${path}: ${reasonOf(error)}`)),
       );
     });
     try {
-      return new RandomAccessFile(path, fd, options.readOnly, sizeOf(path, fd));
+      const file = new RandomAccessFile(path, fd, options.readOnly, sizeOf(path, fd));
+      if (options.exclusive === true) await file.#takeLock();
+      return file;
     } catch (error) {
       fs.closeSync(fd);
       throw error;
@@ -51,6 +59,12 @@ export class RandomAccessFile {
       const reason = (error as NodeJS.ErrnoException).code === "EEXIST" ? "is there already" : reasonOf(error);
       throw new StorageError(`${path}: ${reason}`);
     }
+  }
+
+  async #takeLock(): Promise<void> {
+    const { dev, ino } = fs.fstatSync(this.fd);
+    this.#lock = await tryLock(`${this.path}.lock`, `disk ${dev}:${ino}`);
+    if (this.#lock === undefined) throw new StorageError(`${this.path}: is in use by another domain, which writes it`);
   }
 
   /** As it was when the file was opened, or made longer from here. */
@@ -126,8 +140,9 @@ export class RandomAccessFile {
     });
   }
 
-  close(): Promise<void> {
-    return new Promise((resolve) => fs.close(this.fd, () => resolve()));
+  async close(): Promise<void> {
+    await new Promise<void>((resolve) => fs.close(this.fd, () => resolve()));
+    await this.#lock?.release();
   }
 }
 

@@ -19,7 +19,7 @@ export class RawStore implements BlockStore {
 
   /** @throws StorageError  the file cannot be opened, or is shorter than a sector */
   static async open(path: string, options: { readonly readOnly: boolean }): Promise<RawStore> {
-    const file = await RandomAccessFile.open(path, options);
+    const file = await RandomAccessFile.open(path, { ...options, exclusive: !options.readOnly });
     if (file.sizeBytes >= SECTOR_BYTES) return new RawStore(file);
     await file.close();
     throw new StorageError(`${path}: is ${file.sizeBytes} bytes, expected at least ${SECTOR_BYTES}`);
