@@ -1,7 +1,7 @@
 /** The devices of a domain: opened before it is built, and started, found, added and taken away together. */
 import { type BackendDriver, type BackendHost, type DeviceClass, type Nodes, XenbusBackend } from "@xenoserver/devices";
 import { ConfigError, type DomainConfig } from "../cfg/index.ts";
-import { prepareDisk } from "./disks.ts";
+import { vdevNumber } from "../cfg/vdev.ts";
 
 /** A device whose host side is open: a disk's file, a network's socket. */
 export interface PreparedDevice {
@@ -37,13 +37,22 @@ export async function prepareDevices(config: DomainConfig): Promise<PreparedDevi
 /** One function for each device, which opens it. Classes of devices add theirs here. */
 function devicesOf({ name, disks = [], vifs = [], vcpus }: DomainConfig): (() => Promise<PreparedDevice>)[] {
   return [
-    ...disks.map((disk) => () => prepareDisk(disk, name, vcpus)),
+    ...disks.map((disk) => async () => (await diskModule()).prepareDisk(disk, name, vcpus)),
     ...vifs.map((vif, devid) => async () => (await vifModule()).prepareVif(vif, devid, vcpus)),
   ];
 }
 
+/** Loaded for domains that have disks only. */
+export const diskModule = () => import("./disks.ts");
 /** Loaded for domains that have interfaces only. */
 export const vifModule = () => import("./vifs.ts");
+
+/** @throws ConfigError  there is no disk of such a name */
+export function diskNumber(vdev: string): number {
+  const devid = vdevNumber(vdev);
+  if (devid === undefined) throw new ConfigError(`disk ${vdev}: expected a name such as xvda`);
+  return devid;
+}
 
 export async function closeDevices(prepared: readonly PreparedDevice[]): Promise<void> {
   await Promise.all(prepared.map((device) => device.close()));

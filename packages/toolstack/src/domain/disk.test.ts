@@ -76,7 +76,7 @@ test("disks come, grow and go while the guest runs", { timeout: 600_000 }, async
       "mkfs.ext4 -q /dev/xvdb && mount /dev/xvdb /mnt && echo kept > /mnt/f && umount /mnt",
     );
     assert.equal(status, 0);
-    await assert.rejects(domain.attachDisk(parseDisk(`${first},,xvdb`)), /vbd 51728 is there already/);
+    await assert.rejects(domain.attachDisk(parseDisk(`${first},,xvdb,ro`)), /vbd 51728 is there already/);
     assert.equal(await domain.detachDisk("xvdb"), true);
     await until("[ ! -e /dev/xvdb ]");
     await assert.rejects(domain.detachDisk("xvdb"), /vbd 51728 is not there/);

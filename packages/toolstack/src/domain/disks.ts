@@ -3,7 +3,6 @@ import { existsSync } from "node:fs";
 import { BlockDriver, type BlockStore, type RateLimits } from "@xenoserver/devices";
 import { openDefaultStore, openImage, StorageError } from "@xenoserver/storage";
 import { ConfigError, type DiskSpec } from "../cfg/index.ts";
-import { vdevNumber } from "../cfg/vdev.ts";
 import type { PreparedDevice } from "./devices.ts";
 
 /** More queues than vcpus are of no use, and Linux uses no more than four. */
@@ -36,13 +35,6 @@ export async function prepareDisk(spec: DiskSpec, domain: string, vcpus: number)
     }),
     close: () => store.close(),
   };
-}
-
-/** @throws ConfigError  there is no disk of such a name */
-export function diskNumber(vdev: string): number {
-  const devid = vdevNumber(vdev);
-  if (devid === undefined) throw new ConfigError(`disk ${vdev}: expected a name such as xvda`);
-  return devid;
 }
 
 type GrowingStore = BlockStore & { grow(sizeBytes: number): Promise<void> };

@@ -13,8 +13,15 @@ import {
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
 import { ConfigError, type DiskSpec, type DomainConfig, type VifSpec } from "../cfg/index.ts";
-import { closeDevices, DomainDevices, type PreparedDevice, prepareDevices, vifModule } from "./devices.ts";
-import { diskNumber, prepareDisk } from "./disks.ts";
+import {
+  closeDevices,
+  DomainDevices,
+  diskModule,
+  diskNumber,
+  type PreparedDevice,
+  prepareDevices,
+  vifModule,
+} from "./devices.ts";
 import { asConfigError, type DomainPlan, freePlan } from "./plan.ts";
 import { RegionThread } from "./region-channel.ts";
 import type { DomainListener, EngineChoice, ExitReason, ExitReport, RunningDomain } from "./running-domain.ts";
@@ -130,6 +137,7 @@ class LocalDomain implements RunningDomain {
 
   async attachDisk(disk: DiskSpec): Promise<void> {
     const { name, vcpus } = this.#config;
+    const { prepareDisk } = await diskModule();
     const prepared = await prepareDisk(disk, name, vcpus);
     try {
       this.#devices.attach(prepared);
