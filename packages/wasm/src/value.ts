@@ -20,12 +20,20 @@ export interface Extension {
 /** A binary operator's right side: a value of the same type, or a number that becomes a constant of it. */
 export type Arg<T extends ValType> = Val<T> | number;
 
-const binaryCache = new Map<string, readonly [number, ValType]>();
+/** Operators by type and name; asked for with every node, so that no text is put together for it. */
+const operators: Readonly<Record<ValType, Map<string, readonly [number, ValType]>>> = {
+  i32: new Map(),
+  i64: new Map(),
+  f32: new Map(),
+  f64: new Map(),
+  v128: new Map(),
+};
 function op(type: ValType, name: string): readonly [number, ValType] {
-  const key = `${type}.${name}`;
-  let found = binaryCache.get(key);
-  if (!found) binaryCache.set(key, (found = operator(key)));
-  return found;
+  const found = operators[type].get(name);
+  if (found) return found;
+  const made = operator(`${type}.${name}`);
+  operators[type].set(name, made);
+  return made;
 }
 
 /**
@@ -222,7 +230,8 @@ export class Val<T extends ValType = ValType> {
   signExtend(bits: 8 | 16 | 32 | 64): Val<T> {
     if (bits === 64 || (bits === 32 && this.type === "i32")) return this;
     if (this.extended && this.extended.bits <= bits) return this;
-    return new Val(this.type, op(this.type, `extend${bits}_s`)[0], this);
+    const name = bits === 8 ? "extend8_s" : bits === 16 ? "extend16_s" : "extend32_s";
+    return new Val(this.type, op(this.type, name)[0], this);
   }
   /** Zeroes all but the low 8, 16 or 32 bits; 64 changes nothing. */
   zeroExtend(bits: 8 | 16 | 32 | 64): Val<T> {
