@@ -17,6 +17,8 @@ export interface Check {
   readonly without?: readonly string[];
   readonly files?: Readonly<Record<string, string>>;
   readonly memoryMib: number;
+  /** 1 unless the check says so. */
+  readonly vcpus?: number;
   /** Asks the guest for the steps where they depend on what is installed. */
   readonly discover?: { readonly command: string; readonly steps: (output: string) => readonly Step[] };
   readonly steps: readonly Step[];
@@ -196,6 +198,12 @@ const STRESSORS = [
 ];
 
 /** The graphics libraries that stress-ng is linked with want a compiler of their own. */
+/** Stressors whose results depend on what several processors see of each other's memory. */
+const SMP_STRESSORS =
+  "peterson dekker atomic mutex futex sem mcontend lockbus membarrier cacheline tlb-shootdown switch pipe fork vm".split(
+    " ",
+  );
+const SMP_SECONDS = 40;
 const NO_GRAPHICS = ["libLLVM-15.so.1", "dri", "libicudata.so.72.1"].map((name) => `usr/lib/x86_64-linux-gnu/${name}`);
 
 export const CHECKS: readonly Check[] = [
@@ -231,6 +239,18 @@ export const CHECKS: readonly Check[] = [
       const [name, operations] = entry.split(":");
       return { command: `${STRESS} --${name} 1 --${name}-ops ${operations}`, timeoutSeconds: 400 };
     }),
+  },
+  {
+    id: "smp",
+    title: "stress-ng --verify with 4 vcpus: locks, memory ordering, shootdowns; 10 minutes in all",
+    packages: ["stress-ng"],
+    without: NO_GRAPHICS,
+    memoryMib: 1024,
+    vcpus: 4,
+    steps: SMP_STRESSORS.map((name) => ({
+      command: `stress-ng --quiet --verify --${name} 4 --timeout ${SMP_SECONDS} 2>&1`,
+      timeoutSeconds: 300,
+    })),
   },
   {
     id: "python",

@@ -78,7 +78,7 @@ async function checkClocks(guests: Guests): Promise<void> {
 
 async function checkPrograms(guests: Guests, check: Check): Promise<void> {
   console.log(`\n${check.title}`);
-  const boot = () => guests.boot(check, 1, engine);
+  const boot = () => guests.boot(check, check.vcpus ?? 1, engine);
   let guest = await boot();
   const steps = (await stepsOf(check, guest)).filter(({ command }) => command.includes(values.step));
   for (const step of steps) {

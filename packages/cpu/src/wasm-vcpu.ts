@@ -9,6 +9,7 @@ import { Field, INTERRUPTS_OPENED, LoopExit } from "./interp/record.ts";
 import { TraceWriter } from "./interp/trace.ts";
 import { HotSpots } from "./jit/hot-spots.ts";
 import { LocalRegionService, type RegionService } from "./jit/region-compiler.ts";
+import { DirtyRounds } from "./memory/dirty-log.ts";
 import type { DomainMemory } from "./memory/domain-memory.ts";
 import { Flag } from "./semantics/flags.ts";
 import { Pending, Slot, State, vcpuArea } from "./state/layout.ts";
@@ -71,6 +72,7 @@ export class WasmVcpu implements Vcpu {
   private tickInstructions = MIN_TICK_INSTRUCTIONS;
   private tickBeganNs = 0;
   private readonly nowNs: () => number;
+  private readonly dirtyRounds: DirtyRounds;
   private readonly translates: "never" | "hot" | "always";
   retired = 0;
 
@@ -79,6 +81,7 @@ export class WasmVcpu implements Vcpu {
     this.memory = memory;
     this.translates = options.translate ?? "hot";
     this.nowNs = options.nowNs;
+    this.dirtyRounds = new DirtyRounds(memory, id);
     const vb = vcpuArea(id);
     writeTables(memory.memory);
     this.interpreter = new Interpreter(
@@ -199,6 +202,7 @@ export class WasmVcpu implements Vcpu {
     m.set32(State.instructionLimit, this.tickInstructions);
     this.sinceTick = 0;
     this.tickBeganNs = this.nowNs();
+    this.dirtyRounds.look(() => this.interpreter.exports.dropAllWriteEntries(m.vb));
     this.cache.catchUp();
     try {
       m.nextRip = m.getAddress(Slot.rip);

@@ -24,6 +24,7 @@ export interface InterpreterExports extends MmuExports {
   run(vb: number): number;
   translateCode(vb: number, lo: number, hi: number): number;
   dropWriteEntries(vb: number, frameAddress: number): number;
+  dropAllWriteEntries(vb: number): void;
   droppedRegion(vb: number): number;
 }
 

@@ -123,9 +123,8 @@ export class DomainMemory implements GuestMemory {
     return fresh as Frame;
   }
   freeFrame(frame: Frame): void {
-    const bytes = this.frameBytes(frame);
+    this.frameBytes(frame).fill(0);
     this.markWritten(frame);
-    bytes.fill(0);
     const link = this.frameAddress(frame) >>> 2;
     for (;;) {
       const head = Atomics.load(this.control, Control.freeHead);
@@ -142,6 +141,7 @@ export class DomainMemory implements GuestMemory {
     return this.bytes.subarray(at, at + PAGE_BYTES);
   }
   markWritten(frame: Frame): void {
+    this.bytes[this.layout.dirtyMap + frame] = 1;
     if (this.bytes[this.layout.frameFlags + frame] !== 0) this.codeLog.modified(frame, 0, PAGE_BYTES, HOST_AUTHOR);
   }
 

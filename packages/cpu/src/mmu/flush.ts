@@ -113,3 +113,19 @@ export function defineDropWriteEntries(m: ModuleBuilder, tlbOffset: number): Fun
   f.unreachable();
   return func;
 }
+
+/** (vb): forgets that any page may be written directly, as when a round of logging begins. */
+export function defineDropAllWriteEntries(m: ModuleBuilder, tlbOffset: number): Func {
+  const func = m.func(["i32"], [], "dropAllWriteEntries");
+  const f = func.fn;
+  const entry = f.var("i32", f.param<"i32">(0).add(tlbOffset));
+  const end = f.let(entry.get().add(TLB_SETS * TLB_BYTES));
+  f.while(
+    () => entry.get().ltU(end),
+    () => {
+      f.store("i64.store", entry.get(), i64(-1), Tlb.write);
+      entry.set(entry.get().add(TLB_ENTRY_BYTES));
+    },
+  );
+  return func;
+}

@@ -1,7 +1,7 @@
 import { type Callee, type Func, i32, type ModuleBuilder } from "@xenoserver/wasm";
 import { type MemoryLayout, State } from "../state/layout.ts";
 import { defineCodeWritten, defineHoldsCode } from "./code-watch.ts";
-import { defineDropWriteEntries, defineFlushTlb, defineFlushTlbPage } from "./flush.ts";
+import { defineDropAllWriteEntries, defineDropWriteEntries, defineFlushTlb, defineFlushTlbPage } from "./flush.ts";
 import { defineLinkRegion } from "./link.ts";
 import { type CodeGuard, defineCommitBounce, defineSlowRead, defineSlowStore, defineSlowWrite } from "./slow-access.ts";
 import { defineFillItlb, defineTranslate, defineTranslateCode } from "./translate.ts";
@@ -27,6 +27,8 @@ export interface Mmu {
   readonly flushTlb: Func;
   readonly flushTlbPage: Func;
   readonly dropWriteEntries: Func;
+  /** (vb): every page's next store takes the slow path. */
+  readonly dropAllWriteEntries: Func;
 }
 
 export interface MmuImports {
@@ -41,7 +43,7 @@ export interface MmuImports {
 /** Adds the memory-management unit to a module. */
 export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuImports, tlbOffset: number): Mmu {
   const frameHost = defineFrameHost(m, layout);
-  const walk = defineWalk(m, frameHost, definePageFault(m));
+  const walk = defineWalk(m, layout, frameHost, definePageFault(m));
   const holdsCode = defineHoldsCode(m, layout);
   const codeWritten = defineCodeWritten(m, layout, imports, holdsCode);
   const drop: CodeGuard = (f, host, size) => f.callVoid(codeWritten, host, size);
@@ -69,5 +71,6 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
     flushTlb: defineFlushTlb(m, tlbOffset),
     flushTlbPage: defineFlushTlbPage(m, tlbOffset),
     dropWriteEntries: defineDropWriteEntries(m, tlbOffset),
+    dropAllWriteEntries: defineDropAllWriteEntries(m, tlbOffset),
   };
 }

@@ -1,6 +1,7 @@
 import { type Func, i32, i64, i64Halves, type ModuleBuilder } from "@xenoserver/wasm";
 import {
   CodeMode,
+  DirtyControl,
   ITLB_ENTRIES,
   Itlb,
   LargePages,
@@ -42,10 +43,16 @@ export function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Fu
       .and((TLB_ENTRIES - 1) << 5)
       .add(state32(f, vb, State.tlb)),
   );
-  const holdsCode = f.load<"i32">("i32.load8_u", frameOf(host, layout), layout.frameFlags);
-  const writeEntry = f.let(flags.and(1).and(holdsCode.eqz()));
+  const frame = f.let(frameOf(host, layout));
+  const holdsCode = f.load<"i32">("i32.load8_u", frame, layout.frameFlags);
+  const writeEntry = f.var("i32", flags.and(1).and(holdsCode.eqz()));
+  // While stores are logged, a page can be written directly once its first store was seen.
+  f.if(f.load<"i32">("i32.load", i32(layout.dirtyControl), DirtyControl.enabled), () => {
+    f.if(access.eq(Access.write), () => f.store("i32.store8", frame, i32(1), layout.dirtyMap));
+    writeEntry.set(writeEntry.get().and(f.load<"i32">("i32.load8_u", frame, layout.dirtyMap)));
+  });
   f.store("i64.store", entry, page, Tlb.read);
-  f.store("i64.store", entry, f.select(writeEntry, page, i64(-1)), Tlb.write);
+  f.store("i64.store", entry, f.select(writeEntry.get(), page, i64(-1)), Tlb.write);
   f.store("i32.store", entry, host.sub(page.wrap()), Tlb.addend);
   f.store("i32.store", entry, flags.shrU(1).and(TLB_FLAG_GLOBAL), Tlb.flags);
   f.if(flags.and(4), () => {

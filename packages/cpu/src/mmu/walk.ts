@@ -1,6 +1,6 @@
 import { type Func, type I32, i32, i64, i64Halves, type ModuleBuilder } from "@xenoserver/wasm";
 import { type MemoryLayout, NOT_CANONICAL, P2M_LEAF_ENTRIES, PHYSICAL_BITS, State } from "../state/layout.ts";
-import { Access, state32, state64 } from "./emit.ts";
+import { Access, frameOf, state32, state64 } from "./emit.ts";
 
 const PAGE_FAULT = 14;
 const GENERAL_PROTECTION = 13;
@@ -52,7 +52,7 @@ export function definePageFault(m: ModuleBuilder): Func {
  * (vb, va, access) → gpa | (flags << 52), or −1 after a fault. Flags: bit 0 writable now (and dirty), bit 1 global, bit 2 large.
  * Sets accessed and dirty bits.
  */
-export function defineWalk(m: ModuleBuilder, frameHost: Func, pageFault: Func): Func {
+export function defineWalk(m: ModuleBuilder, layout: MemoryLayout, frameHost: Func, pageFault: Func): Func {
   const func = m.func(["i32", "i64", "i32"], ["i64"]);
   const f = func.fn;
   const vb = f.param<"i32">(0);
@@ -103,6 +103,10 @@ export function defineWalk(m: ModuleBuilder, frameHost: Func, pageFault: Func): 
   const entry = f.var("i64");
   const host = f.var("i32");
   const legacyPae = f.let(long.eqz().and(pae));
+  const setBits = (bits: I32) => {
+    f.drop(f.load<"i32">("i32.atomic.rmw.or", host.get(), 0, bits));
+    f.store("i32.store8", frameOf(host.get(), layout), i32(1), layout.dirtyMap);
+  };
   const isPdpte = () => legacyPae.and(shift.get().eq(30));
 
   f.block((found) => {
@@ -143,9 +147,7 @@ export function defineWalk(m: ModuleBuilder, frameHost: Func, pageFault: Func): 
         f.if(pae.and(e.and(low).eqz().eqz()), () => fail(i32(9)));
         f.br(found);
       });
-      f.if(e.wrap().and(Pte.accessed).eqz().and(isPdpte().eqz()), () =>
-        f.drop(f.load<"i32">("i32.atomic.rmw.or", host.get(), 0, i32(Pte.accessed))),
-      );
+      f.if(e.wrap().and(Pte.accessed).eqz().and(isPdpte().eqz()), () => setBits(i32(Pte.accessed)));
       table.set(f.select(pae, e.and(ADDRESS_MASK), e.and(i64Halves(-4096, 0))));
       shift.set(shift.get().sub(indexBits));
       f.br(down);
@@ -173,7 +175,7 @@ export function defineWalk(m: ModuleBuilder, frameHost: Func, pageFault: Func): 
   );
   f.if(isWrite.and(writable.eqz()), () => fail(i32(1)));
   const want = f.let(i32(Pte.accessed).or(f.select(isWrite, i32(Pte.dirty), i32(0))));
-  f.if(e.wrap().and(want).ne(want), () => f.drop(f.load<"i32">("i32.atomic.rmw.or", host.get(), 0, want)));
+  f.if(e.wrap().and(want).ne(want), () => setBits(want));
   const dirty = e.wrap().and(Pte.dirty).ne(0).or(isWrite);
   const isGlobal = e.shrU(8).wrap().and(1).and(cr4.shrU(7)).and(1);
   const isLarge = f.let(shift.get().eq(12).eqz());

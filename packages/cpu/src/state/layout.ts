@@ -215,6 +215,9 @@ export const P2M_DIRECTORY_ENTRIES = 2 ** (PHYSICAL_BITS - 12 - 10);
 /** One bit of a frame's code map stands for this many bytes. */
 export const CODE_GRANULE_BYTES = 32;
 
+/** Words at `MemoryLayout.dirtyControl`: whether stores are logged, the round, and the round that each vcpu knows of. */
+export const DirtyControl = { enabled: 0, round: 1, seen: 2 } as const;
+
 export interface MemoryLayout {
   readonly vcpuCount: number;
   readonly frameCount: number;
@@ -227,6 +230,10 @@ export interface MemoryLayout {
   readonly codeMaps: number;
   /** For each vcpu a word for each frame: the code table of its 64-bit code, or 0. */
   readonly frameTables: number;
+  /** A byte for each frame: 1 if it was written since the bytes were last collected. */
+  readonly dirtyMap: number;
+  /** Words of the dirty log, see `DirtyControl`. */
+  readonly dirtyControl: number;
   readonly framesOffset: number;
   readonly totalBytes: number;
 }
@@ -246,6 +253,8 @@ export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayou
   const frameFlags = take(frameCount);
   const codeMaps = take(frameCount * 16);
   const frameTables = take(vcpuCount * frameCount * 4);
+  const dirtyMap = take(frameCount);
+  const dirtyControl = take(64);
   const framesOffset = at;
   const totalBytes = align(framesOffset + frameCount * 4096);
   return {
@@ -257,6 +266,8 @@ export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayou
     frameFlags,
     codeMaps,
     frameTables,
+    dirtyMap,
+    dirtyControl,
     framesOffset,
     totalBytes,
   };

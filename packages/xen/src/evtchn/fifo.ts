@@ -64,6 +64,7 @@ function enqueue(domain: Domain, port: number, at: number, record: VcpuRecord): 
   if (!wasEmpty) return;
   const bit = 1 << priority;
   const ready = Atomics.or(words, record.get(VcpuField.fifoWord) + FifoControlBlock.ready / 4, bit);
+  domain.memory.markWritten(control as Frame);
   if ((ready & bit) === 0) markUpcallPending(domain, record);
 }
 
