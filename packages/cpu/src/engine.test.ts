@@ -408,3 +408,87 @@ it("starts where PVH asks it to", () => {
   assert.deepEqual([m.vcpu.cpl, m.vcpu.is64, m.gpr(Gpr.rbx)], [0, false, 0x1234]);
   assert.deepEqual(m.run(), HALTED);
 });
+
+describe("privilege", () => {
+  inEveryMode("a program cannot jump into the kernel's code, however hot that is", (m) => {
+    const [kernel, program, handler, stack] = [0x20000, 0x30000, 0x40000, 0x50000];
+    m.load(kernel, Uint8Array.of(0xb8, 1, 0, 0, 0, 0xc3)); // mov eax, 1; ret
+    m.load(handler, Uint8Array.of(0xf4)); // hlt
+    m.load(
+      program,
+      guest((a) => a.mov(rdx, kernel).jmp(rdx), program),
+    );
+    m.load(
+      CODE,
+      guest((a) => a.mov(ecx, 50_000).label("again").mov(rdx, kernel).call(rdx).sub(ecx, 1).jcc("ne", "again").hlt()),
+    );
+    m.gate(14, handler);
+    m.mapPage(program, program, 7);
+    assert.deepEqual(m.run(), HALTED);
+    m.enterUser(program, stack);
+    m.setGpr(Gpr.rax, 7);
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(m.machine.getAddress(State.cr2), kernel);
+    assert.equal(m.gpr(Gpr.rax), 7);
+  });
+});
+
+describe("system calls", () => {
+  inEveryMode("go into the kernel and back with registers, flags and selectors as the manual says", (m) => {
+    const [kernel, program, stack] = [0x20000, 0x30000, 0x50000];
+    m.mapPage(program, program, 7);
+    m.machine.setPair(State.star, 0, (0x1b << 16) | 8);
+    m.machine.setAddress(State.lstar, kernel);
+    m.machine.set32(State.sfmask, 0x47700);
+    m.machine.updateMode();
+    // The kernel adds 1 to what it is given; its flags have no carry, the program's have.
+    m.load(
+      kernel,
+      guest((a) => a.pushf().pop(rbx).add(rax, 1).db(0x48, 0x0f, 0x07), kernel), // sysretq
+    );
+    m.load(
+      program,
+      guest((a) => {
+        a.mov(rsi, 40_000).mov(rax, 0);
+        a.label("again").cmp(rax, -1).syscall().jcc("ae", "bad");
+        a.sub(rsi, 1).jcc("ne", "again");
+        a.mov(rdi, 1);
+        a.label("bad").hlt();
+      }, program),
+    );
+    m.gate(13, 0x40000);
+    m.load(0x40000, Uint8Array.of(0xf4));
+    m.enterUser(program, stack);
+    // HLT in a program is a protection fault, whose handler halts.
+    assert.deepEqual(m.run(5000), HALTED);
+    assert.equal(m.gpr(Gpr.rax), 40_000);
+    assert.equal(m.gpr(Gpr.rdi), 1);
+    assert.equal(m.gpr(Gpr.rbx) & 0x601, 1);
+  });
+
+  inEveryMode("a frame for IRET leads to a program with its own stack and flags", (m) => {
+    const [kernel, program, stack] = [CODE, 0x30000, 0x50000];
+    m.mapPage(program, program, 7);
+    m.userDescriptors();
+    m.load(
+      kernel,
+      guest((a) => a.push(0x23).push(stack).push(0x203).push(0x2b).push(program).db(0x48, 0xcf)), // iretq
+    );
+    m.load(
+      program,
+      guest((a) => a.mov(rbx, rsp).hlt(), program),
+    );
+    m.gate(13, 0x40000);
+    m.load(0x40000, Uint8Array.of(0xf4));
+    m.kernelStack(0x60000);
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(m.gpr(Gpr.rbx), stack);
+    // What the fault saw of the program: its selectors and carry.
+    const frame = new Uint8Array(48);
+    m.memory.read((0x60000 - 48) as never, frame);
+    const saved = new DataView(frame.buffer);
+    assert.equal(saved.getUint32(16, true), 0x2b);
+    assert.equal(saved.getUint32(24, true) & 0x201, 0x201);
+    assert.equal(saved.getUint32(40, true), 0x23);
+  });
+});

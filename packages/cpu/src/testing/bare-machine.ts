@@ -85,6 +85,30 @@ export class BareMachine {
     this.write64(Table.idt + vector * 16 + 8, 0);
   }
 
+  /** Flat descriptors of programs: data at 0x20, 64-bit code at 0x28. */
+  userDescriptors(): this {
+    this.memory.write((Table.gdt + 0x20) as never, Uint8Array.of(0xff, 0xff, 0, 0, 0, 0xf3, 0xcf, 0));
+    this.memory.write((Table.gdt + 0x28) as never, Uint8Array.of(0xff, 0xff, 0, 0, 0, 0xfb, 0xaf, 0));
+    return this;
+  }
+  /** Where the stack lies on which the kernel is entered from a program. */
+  kernelStack(top: number): this {
+    this.write64(Table.tss + 4, top);
+    return this;
+  }
+  /** Goes on in a program, at privilege level 3; faults come to the kernel's own stack. */
+  enterUser(entry: number, stack: number): this {
+    const m = this.machine;
+    this.kernelStack(STACK_TOP);
+    setSegment(m, 1, 0x2b, 0, -1, 0xafb);
+    setSegment(m, 2, 0x23, 0, -1, 0xcf3);
+    m.set32(State.cpl, 3);
+    m.setAddress(4 * 8, stack);
+    m.setAddress(Slot.rip, entry);
+    m.updateMode();
+    return this;
+  }
+
   load(at: number, code: Uint8Array): this {
     this.memory.write(at as never, code);
     return this;
