@@ -45,7 +45,9 @@ async function open(
           if (depth >= MAX_BACKING_FILES)
             throw new StorageError(`${path}: has more than ${MAX_BACKING_FILES} backing files`);
           const known = itsFormat === undefined ? await detectFormat(backing) : formatOf(itsFormat, path);
-          return open(backing, { format: known, readOnly: true }, depth + 1);
+          // What only looks like an image may be a disk that a guest made look so: it may name no further files.
+          const options = { format: known, readOnly: true, allowBacking: itsFormat !== undefined };
+          return open(backing, options, depth + 1);
         },
       });
   }

@@ -72,14 +72,16 @@ export class ImageStore {
    * @param source  is asked for chunks that are not here
    */
   static async open(folder: string, source?: ChunkSource): Promise<ImageStore> {
-    const store = new ImageStore(folder, source);
     try {
+      await fs.mkdir(folder, { recursive: true });
+      // Locks have the names of what they lock, so one folder must have one name.
+      const store = new ImageStore(await fs.realpath(folder), source);
       await store.chunks.prepare();
       for (const name of ["names", "pins", "overlays"]) await fs.mkdir(join(folder, name), { recursive: true });
+      return store;
     } catch (error) {
       throw new StorageError(`image store ${folder}: ${reasonOf(error)}`);
     }
-    return store;
   }
 
   async #generation(): Promise<number> {
@@ -259,6 +261,10 @@ export class ImageStore {
    */
   async commit(overlay: OverlayStore, name?: string): Promise<Digest> {
     if (name !== undefined) this.#namePath(name);
+    return overlay.whileCommitting(() => this.#commit(overlay, name));
+  }
+
+  async #commit(overlay: OverlayStore, name: string | undefined): Promise<Digest> {
     const frozen = await overlay.freeze();
     const { tree } = frozen.base;
     const manifest = resized(tree.manifest, frozen.sizeBytes);

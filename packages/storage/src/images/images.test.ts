@@ -1,5 +1,14 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, beforeEach, describe, test } from "node:test";
@@ -195,6 +204,28 @@ describe("a disk on an image", () => {
     stop = true;
     await writing;
     assert.equal((await readAll(overlay))[MIB], round);
+  });
+
+  test("commits that are asked for at the same time come one after the other", async () => {
+    await images.import("debian", diskOf(someBytes()));
+    const overlay = await cloned("debian", "guest");
+    await overlay.write(0, [pattern(0, 8, 1)]);
+    const first = images.commit(overlay, "first");
+    await overlay.write(4096, [pattern(8, 8, 2)]);
+    const second = images.commit(overlay, "second");
+    const third = images.commit(overlay);
+    await Promise.all([first, second, third]);
+    assert.equal(await second, await third);
+    assert.deepEqual(await readAll(await images.openImage("second"), 4096, 4096), pattern(8, 8, 2));
+    assert.deepEqual(await readAll(overlay, 0, 4096), pattern(0, 8, 1));
+  });
+
+  test("is found in use by whatever path the store is opened", async () => {
+    await images.import("debian", diskOf(someBytes()));
+    await cloned("debian", "guest");
+    symlinkSync(folder, `${folder}-link`);
+    const again = await ImageStore.open(`${folder}-link`);
+    await assert.rejects(again.openOverlay("guest"), /is in use by another domain/);
   });
 
   test("grows, and is zero where it is new", async () => {

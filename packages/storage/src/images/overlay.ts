@@ -13,6 +13,7 @@ import { joinBuffers, sliceBuffers, zeroBuffers } from "../buffers.ts";
 import { replaceFile } from "../durable.ts";
 import { reasonOf, StorageError } from "../error.ts";
 import { type Lock, tryLock } from "../lock.ts";
+import { Mutex } from "../mutex.ts";
 import { BlockState } from "./block-map.ts";
 import type { Digest } from "./chunk.ts";
 import { isDigest } from "./chunk.ts";
@@ -71,6 +72,7 @@ export class OverlayStore implements BlockStore {
   readonly #lock: Lock;
   readonly #openBase: (digest: Digest) => Promise<ImageReader>;
   readonly #writing = new RangeLock();
+  readonly #committing = new Mutex();
   readonly #reading = new Set<Promise<void>>();
   #record: OverlayRecord;
   #base: ImageReader;
@@ -195,6 +197,11 @@ export class OverlayStore implements BlockStore {
     await this.#layers[0]!.flush();
   }
 
+  /** Runs what freezes and rebases the disk, one after the other: a second one would lose its layers to the first. */
+  whileCommitting<T>(body: () => Promise<T>): Promise<T> {
+    return this.#committing.run(body);
+  }
+
   /**
    * Lets the disk go on in a new layer, so that what is below stays as it is. Takes a few milliseconds, during which writes
    * wait.
@@ -253,6 +260,7 @@ export class OverlayStore implements BlockStore {
   }
 
   async close(): Promise<void> {
+    await this.#committing.run(async () => {});
     await this.#layers[0]!.flush().catch(() => {});
     await Promise.allSettled([...this.#reading]);
     for (const layer of this.#layers) await layer.close();

@@ -3,8 +3,8 @@ import * as fs from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { replaceFile } from "../durable.ts";
 import { reasonOf, StorageError } from "../error.ts";
-import { type Digest, isDigest } from "./chunk.ts";
-import type { ChunkSource } from "./chunk-folder.ts";
+import { type Digest, isDigest, packChunk } from "./chunk.ts";
+import type { ChunkFolder, ChunkSource } from "./chunk-folder.ts";
 import type { ImageTree } from "./manifest.ts";
 
 /** Keys are paths such as "chunks/ab/abcd…" and "names/debian:12". */
@@ -50,7 +50,7 @@ export class RemoteImages implements ChunkSource {
    * Brings an image there: what is missing of its chunks, then its name, so that who finds the name finds the image.
    * @returns how many chunks were sent, of how many
    */
-  async push(name: string, tree: ImageTree, chunks: ChunkSource): Promise<{ sent: number; total: number }> {
+  async push(name: string, tree: ImageTree, chunks: ChunkFolder): Promise<{ sent: number; total: number }> {
     let sent = 0;
     const seen = new Set<Digest>();
     const running = new Set<Promise<void>>();
@@ -69,12 +69,11 @@ export class RemoteImages implements ChunkSource {
     return { sent, total: seen.size };
   }
 
-  async #send(digest: Digest, chunks: ChunkSource): Promise<boolean> {
+  async #send(digest: Digest, chunks: ChunkFolder): Promise<boolean> {
     const key = chunkKey(digest);
     if (await this.#objects.has(key)) return false;
-    const file = await chunks.fetch(digest);
-    if (file === undefined) throw new StorageError(`chunk ${digest}: is not in ${chunks.name}`);
-    await this.#objects.put(key, file);
+    // Read rather than copied, so that nothing damaged is passed on, and what is elsewhere is found.
+    await this.#objects.put(key, await packChunk(await chunks.get(digest)));
     return true;
   }
 }

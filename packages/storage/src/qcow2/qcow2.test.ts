@@ -196,6 +196,24 @@ describe("an image of QEMU's", { skip: noQemu ?? false }, () => {
     assert.equal(Buffer.compare(readFileSync(base), before), 0);
   });
 
+  test("on a backing file that only looks like an image: it may name no file of its own", async () => {
+    const [secret, base, path] = [fresh("raw"), fresh(), fresh()];
+    writeFileSync(secret, Buffer.alloc(MIB, "secret"));
+    await qemuImg("create", "-q", "-f", "qcow2", "-b", secret, "-F", "raw", base);
+    await createQcow2(path, { sizeBytes: MIB });
+    const bytes = readFileSync(path);
+    nameBacking(bytes, base);
+    writeFileSync(path, bytes);
+    await assert.rejects(open(path), /has the backing file .*raw, expected an image that stands alone/);
+  });
+
+  test("that is its own backing file is refused", async () => {
+    const path = fresh();
+    await qemuImg("create", "-q", "-f", "qcow2", path, "1M");
+    await qemuImg("rebase", "-u", "-b", path, "-F", "qcow2", path);
+    await assert.rejects(open(path, true), /has more than 16 backing files/);
+  });
+
   test("with a snapshot inside, which keeps what it had", async () => {
     const path = fresh();
     await qemuImg("create", "-q", "-f", "qcow2", path, "4M");
@@ -283,7 +301,7 @@ describe("what is no image, or a damaged one", () => {
       const bytes = readFileSync(path);
       nameBacking(bytes, path);
       writeFileSync(path, bytes);
-      await assert.rejects(open(path), /has more than 16 backing files/);
+      await assert.rejects(open(path), /has the backing file .*, expected an image that stands alone/);
     }));
 
   test("entries that point between clusters fail the request, not the process", async () => {

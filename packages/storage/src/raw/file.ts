@@ -14,6 +14,7 @@ export class RandomAccessFile {
   readonly readOnly: boolean;
   #sizeBytes: number;
   #lock: Lock | undefined;
+  #closed = false;
 
   private constructor(path: string, fd: number, readOnly: boolean, sizeBytes: number) {
     this.path = path;
@@ -140,7 +141,10 @@ export class RandomAccessFile {
     });
   }
 
+  /** A second call does nothing: the number of a closed file may be another's by then. */
   async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
     await new Promise<void>((resolve) => fs.close(this.fd, () => resolve()));
     await this.#lock?.release();
   }
