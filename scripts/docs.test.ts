@@ -1,7 +1,7 @@
 /** Documents name files that are there: links between them, and source files by the end of their path. */
 import assert from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { test } from "node:test";
 import { ROOT } from "./pinned-node.mjs";
 
@@ -11,6 +11,14 @@ const documents = globSync(["*.md", "docs/**/*.md", "packages/*/README.md", "app
 const files = globSync(["{packages,apps,scripts,bench}/**/*.{ts,mts,mjs}"], {
   cwd: ROOT,
   exclude: ["**/node_modules/**"],
+});
+
+test("decisions have numbers of their own, which their titles repeat", () => {
+  const records = documents.filter((document) => document.startsWith("docs/decisions/"));
+  const numbers = records.map((document) => basename(document).slice(0, 4));
+  assert.equal(new Set(numbers).size, records.length, numbers.join());
+  for (const [n, document] of records.entries())
+    assert.match(readFileSync(join(ROOT, document), "utf8"), new RegExp(`^# ${numbers[n]} `), document);
 });
 
 for (const document of documents) {

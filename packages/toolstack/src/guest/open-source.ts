@@ -29,6 +29,6 @@ export async function openPackageSource({ suite, mirror, keyring, progress }: So
   const archive = await machineArchive();
   if (archive !== undefined) return new AptSource(archive, suite ?? archive.suite, progress);
   throw new PackageError(
-    "this machine's apt follows no Debian release, expected --mirror URL or XENO_DEBIAN_MIRROR with the address of a Debian archive",
+    "this machine has no apt that follows a Debian release, expected --mirror URL or XENO_DEBIAN_MIRROR with the address of a Debian archive",
   );
 }
