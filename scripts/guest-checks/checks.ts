@@ -1,4 +1,5 @@
 /** Programs that check themselves, from Debian packages, and what they must say. */
+import { DEBUGGED_C, GDB_SCRIPT, NARROW_C, SELF_CHECK_C } from "./programs.ts";
 
 export interface Step {
   /** Shell line in the guest. */
@@ -140,51 +141,31 @@ const CSMITH_STEPS: readonly Step[] = CSMITH.flatMap(([seed, options, checksum])
   }));
 });
 
-/** What gcc and the C library make of numbers at run time, compared with what gcc worked out while compiling. */
-const SELF_CHECK_C = `#include <fenv.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdint.h>
-
-static volatile double zero = 0.0, third = 1.0 / 3.0, big = 1e308, tiny = 5e-324;
-static volatile float half = 0.5f;
-static volatile long double ten = 10.0L;
-static volatile int64_t minimum = INT64_MIN;
-static int failures;
-#define CHECK(x) do { if (!(x)) { printf("wrong: %s\\n", #x); failures++; } } while (0)
-
-int main(void) {
-  CHECK(third * 3.0 == 1.0 / 3.0 * 3.0);
-  CHECK(big * 10.0 == HUGE_VAL && isnan(zero / zero) && signbit(-zero));
-  CHECK(tiny / 2.0 == 0.0 && tiny * 2.0 == 1e-323);
-  CHECK(half + 16777216.0f == 16777216.0f && (float)third == 0x1.555556p-2f);
-  CHECK(ten / 3.0L == 10.0L / 3.0L && sqrtl(ten) == __builtin_sqrtl(10.0L));
-  CHECK((int64_t)-9.2233720368547758e18 == minimum && (uint64_t)minimum >> 63 == 1);
-  CHECK(lrint(2.5) == 2 && lrint(3.5) == 4 && nearbyint(-0.5) == 0);
-  feclearexcept(FE_ALL_EXCEPT);
-  volatile double quotient = 1.0 / (third + zero);
-  CHECK(fetestexcept(FE_INEXACT) && !fetestexcept(FE_DIVBYZERO));
-  quotient = 1.0 / zero;
-  CHECK(fetestexcept(FE_DIVBYZERO) && isinf(quotient));
-  fesetround(FE_UPWARD);
-  CHECK(1.0 + tiny + zero > 1.0 && ten / 3.0L > 3.3333333333333333333L);
-  fesetround(FE_TONEAREST);
-  CHECK(fma(third, third, -0x1.c71c71c71c71bp-4) == __builtin_fma(1.0 / 3.0, 1.0 / 3.0, -0x1.c71c71c71c71bp-4));
-  CHECK(fabs(sin(1e22) + 0.8522008497671888) < 1e-16 && fabs(tgamma(10.5) / 1133278.3889487855 - 1) < 1e-14);
-  CHECK(__builtin_popcountll(0xf0f0f0f0f0f0f0f0ull) == 32 && __builtin_clzll(1) == 63);
-  CHECK(minimum / 3 == -3074457345618258602 && minimum % 1000 == -808);
-  unsigned __int128 product = (unsigned __int128)(uint64_t)minimum * (uint64_t)minimum;
-  CHECK((uint64_t)(product >> 64) == 1ull << 62 && product / 7 * 7 + product % 7 == product);
-  printf(failures ? "failed\\n" : "all right\\n");
-  return failures != 0;
-}
-`;
-
 const GCC_STEPS: readonly Step[] = ["-O0", "-O2"].map((level) => ({
   command: `gcc -frounding-math ${level} -o /tmp/self-check /check/self-check.c -lm && /tmp/self-check`,
   expect: /^all right$/m,
   timeoutSeconds: 300,
 }));
+
+const GDB_STEPS: readonly Step[] = [
+  {
+    command: "gcc -g -O0 -fno-pie -no-pie -o /tmp/debugged /check/debugged.c && /tmp/debugged",
+    expect: "sum 70, copied",
+  },
+  ...[
+    /Hardware assisted breakpoint 2 at .*\n[\s\S]*Breakpoint 2, account \(n=1\)/,
+    /Hardware watchpoint 3: counter[\s\S]*Old value = 0\nNew value = 1\n[\s\S]*Old value = 1\nNew value = 3/,
+    /\$\d+ = 2\n[\s\S]*\$\d+ = 0\n\$\d+ = "the bytes that are copied/,
+    /Catchpoint \d+ \(call to syscall 1\)[\s\S]*sum 70, copied[\s\S]*exited normally/,
+  ].map((expect, n) => ({
+    command:
+      n === 0
+        ? "gdb -q -batch -x /check/gdb.script /tmp/debugged > /tmp/gdb.log 2>&1; cat /tmp/gdb.log"
+        : "cat /tmp/gdb.log",
+    expect,
+    timeoutSeconds: 300,
+  })),
+];
 
 /** Long enough for a method's loops to be translated and run on. */
 const METHOD_SECONDS = 2;
@@ -270,5 +251,25 @@ export const CHECKS: readonly Check[] = [
     files: { "check/self-check.c": SELF_CHECK_C },
     memoryMib: 1536,
     steps: [...GCC_STEPS, ...CSMITH_STEPS],
+  },
+  {
+    id: "32bit",
+    title: "32-bit programs: what gcc makes of them, and their clock, signals and threads",
+    packages: ["gcc", "gcc-multilib", "libc6-dev"],
+    files: { "check/narrow.c": NARROW_C },
+    memoryMib: 1536,
+    steps: ["-O0", "-O2", "-O2 -msse2 -mfpmath=sse"].map((options) => ({
+      command: `gcc -m32 -static ${options} -pthread -o /tmp/narrow /check/narrow.c -lm && /tmp/narrow`,
+      expect: /^4 bytes, all right$/m,
+      timeoutSeconds: 300,
+    })),
+  },
+  {
+    id: "gdb",
+    title: "gdb: hardware breakpoints, watchpoints and single steps",
+    packages: ["gdb-minimal", "gcc", "libc6-dev"],
+    files: { "check/debugged.c": DEBUGGED_C, "check/gdb.script": GDB_SCRIPT },
+    memoryMib: 1536,
+    steps: GDB_STEPS,
   },
 ];

@@ -272,10 +272,18 @@ describe("debugging", () => {
     const watched = 0x30000;
     const code = guest((a) => {
       a.mov(rdi, watched).mov(rbx, 0);
+      // The page was read and written before, as most are.
+      a.mov(eax, mem(32, rdi)).mov(mem(32, rdi, 8), eax);
       a.label("target").mov(mem(32, rdi), 5).mov(rbx, 1);
       a.hlt();
     });
-    const target = CODE + guest((a) => a.mov(rdi, watched).mov(rbx, 0)).length;
+    const lead = (a: Assembler) =>
+      a
+        .mov(rdi, watched)
+        .mov(rbx, 0)
+        .mov(eax, mem(32, rdi))
+        .mov(mem(32, rdi, 8), eax);
+    const target = CODE + guest((a) => void lead(a)).length;
     m.load(CODE, code);
     // Counts in RCX, keeps the last two DR6 values, and lets the instruction go on with RF.
     m.load(

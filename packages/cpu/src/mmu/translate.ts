@@ -51,10 +51,13 @@ export function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Fu
     f.if(access.eq(Access.write), () => f.store("i32.store8", frame, i32(1), layout.dirtyMap));
     writeEntry.set(writeEntry.get().and(f.load<"i32">("i32.load8_u", frame, layout.dirtyMap)));
   });
-  f.store("i64.store", entry, page, Tlb.read);
-  f.store("i64.store", entry, f.select(writeEntry.get(), page, i64(-1)), Tlb.write);
-  f.store("i32.store", entry, host.sub(page.wrap()), Tlb.addend);
-  f.store("i32.store", entry, flags.shrU(1).and(TLB_FLAG_GLOBAL), Tlb.flags);
+  // While each access is to be seen there is no entry that would spare the next one the slow path.
+  f.if(state32(f, vb, State.slowAccess).eqz(), () => {
+    f.store("i64.store", entry, page, Tlb.read);
+    f.store("i64.store", entry, f.select(writeEntry.get(), page, i64(-1)), Tlb.write);
+    f.store("i32.store", entry, host.sub(page.wrap()), Tlb.addend);
+    f.store("i32.store", entry, flags.shrU(1).and(TLB_FLAG_GLOBAL), Tlb.flags);
+  });
   f.if(flags.and(4), () => {
     const half = f.select(va.ltS(0), i32(LargePages.upperHalf), i32(LargePages.lowerHalf));
     f.store("i32.store", vb, state32(f, vb, State.largePages).or(half), State.largePages);

@@ -46,7 +46,9 @@ export class DebugState {
   accessed(va: number, sizeBytes: number, isWrite: boolean): number {
     const { m } = this;
     const slow = m.get32(State.slowAccess);
-    if (slow & SlowAccess.alignment && va % Math.min(sizeBytes, 16) !== 0 && isPowerOfTwo(sizeBytes)) {
+    // What the processor itself reads on behalf of a program, descriptors and the like, may lie anywhere.
+    const checked = slow & SlowAccess.alignment && m.cpl === 3;
+    if (checked && va % Math.min(sizeBytes, 16) !== 0 && isPowerOfTwo(sizeBytes)) {
       m.set32(State.faultVector, Vector.ac);
       m.set32(State.faultErrorCode, 0);
       return 1;

@@ -1,5 +1,5 @@
 import { type I64, i32, i64 } from "@xenoserver/wasm";
-import { Slot, State, TLB_BYTES, TLB_OFFSET } from "../../state/layout.ts";
+import { EMPTY_TLB_SET, Slot, State, TLB_BYTES, TLB_OFFSET } from "../../state/layout.ts";
 import { execute } from "../../system/execute.ts";
 import { define } from "../define.ts";
 import { ARITHMETIC_FLAGS, Flag } from "../flags.ts";
@@ -136,7 +136,8 @@ function setAccess(name: string, encoding: string, set: boolean): void {
     f.if(o.state32(State.cpl).ne(0).or(o.state32(State.cr4).and(CR4_SMAP).eqz()), () => o.raise(6));
     const flags = o.state32(State.flagsSystem);
     o.setState32(State.flagsSystem, set ? flags.or(Flag.ac) : flags.and(~Flag.ac));
-    o.setState32(State.tlb, o.vb.add(TLB_OFFSET + (set ? 2 : 1) * TLB_BYTES));
+    const tlb = f.select(o.state32(State.slowAccess), i32(EMPTY_TLB_SET), i32(set ? 2 : 1));
+    o.setState32(State.tlb, o.vb.add(tlb.mul(TLB_BYTES)).add(TLB_OFFSET));
   });
 }
 setAccess("CLAC", "np 0f 01 /1.2", false);

@@ -234,6 +234,12 @@ const faults: KnownAnswer[] = [
     { vector: Vector.GP },
   ),
   known("AC checks alignment", (a) => a.mov(eax, dword(rbx)), { rbx: scratch(2), flags: "AC" }, { vector: Vector.AC }),
+  known(
+    "AC checks each access to a page",
+    (a) => a.mov(eax, dword(rbx)).mov(dword(rbx, 8), eax).mov(dword(rbx, 13), eax),
+    { rbx: scratch(0), flags: "AC", memory: { 0: "01 00 00 00 00 00 00 00 05 00 00 00" } },
+    { rax: 1, flags: "AC", memory: { 8: "01 00 00 00" }, vector: Vector.AC, at: 5 },
+  ),
   known("more than fifteen bytes", (a) => a.db(new Uint8Array(15).fill(0x2e)).nop(), {}, { vector: Vector.GP }),
   known("pusha is gone in 64-bit mode", (a) => a.db(0x60), {}, { vector: Vector.UD }),
 ];
