@@ -28,13 +28,19 @@ export function pinnedVersion() {
   return Object.values(optionalDependencies)[0];
 }
 
-/**
- * V8 flags for the pinned Node. Its V8 miscompiles loops that change a variable which a closure captures: optimised
- * code goes on with an old value. Without cells for such variables it does not. A bound for the space of young objects keeps
- * the heaps of the threads small (some 50 MB less for a domain that translates); 1 MB, as optimising for size chooses it, would
- * have them collected so often that decoding and translating take three times as long.
- */
-const NODE_FLAGS = ["--no-function-context-cells", "--max-semi-space-size=4"];
+/** V8 flags for the pinned Node. */
+const NODE_FLAGS = [
+  // V8 miscompiles loops that change a variable which a closure captures: optimised code goes on with an old value.
+  // Without cells for such variables it does not.
+  "--no-function-context-cells",
+  // A bound for the space of young objects keeps the heaps of the threads small (some 50 MB less for a domain that
+  // translates); 1 MB, as optimising for size chooses it, would have them collected so often that decoding and translating
+  // take three times as long.
+  "--max-semi-space-size=4",
+  // The space of old ones is cleaned before it has grown far.
+  "--initial-old-space-size=16",
+  "--heap-growing-percent=20",
+];
 
 /** Set before Node starts, for it or the C library read these then. */
 export const ENVIRONMENT = {
