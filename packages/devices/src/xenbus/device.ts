@@ -49,8 +49,9 @@ export interface Device {
   exportState(): SavedDevice;
 
   /**
-   * Takes up a saved device in place of a handshake with the guest. Called before `start`, when the domain's memory, event
-   * channels, grants and xenstore nodes are as they were at `exportState`.
+   * Takes up a saved device in place of a handshake with the guest. Called before `start`, when the domain's memory, grants and
+   * xenstore nodes are as they were at `exportState`, and what the host had marked in them is undone: no grant is pinned, and
+   * the guest's ends of the backends' event channels are unbound, for domain 0 to bind again.
    * @throws TypeError  for a state of another kind or version
    */
   importState(state: SavedDevice): void;
