@@ -105,6 +105,8 @@ describe("interfaces that come and go", { skip, timeout: 900_000 }, () => {
       await runIn(shell, "for n in $(seq 100); do [ -e /sys/class/net/eth1 ] && break; sleep 0.1; done");
       await runIn(shell, "ip link set eth1 up && udhcpc -i eth1 -n -q && ping -c 1 10.7.0.2");
       assert.equal(await domain.detachVif(0), true);
+      // The guest lets go first and takes its interface down behind that.
+      await runIn(shell, "for n in $(seq 100); do [ -e /sys/class/net/eth0 ] || break; sleep 0.1; done");
       assert.equal(await runIn(shell, "ls /sys/class/net"), "eth1  lo");
       await assert.rejects(domain.detachVif(0), /vif 0 is not there/);
     } finally {
