@@ -7,8 +7,11 @@ import { JitInstruction } from "./bindings.ts";
 import { type FlagKind, LazyFlags } from "./lazy-flags.ts";
 import { isRepeated, likelyWritten, type Place } from "./region.ts";
 
-/** Instructions that set flags on some paths and keep them on others: shifts by a count, repeated comparisons. */
-const MAY_KEEP_FLAGS = /^(SHL|SHR|SAR|ROL|ROR|RCL|RCR|SHLD|SHRD|CMPS|SCAS|CMPS wide|SCAS wide)$/;
+const SHIFT = /^(SHL|SHR|SAR|ROL|ROR|RCL|RCR|SHLD|SHRD)$/;
+const COMPARE = /^(CMPS|SCAS)( wide)?$/;
+/** Instructions that set flags on some paths and keep them on others: shifts by a register, repeated comparisons. */
+const mayKeepFlags = (d: Decoded): boolean =>
+  (SHIFT.test(d.def.name) && d.operands.at(-1)?.kind !== "imm") || (d.rep !== 0 && COMPARE.test(d.def.name));
 
 /** Where control goes when it leaves the straight line; made by the translator. */
 export interface Exits {
@@ -114,7 +117,7 @@ export class JitOps extends Ops {
   }
   begin({ d, place }: { readonly d: Decoded; readonly place: Place }): Instruction {
     // What sets flags only sometimes needs them in the form in which their kind is not known.
-    if (MAY_KEEP_FLAGS.test(d.def.name)) this.flags.forgetKind();
+    if (mayKeepFlags(d)) this.flags.forgetKind();
     if (isRepeated(d)) for (const reg of likelyWritten(d)) this.touch(reg);
     this.nesting = this.f.nesting;
     this.place = place;
@@ -189,7 +192,7 @@ export class JitOps extends Ops {
   }
   private checkConditional(): void {
     if (this.isConditional && this.flags.kind !== "dynamic")
-      throw new Error("flags are set on one path only; see MAY_KEEP_FLAGS");
+      throw new Error("flags are set on one path only; see mayKeepFlags");
   }
   override flagWord(which: "res" | "carries"): I64 {
     return which === "res" ? this.flags.resultWord : this.flags.carriesWord;
