@@ -422,7 +422,9 @@ export class WasmVcpu implements Vcpu {
 
   private takeInterrupt(): void {
     const m = this.machine;
-    if (!m.interruptsEnabled || !this.source.hasPending()) return;
+    const pending = this.source.hasPending();
+    m.set32(State.interruptWaits, pending && !m.interruptsEnabled ? 1 : 0);
+    if (!pending || !m.interruptsEnabled) return;
     const vector = this.source.acknowledge();
     if (vector < 0) return;
     try {

@@ -126,6 +126,15 @@ export abstract class Ops {
   abstract jumpRelative(condition?: I32): void;
   /** Leaves to have interrupts looked at soon, and goes on behind this instruction. */
   abstract requestCheck(): void;
+  /** The same if one waits for the interrupt flag, which was just set. */
+  letInterruptsIn(): void {
+    this.f.if(
+      this.f.load<"i32">("i32.load", this.vb, State.interruptWaits),
+      () => this.requestCheck(),
+      undefined,
+      false,
+    );
+  }
   /** Begins this instruction again: for string instructions that pause. */
   abstract restart(): void;
   /** Asks whether a long instruction should pause for an interrupt. */

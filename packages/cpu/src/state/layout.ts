@@ -97,6 +97,8 @@ export const State = {
    * new selectors.
    */
   usualModes: 752,
+  /** 1 if an interrupt was seen to wait for the interrupt flag: whoever sets that has it looked at soon. */
+  interruptWaits: 756,
   /** Address of this vcpu's `frameTables`. */
   frameTables: 668,
   /** In which halves of the address space pages of more than 4 KiB were cached since the last full flush. */

@@ -240,6 +240,8 @@ export class Machine {
       this.flushItlbSet(which);
       this.itlbModes[which] = mode;
     }
+    // The other level's set is empty as long as nothing ran there, and fits any mode.
+    if (this.itlbModes[1 - which] === -1) this.itlbModes[1 - which] = mode;
     this.set32(State.regionCache, this.vb + REGION_CACHE_OFFSET + (user ? 0 : REGION_CACHE_HALF_BYTES));
     const usual = slow === 0 && mode === USUAL_MODE && this.itlbModes.every((m) => m === USUAL_MODE);
     this.set32(State.usualModes, usual ? 1 : 0);

@@ -53,7 +53,7 @@ function setFlags(o: Ops, value: I64): void {
   const next = o.f.let(value.wrap().and(SYSTEM));
   o.setState32(State.flagsSystem, next);
   o.setArithmeticFlags(value);
-  o.f.if(next.and(Flag.if).and(old.not()), () => o.requestCheck());
+  o.f.if(next.and(Flag.if).and(old.not()), () => o.letInterruptsIn());
 }
 const notUsual = (o: Ops): I32 => o.state32(State.usualModes).eqz().or(o.state32(State.efer).and(Efer.sce).eqz());
 

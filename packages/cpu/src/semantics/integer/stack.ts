@@ -106,7 +106,7 @@ define(
     o.setState32(State.flagsSystem, next);
     o.setArithmeticFlags(value);
     o.writeGpr(4, i.stackSize, o.stackPointer(i).add(i.width));
-    f.if(next.and(Flag.if).and(old.not()), () => o.requestCheck());
+    f.if(next.and(Flag.if).and(old.not()), () => o.letInterruptsIn());
   },
   { system: execute.popFlags },
 );
@@ -124,7 +124,7 @@ define("STI", "fb", (o) => {
   const flags = o.state32(State.flagsSystem);
   needIopl(o, flags);
   o.setState32(State.flagsSystem, flags.or(Flag.if));
-  o.f.if(flags.and(Flag.if).eqz(), () => o.requestCheck());
+  o.f.if(flags.and(Flag.if).eqz(), () => o.letInterruptsIn());
 });
 define("CLD", "fc", (o) => o.setState32(State.flagsSystem, o.state32(State.flagsSystem).and(~Flag.df)));
 define("STD", "fd", (o) => o.setState32(State.flagsSystem, o.state32(State.flagsSystem).or(Flag.df)));
