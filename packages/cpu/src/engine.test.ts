@@ -417,6 +417,39 @@ it("starts where PVH asks it to", () => {
   assert.deepEqual(m.run(), HALTED);
 });
 
+describe("non-maskable interrupts", () => {
+  inEveryMode("come with the interrupt flag clear, and one at a time", (m) => {
+    let waiting = 2;
+    m.interrupts({
+      hasPending: () => false,
+      acknowledge: () => -1,
+      get hasNmi() {
+        return waiting > 0;
+      },
+      takeNmi: () => {
+        waiting--;
+      },
+    });
+    const handler = 0x20000;
+    m.gate(2, handler);
+    // Notes how deep it is nested; the second may come only behind the first one's IRET.
+    m.load(
+      handler,
+      guest((a) => a.add(rcx, 1).mov(mem(64, 0x70000), rcx).add(rbx, 1).sub(rcx, 1).db(0x48, 0xcf), handler),
+    );
+    m.load(
+      CODE,
+      guest((a) => a.cli().label("wait").cmp(rbx, 2).jcc("ne", "wait").hlt()),
+    );
+    m.setGpr(Gpr.rbx, 0).setGpr(Gpr.rcx, 0);
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(waiting, 0);
+    const depth = new Uint8Array(1);
+    m.memory.read(0x70000 as never, depth);
+    assert.equal(depth[0], 1);
+  });
+});
+
 describe("privilege", () => {
   inEveryMode("a program cannot jump into the kernel's code, however hot that is", (m) => {
     const [kernel, program, handler, stack] = [0x20000, 0x30000, 0x40000, 0x50000];

@@ -81,6 +81,10 @@ export interface InterruptSource {
   hasPending(): boolean;
   /** Takes the highest vector for delivery, or −1. Called only when it will be delivered at once. */
   acknowledge(): number;
+  /** True if a non-maskable interrupt waits. */
+  readonly hasNmi?: boolean;
+  /** Takes it: it is delivered at once. */
+  takeNmi?(): void;
 }
 
 /** The architectural view of one vcpu that the hypervisor uses while the vcpu is not running. */

@@ -422,11 +422,19 @@ export class WasmVcpu implements Vcpu {
 
   private takeInterrupt(): void {
     const m = this.machine;
+    if (this.source.hasNmi && m.get32(State.nmiBlocked) === 0) {
+      this.source.takeNmi?.();
+      m.set32(State.nmiBlocked, 1);
+      return this.deliverExternal(Vector.nmi);
+    }
     const pending = this.source.hasPending();
     m.set32(State.interruptWaits, pending && !m.interruptsEnabled ? 1 : 0);
     if (!pending || !m.interruptsEnabled) return;
     const vector = this.source.acknowledge();
-    if (vector < 0) return;
+    if (vector >= 0) this.deliverExternal(vector);
+  }
+  private deliverExternal(vector: number): void {
+    const m = this.machine;
     try {
       deliver(m, vector, "external");
       m.setAddress(Slot.rip, m.nextRip);

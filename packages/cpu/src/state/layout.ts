@@ -99,6 +99,8 @@ export const State = {
   usualModes: 752,
   /** 1 if an interrupt was seen to wait for the interrupt flag: whoever sets that has it looked at soon. */
   interruptWaits: 756,
+  /** 1 from the delivery of a non-maskable interrupt to the next IRET: no other is delivered meanwhile. */
+  nmiBlocked: 760,
   /** Address of this vcpu's `frameTables`. */
   frameTables: 668,
   /** In which halves of the address space pages of more than 4 KiB were cached since the last full flush. */

@@ -184,6 +184,7 @@ function deliverProtected(m: Machine, vector: number, kind: EventKind, errorCode
 
 /** IRET in every mode. */
 export function interruptReturn(m: Machine, width: number): void {
+  m.set32(State.nmiBlocked, 0);
   if (!m.isProtected) return returnReal(m, width);
   if (m.get32(State.flagsSystem) & Flag.nt && !m.isLong) throw gp();
   if (m.isLong && m.get32(State.flagsSystem) & Flag.nt) throw gp();

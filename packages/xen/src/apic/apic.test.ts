@@ -89,6 +89,14 @@ describe("interprocessor interrupts", () => {
     assert.deepEqual(pending(2), [0x44, 0x43, 0x42]);
   });
 
+  test("a non-maskable one waits whatever the APIC's priority is", () => {
+    apics[0].write(ApicReg.icrHi, (2 << 24) >>> 0);
+    apics[0].write(ApicReg.icrLo, 4 << 8);
+    assert.deepEqual([apics[0].hasNmi, apics[1].hasNmi], [false, true]);
+    apics[1].takeNmi();
+    assert.equal(apics[1].hasNmi, false);
+  });
+
   test("logical destinations in x2APIC mode are a cluster and a set", () => {
     for (const id of [0, 1, 2]) goX2apic(id);
     assert.deepEqual(msrs[2].read(0x80d), { lo: 1 << 4, hi: 0 }, "APIC id 4: bit 4 of cluster 0");

@@ -2,7 +2,7 @@
 import type { Domain } from "../domain/domain.ts";
 import { VcpuField, VcpuLife } from "../domain/layout.ts";
 import type { VcpuRecord } from "../domain/vcpu-record.ts";
-import { postVector } from "./post.ts";
+import { postNmi, postVector } from "./post.ts";
 import { DeliveryMode, ICR_LEVEL_ASSERT, ICR_LOGICAL, ICR_TRIGGER_LEVEL } from "./registers.ts";
 
 /** Physical APIC id of a vcpu. */
@@ -35,8 +35,11 @@ export function sendIpi(domain: Domain, sender: VcpuRecord, icr: IcrWrite): void
       case DeliveryMode.startup:
         if (target !== sender) postStartup(target, icr.lo & 0xff);
         break;
+      case DeliveryMode.nmi:
+        postNmi(target);
+        break;
       default:
-        // NMI and SMI have no receiver in the vcpu seam.
+        // There is no system management mode to interrupt.
         break;
     }
   }

@@ -78,6 +78,13 @@ export class LocalApic implements InterruptSource {
     return this.#record.get(VcpuField.irrSummary) !== 0 && this.#deliverable() >= 0;
   }
 
+  get hasNmi(): boolean {
+    return this.#record.get(VcpuField.nmi) !== 0;
+  }
+  takeNmi(): void {
+    this.#record.set(VcpuField.nmi, 0);
+  }
+
   acknowledge(): number {
     const callback = callbackVector(this.#domain, this.#record);
     if (callback !== 0) return callback;

@@ -2,6 +2,12 @@
 import { VcpuField } from "../domain/layout.ts";
 import type { VcpuRecord } from "../domain/vcpu-record.ts";
 
+/** Has the vcpu take a non-maskable interrupt; several that wait are one. */
+export function postNmi(record: VcpuRecord): void {
+  record.set(VcpuField.nmi, 1);
+  record.ring();
+}
+
 /** Sets the vector in the interrupt request register and wakes the vcpu. Vectors below 16 are illegal and dropped. */
 export function postVector(record: VcpuRecord, vector: number): void {
   if (vector < 16 || vector > 255) return;

@@ -151,6 +151,8 @@ export const VcpuField = {
   /** One bit for every word of the IRR that may be non-zero. */
   irrSummary: words(1),
   irr: words(8),
+  /** 1 while a non-maskable interrupt waits. */
+  nmi: words(1),
   isr: words(8),
   tpr: words(1),
   ldr: words(1),

@@ -1,12 +1,15 @@
 /** Changing which frame a gfn shows. Every function takes the physmap lock and tells the vcpus. */
-import type { Frame, Gfn } from "@xenoserver/cpu";
+import { type Frame, type Gfn, PHYSICAL_BITS } from "@xenoserver/cpu";
 import type { Domain } from "./domain.ts";
 import { Field } from "./layout.ts";
 import { locked } from "./lock.ts";
 
+/** Guests may map what they are given beyond their RAM too; the real Xen as a guest does so behind the first 4 GiB. */
+const GFN_LIMIT = 2 ** (PHYSICAL_BITS - 12);
+
 /** True for a gfn that may be mapped or unmapped. */
-export function isUsableGfn(domain: Domain, gfn: number): boolean {
-  return Number.isInteger(gfn) && gfn >= 0 && gfn <= domain.get(Field.maxGfn);
+export function isUsableGfn(gfn: number): boolean {
+  return Number.isInteger(gfn) && gfn >= 0 && gfn < GFN_LIMIT;
 }
 
 /** Takes what is at the gfn away; RAM goes back to the free frames. */
@@ -83,6 +86,7 @@ export function populate(domain: Domain, gfn: Gfn): boolean {
 export function tryMap(domain: Domain, gfn: Gfn, frame: Frame): boolean {
   try {
     domain.memory.mapFrame(gfn, frame);
+    if (gfn > domain.get(Field.maxGfn)) domain.set(Field.maxGfn, gfn);
     return true;
   } catch {
     return false;

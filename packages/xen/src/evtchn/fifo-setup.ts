@@ -12,7 +12,7 @@ import { portField, setPortField } from "./ports.ts";
 import { isPending2l } from "./two-level.ts";
 
 function frameOf(domain: Domain, gfn: number): Frame | undefined {
-  const frame = isUsableGfn(domain, gfn) ? domain.memory.frameAt(gfn as Gfn) : -1;
+  const frame = isUsableGfn(gfn) ? domain.memory.frameAt(gfn as Gfn) : -1;
   return frame === -1 ? undefined : frame;
 }
 

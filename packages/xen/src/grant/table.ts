@@ -79,7 +79,7 @@ export function pinGrant(domain: Domain, ref: number, byDomid: number, writable:
     if ((pins & 0xffff) >= MAX_PINS || pins >>> 16 >= MAX_PINS) return Gntst.no_space;
     if (!activate(domain, at, byDomid, writable)) return Gntst.general_error;
     const gfn = Atomics.load(domain.guest.words, at + 1) >>> 0;
-    const frame = isUsableGfn(domain, gfn) ? domain.memory.frameAt(gfn as Gfn) : -1;
+    const frame = isUsableGfn(gfn) ? domain.memory.frameAt(gfn as Gfn) : -1;
     if (frame === -1) {
       if (pins === 0) clearUse(domain, at, GTF_reading | GTF_writing);
       return Gntst.bad_page;

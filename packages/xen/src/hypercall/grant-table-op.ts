@@ -146,6 +146,6 @@ function copyEnd(
     return typeof grant === "number" ? grant : { frame: grant.frame, grant };
   }
   const gfn = op.ulong(at);
-  const frame = isUsableGfn(ctx.domain, gfn) ? ctx.memory.frameAt(gfn as Gfn) : -1;
+  const frame = isUsableGfn(gfn) ? ctx.memory.frameAt(gfn as Gfn) : -1;
   return frame === -1 ? Gntst.bad_page : { frame };
 }

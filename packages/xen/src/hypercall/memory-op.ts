@@ -73,7 +73,7 @@ function changeReservation(ctx: HypercallContext, args: HypercallArgs, adding: b
 
 function changeExtent(ctx: HypercallContext, first: number, pages: number, adding: boolean): boolean {
   const { domain } = ctx;
-  if (!isUsableGfn(domain, first) || !isUsableGfn(domain, first + pages - 1)) return false;
+  if (!isUsableGfn(first) || !isUsableGfn(first + pages - 1)) return false;
   for (let n = 0; n < pages; n++) {
     const gfn = (first + n) as Gfn;
     if (!(adding ? populate(domain, gfn) : depopulate(domain, gfn))) return false;
@@ -109,7 +109,7 @@ function addToPhysmap(ctx: HypercallContext, args: HypercallArgs): HypercallResu
 
 function mapOne(ctx: HypercallContext, space: number, index: number, gfn: number, is64: boolean): HypercallResult {
   const { domain } = ctx;
-  if (!isUsableGfn(domain, gfn)) return -Errno.EINVAL;
+  if (!isUsableGfn(gfn)) return -Errno.EINVAL;
   switch (space) {
     case XenMapSpace.shared_info:
       if (index !== 0) return -Errno.EINVAL;
@@ -124,7 +124,7 @@ function mapOne(ctx: HypercallContext, space: number, index: number, gfn: number
       return showHypervisorFrame(domain, frame as Frame, gfn as Gfn, Field.grantGfns + index) ? 0 : -Errno.ENOMEM;
     }
     case XenMapSpace.gmfn:
-      if (!isUsableGfn(domain, index)) return -Errno.EINVAL;
+      if (!isUsableGfn(index)) return -Errno.EINVAL;
       return moveRam(domain, index as Gfn, gfn as Gfn) ? 0 : -Errno.EINVAL;
     default:
       logOnce(ctx, `dom${domain.domid}: add_to_physmap space ${space} is not implemented`);
@@ -161,7 +161,7 @@ function removeFromPhysmap(ctx: HypercallContext, args: HypercallArgs): Hypercal
   if (request === undefined) return -Errno.EFAULT;
   if (!isSelf(ctx, request.u16(0))) return -Errno.EPERM;
   const gfn = request.ulong(is64 ? 8 : 4);
-  if (!isUsableGfn(ctx.domain, gfn)) return -Errno.EINVAL;
+  if (!isUsableGfn(gfn)) return -Errno.EINVAL;
   if (!depopulate(ctx.domain, gfn as Gfn)) return -Errno.ENOENT;
   ctx.domain.physmapChanged();
   return 0;

@@ -35,6 +35,7 @@ export function sleepBlocked(domain: Domain, record: VcpuRecord, source: Interru
 }
 
 function mayRun(domain: Domain, record: VcpuRecord, source: InterruptSource, nowNs: number): boolean {
+  if (source.hasNmi) return true;
   switch (record.get(VcpuField.block)) {
     case BlockKind.halt:
       return source.hasPending();

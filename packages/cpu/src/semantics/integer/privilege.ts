@@ -127,7 +127,7 @@ define(
     const { f } = o;
     if (!i.mode64 || i.width !== 8) return o.leaveToHost();
     const system = o.state32(State.flagsSystem);
-    unless(o, notUsual(o).or(o.state32(State.cpl)).or(system.and(Flag.nt)));
+    unless(o, notUsual(o).or(o.state32(State.cpl)).or(system.and(Flag.nt)).or(o.state32(State.nmiBlocked)));
     const sp = f.let(o.getGpr(4));
     const [ip, cs, flags, nextSp, ss] = [0, 8, 16, 24, 32].map((offset) => o.load(f.let(sp.add(offset)), 8));
     const level = f.let(cs.wrap().and(3));
