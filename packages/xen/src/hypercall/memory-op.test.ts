@@ -64,9 +64,14 @@ test("RAM can be moved, one page or a range", () => {
   assert.equal(addToPhysmap(XenMapSpace.gmfn_range, 0x20, 0x30, 2000), -7, "not more than one call may take");
 });
 
+test("a page can be shown behind the first 4 GiB", () => {
+  assert.equal(addToPhysmap(XenMapSpace.shared_info, 0, 0x100000), 0);
+  assert.equal(frameAt(0x100000), guest.domain.sharedInfoFrame);
+});
+
 test("other domains and impossible places are refused", () => {
   assert.equal(memoryOp(XenMem.add_to_physmap, [5, 0, 0, 0, 1, 0]), EPERM);
-  assert.equal(addToPhysmap(XenMapSpace.shared_info, 0, 0x100000), EINVAL);
+  assert.equal(addToPhysmap(XenMapSpace.shared_info, 0, 0x8000000), EINVAL, "512 GiB is more than there can be");
   assert.equal(addToPhysmap(XenMapSpace.shared_info, 0, 0xffffffff), EINVAL);
   assert.equal(addToPhysmap(XenMapSpace.gmfn_foreign, 0, 1), ENOSYS);
 });
