@@ -13,7 +13,7 @@ import {
   TLB_SETS,
   Tlb,
 } from "../state/layout.ts";
-import { emitEmptyRegionCaches } from "./region-cache.ts";
+import { emitCachesOfPage, emitEmptyRegionCaches } from "./region-cache.ts";
 
 /**
  * (vb, keepGlobal): empties the TLBs. Only the supervisor's sets keep global entries: the others hold user pages, or the few
@@ -68,10 +68,7 @@ export function defineFlushTlb(m: ModuleBuilder, tlbOffset: number): Func {
 export function defineFlushTlbPage(m: ModuleBuilder, tlbOffset: number): Func {
   const func = m.func(["i32", "i64"], [], "flushTlbPage");
   const f = func.fn;
-  // Programs have code in the lower half of the address space only; there the kernel's is not global.
-  const { user, kernel, kernelLocal } = RegionCacheUse;
-  const isUpper = f.param<"i64">(1).ltS(0);
-  emitEmptyRegionCaches(f, f.param(0), f.select(isUpper, i32(kernel), i32(user | kernelLocal)));
+  emitEmptyRegionCaches(f, f.param(0), emitCachesOfPage(f, f.param(0), f.param(1)));
   const slot = f.let(
     f
       .param<"i64">(1)

@@ -2,7 +2,7 @@ import { type Func, i32, i64, type ModuleBuilder } from "@xenoserver/wasm";
 import { Field } from "../interp/record.ts";
 import { ITLB_ENTRIES, Itlb, State } from "../state/layout.ts";
 import { state32 } from "./emit.ts";
-import { emitEnterRegion, emitFindRegion } from "./region-cache.ts";
+import { emitEnterRegion, emitFindRegion, emitNoteRegionPage } from "./region-cache.ts";
 
 /**
  * What a region's entry record leads to (`disp`): two records, from which the interpreter can run the first instruction, then the
@@ -45,6 +45,7 @@ export function defineLinkRegion(m: ModuleBuilder, fillItlb: Func): Func {
       const expected = f.load<"i32">("i32.load", at.get(), RegionInfo.pages + RegionInfo.frame);
       f.if(frame.and(~GLOBAL).ne(expected), () => f.return(i32(0)));
       allGlobal.set(allGlobal.get().and(frame));
+      emitNoteRegionPage(f, vb, page);
       at.set(at.get().add(RegionInfo.pageBytes));
     },
   );

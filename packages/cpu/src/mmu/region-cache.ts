@@ -3,6 +3,8 @@ import {
   REGION_CACHE_BITS,
   REGION_CACHE_HALF_BYTES,
   REGION_CACHE_OFFSET,
+  REGION_PAGES_BYTES,
+  REGION_PAGES_OFFSET,
   RegionCache,
   RegionCacheUse,
   State,
@@ -47,16 +49,50 @@ export function emitEnterRegion(f: Fn, vb: I32, at: I64, place: I32, isGlobal: I
   f.store("i32.store", vb, state(f, vb, State.regionCacheUsed).or(use), State.regionCacheUsed);
 }
 
+/** Address of the byte, less `REGION_PAGES_OFFSET`, and number of the bit for a page in a cache's map of pages. */
+const pageByte = (page: I64): I32 =>
+  page
+    .shrU(15)
+    .wrap()
+    .and(REGION_PAGES_BYTES - 1);
+const pageBit = (page: I64): I32 => page.shrU(12).wrap().and(7);
+
+/** Emits a note that a region in the cache in use has code from a page. */
+export function emitNoteRegionPage(f: Fn, vb: I32, page: I64): void {
+  const inKernel = state(f, vb, State.regionCache).ne(vb.add(REGION_CACHE_OFFSET));
+  const at = f.let(vb.add(pageByte(page)).add(inKernel.mul(i32(REGION_PAGES_BYTES))));
+  const noted = f.load<"i32">("i32.load8_u", at, REGION_PAGES_OFFSET).or(i32(1).shl(pageBit(page)));
+  f.store("i32.store8", at, noted, REGION_PAGES_OFFSET);
+}
+/** Emits which caches (bits of `RegionCacheUse`) may have regions with code from a page. */
+export function emitCachesOfPage(f: Fn, vb: I32, page: I64): I32 {
+  const at = f.let(vb.add(pageByte(page)));
+  const bit = f.let(pageBit(page));
+  const noted = (offset: number) =>
+    f
+      .load<"i32">("i32.load8_u", at, REGION_PAGES_OFFSET + offset)
+      .shrU(bit)
+      .and(1);
+  const { user, kernel, kernelLocal } = RegionCacheUse;
+  return noted(0)
+    .mul(i32(user))
+    .or(noted(REGION_PAGES_BYTES).mul(i32(kernel | kernelLocal)));
+}
+
 /** Emits the emptying of those caches (bits of `RegionCacheUse`) that have entries. */
 export function emitEmptyRegionCaches(f: Fn, vb: I32, which: I32): void {
   const used = f.let(state(f, vb, State.regionCacheUsed));
   const now = f.let(used.and(which));
   f.if(now, () => {
     // No code starts at address −1.
-    const empty = (offset: number) => f.memoryFill(vb.add(offset), i32(0xff), i32(REGION_CACHE_HALF_BYTES));
+    const empty = (half: 0 | 1) => {
+      const entries = vb.add(REGION_CACHE_OFFSET + half * REGION_CACHE_HALF_BYTES);
+      f.memoryFill(entries, i32(0xff), i32(REGION_CACHE_HALF_BYTES));
+      f.memoryFill(vb.add(REGION_PAGES_OFFSET + half * REGION_PAGES_BYTES), i32(0), i32(REGION_PAGES_BYTES));
+    };
     const { user, kernel, kernelLocal } = RegionCacheUse;
-    f.if(now.and(user), () => empty(REGION_CACHE_OFFSET));
-    f.if(now.and(kernel | kernelLocal), () => empty(REGION_CACHE_OFFSET + REGION_CACHE_HALF_BYTES));
+    f.if(now.and(user), () => empty(0));
+    f.if(now.and(kernel | kernelLocal), () => empty(1));
     const left = used.and(f.select(now.and(kernel | kernelLocal), i32(user), i32(-1)));
     f.store("i32.store", vb, left.and(f.select(now.and(user), i32(~user), i32(-1))), State.regionCacheUsed);
   });

@@ -1,10 +1,9 @@
-import { type Func, i32, i64, i64Halves, type ModuleBuilder } from "@xenoserver/wasm";
+import { type Fn, type Func, type I32, type I64, i32, i64, i64Halves, type ModuleBuilder } from "@xenoserver/wasm";
 import {
   CodeMode,
   DirtyControl,
   ITLB_ENTRIES,
   Itlb,
-  LargePages,
   type MemoryLayout,
   Pending,
   State,
@@ -12,7 +11,13 @@ import {
   TLB_FLAG_GLOBAL,
   Tlb,
 } from "../state/layout.ts";
-import { Access, frameOf, state32 } from "./emit.ts";
+import { Access, frameOf, state32, state64 } from "./emit.ts";
+
+/** Notes that a translation of a page of more than 4 KiB is cached, in parts: INVLPG for any of it must drop them all. */
+function emitNoteLargePage(f: Fn, vb: I32, va: I64): void {
+  const bit = i64(1).shl(va.shrU(30));
+  f.store("i64.store", vb, state64(f, vb, State.largePages).or(bit), State.largePages);
+}
 
 export function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Func, frameHost: Func): Func {
   const func = m.func(["i32", "i64", "i32"], ["i32"], "translate");
@@ -58,10 +63,7 @@ export function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Fu
     f.store("i32.store", entry, host.sub(page.wrap()), Tlb.addend);
     f.store("i32.store", entry, flags.shrU(1).and(TLB_FLAG_GLOBAL), Tlb.flags);
   });
-  f.if(flags.and(4), () => {
-    const half = f.select(va.ltS(0), i32(LargePages.upperHalf), i32(LargePages.lowerHalf));
-    f.store("i32.store", vb, state32(f, vb, State.largePages).or(half), State.largePages);
-  });
+  f.if(flags.and(4), () => emitNoteLargePage(f, vb, va));
   f.return(host.add(va.wrap().and(4095)));
   f.unreachable();
   return func;
@@ -91,6 +93,8 @@ export function defineFillItlb(m: ModuleBuilder, layout: MemoryLayout, walk: Fun
   const host = f.let(f.call<"i32">(frameHost, walked.and(i64Halves(-1, 0xfffff))));
   f.if(host.eqz(), () => f.return(i32(0)));
   const frame = f.let(frameOf(host, layout));
+  // Bit 2 of the walk's flags.
+  f.if(walked.shrU(54).wrap().and(1), () => emitNoteLargePage(f, vb, page));
   const table = f.let(f.load<"i32">("i32.load", frame.shl(2).add(state32(f, vb, State.frameTables))));
   f.if(table.eqz(), () => f.return(i32(0)));
   const entry = f.let(

@@ -103,8 +103,6 @@ export const State = {
   nmiBlocked: 760,
   /** Address of this vcpu's `frameTables`. */
   frameTables: 668,
-  /** In which halves of the address space pages of more than 4 KiB were cached since the last full flush. */
-  largePages: 664,
   /** Scratch for two-result helpers. */
   result: 672,
   result2: 680,
@@ -132,6 +130,8 @@ export const State = {
   /** Sign and exponent of an 80-bit result whose significand was returned. */
   fpSignExp: 0x698,
   fpLanes: 0x6a0, // two vectors, taken apart lane by lane
+  /** 64 bits: of which GiB of the address space (modulo 64) pages of more than 4 KiB were cached since the last full flush. */
+  largePages: 0x6c0,
 } as const;
 
 /** Instruction decoding depends on these; two traces of the same bytes with different modes are different traces. */
@@ -168,8 +168,6 @@ export const TLB_FLAG_GLOBAL = 1;
 export const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY_BYTES;
 export const ITLB_ENTRIES = 512;
 export const ITLB_ENTRY_BYTES = 16;
-/** Bits of `State.largePages`. */
-export const LargePages = { lowerHalf: 1, upperHalf: 2 } as const;
 /** Entry: tag (i64), address of the page's code table (i32), frame (i32, bit 31: global). */
 export const Itlb = { tag: 0, codeTable: 8, frame: 12 } as const;
 export const ITLB_BYTES = ITLB_ENTRIES * ITLB_ENTRY_BYTES;
@@ -201,6 +199,9 @@ export const REGION_CACHE_HALF_BYTES = 16 << REGION_CACHE_BITS;
 export const RegionCache = { address: 0, place: 8 } as const;
 /** Bits of `State.regionCacheUsed`; `kernelLocal`: the kernel's has entries whose pages are not global. */
 export const RegionCacheUse = { user: 1, kernel: 2, kernelLocal: 4 } as const;
+/** For each region cache a bit for each page (modulo 4096) that a region in it has code from. */
+export const REGION_PAGES_OFFSET = REGION_CACHE_OFFSET + 2 * REGION_CACHE_HALF_BYTES;
+export const REGION_PAGES_BYTES = 512;
 export const CODE_TABLES_OFFSET = 0x70000;
 /** A code table: for each byte offset in a page, the record of the trace that starts there, or 0. */
 export const CODE_TABLE_BYTES = 4096 * 4;

@@ -1,7 +1,7 @@
 import { type Decoded, Seg } from "../decode/decoded.ts";
 import { defineSystem } from "../semantics/define.ts";
 import { Flag } from "../semantics/flags.ts";
-import { LargePages, PHYSICAL_BITS, Slot, State } from "../state/layout.ts";
+import { PHYSICAL_BITS, Slot, State } from "../state/layout.ts";
 import { Cr0, Cr4, Efer, GuestFault, gp, hiOf, LDTR, type Machine, TR, ud, Vector } from "./machine.ts";
 import { readDescriptor, setDescriptor } from "./segments.ts";
 
@@ -233,8 +233,8 @@ defineSystem("LTR", "0f 00 /3 Ew", (m, d) => {
 
 export function invalidatePage(m: Machine, va: number): void {
   // A large page may have left many entries.
-  const half = va < 0 ? LargePages.upperHalf : LargePages.lowerHalf;
-  if (m.get32(State.largePages) & half) m.flushAll();
+  const gib = ((Math.floor(va / 2 ** 30) % 64) + 64) % 64;
+  if ((m.get32(State.largePages + (gib >> 5) * 4) >>> (gib & 31)) & 1) m.flushAll();
   else m.mmu.flushTlbPage(m.vb, BigInt(va));
   m.flushItlbPage(va);
 }

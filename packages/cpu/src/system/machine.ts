@@ -284,7 +284,7 @@ export class Machine {
   }
   flushAll(keepGlobal = false): void {
     this.mmu.flushTlb(this.vb, keepGlobal ? 1 : 0);
-    if (!keepGlobal) this.set32(State.largePages, 0);
+    if (!keepGlobal) this.setPair(State.largePages, 0, 0);
   }
 
   // Guest memory, through the page tables at the current privilege
