@@ -3,6 +3,8 @@
  * strip the types off by itself holds the tool for that, some 20 MB, for as long as it runs.
  */
 import "../apps/cli/src/main.ts";
+import "../apps/cli/src/run-command.ts";
+import "../apps/cli/src/try-command.ts";
 import "../packages/toolstack/src/domain/disks.ts";
 import "../packages/toolstack/src/domain/region-thread.ts";
 import "../packages/toolstack/src/domain/vcpu-thread.ts";

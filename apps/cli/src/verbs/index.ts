@@ -1,0 +1,7 @@
+/** The verbs of the command, in the order in which `xeno --help` lists them. A new family of verbs is a line here. */
+import { addDiskCommands } from "../disk-commands.ts";
+import { addBridge } from "./bridge.ts";
+import { addRun, addTry } from "./run.ts";
+import type { AddVerb } from "./verb.ts";
+
+export const VERBS: readonly AddVerb[] = [addRun, addTry, addBridge, addDiskCommands];

@@ -1,0 +1,46 @@
+/** `xeno run` and `xeno try`: one domain in the foreground. */
+import { Option } from "commander";
+import type { RunOptions } from "../run-command.ts";
+import type { TryOptions } from "../try-command.ts";
+import { type AddVerb, consoleOption, reportOption, timeoutOption, verboseOption } from "./verb.ts";
+
+export const addRun: AddVerb = (program, setStatus) => {
+  program
+    .command("run")
+    .description("run a domain in the foreground; Ctrl-] leaves")
+    .argument("[args...]", "FILE.cfg in xl.cfg syntax, and key=value settings on top of it")
+    .option("-n, --dryrun", "print what would be built, and build nothing")
+    .addOption(consoleOption())
+    .addOption(timeoutOption())
+    .addOption(reportOption())
+    .addOption(verboseOption())
+    .addHelpText(
+      "after",
+      "\nStatus: 0 power-off, 2 bad configuration, 3 the guest crashed, 124 time limit, 130 interrupted.",
+    )
+    .action(async (args: string[], options: RunOptions) => {
+      const { runCommand } = await import("../run-command.ts");
+      setStatus(await runCommand(args, options));
+    });
+};
+
+export const addTry: AddVerb = (program, setStatus) => {
+  program
+    .command("try")
+    .description("fetch a Debian kernel and busybox, boot them, and give a root shell")
+    .argument("[settings...]", "key=value settings of xl.cfg, e.g. memory=512")
+    .option("--suite <name>", "Debian release (default: the machine's, else stable)")
+    .addOption(new Option("--flavour <name>", "which kernel").choices(["cloud", "generic"]).default("cloud"))
+    .addOption(
+      new Option("--mirror <url>", "Debian archive to use instead of the machine's apt").env("XENO_DEBIAN_MIRROR"),
+    )
+    .addOption(new Option("--keyring <file>", "OpenPGP keys that sign the mirror's archive").env("XENO_DEBIAN_KEYRING"))
+    .addOption(consoleOption())
+    .addOption(timeoutOption())
+    .addOption(reportOption())
+    .addOption(verboseOption())
+    .action(async (settings: string[], options: TryOptions) => {
+      const { tryCommand } = await import("../try-command.ts");
+      setStatus(await tryCommand(settings, options));
+    });
+};

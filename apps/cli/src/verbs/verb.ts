@@ -1,0 +1,23 @@
+/** What a module of the command adds to the program. */
+import { type Command, InvalidArgumentError, Option } from "commander";
+
+/**
+ * Adds one verb, or one family of them, to the program.
+ * @param setStatus  to be called by the verb's action with the exit status of the command; without, it is 0
+ */
+export type AddVerb = (program: Command, setStatus: (status: number) => void) => void;
+
+/** A number of seconds above 0, for commander. */
+export function seconds(written: string): number {
+  const value = Number(written);
+  if (!(value > 0)) throw new InvalidArgumentError("Expected a number of seconds above 0.");
+  return value;
+}
+
+export const consoleOption = (): Option =>
+  new Option("--console <target>", "where the console goes: a FILE, or none").default("stdio");
+export const timeoutOption = (): Option =>
+  new Option("--timeout <seconds>", "end the domain after this long, with status 124").argParser(seconds);
+export const reportOption = (): Option => new Option("--json", "print the closing report as JSON on standard output");
+export const verboseOption = (): Option =>
+  new Option("-v, --verbose", "show the hypervisor's messages on standard error");
