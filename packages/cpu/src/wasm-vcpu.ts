@@ -29,6 +29,8 @@ import { isStackAccess } from "./system/stack-access.ts";
 const TICK_NS = 60_000;
 const MIN_TICK_INSTRUCTIONS = 8192;
 const MAX_TICK_INSTRUCTIONS = 1 << 18;
+/** What leaving generated code counts for, so that a guest that does little else has its ticks too. */
+const LEAVE_INSTRUCTIONS = 64;
 
 export interface WasmEngineOptions {
   readonly cpuid: readonly CpuidLeaf[];
@@ -208,7 +210,7 @@ export class WasmVcpu implements Vcpu {
       m.nextRip = m.getAddress(Slot.rip);
       this.takeInterrupt();
       for (;;) {
-        const exit = m.isStepping ? this.stepOne() : this.step(this.interpreter.exports.run(m.vb));
+        const exit = m.isStepping ? this.stepOne() : (this.step(this.interpreter.exports.run(m.vb)) ?? this.goOn());
         if (exit) return exit;
       }
     } catch (thrown) {
@@ -236,6 +238,21 @@ export class WasmVcpu implements Vcpu {
       default:
         return this.system(m.get32(State.result));
     }
+  }
+
+  /** Before generated code is entered again: its count starts at zero, so what is left until the next tick is counted here. */
+  private goOn(): Exit | undefined {
+    const m = this.machine;
+    this.sinceTick += m.get32(State.instructions) + LEAVE_INSTRUCTIONS;
+    if (this.sinceTick >= this.tickInstructions) return this.endTick();
+    const isAsked = m.get32(State.instructionLimit) <= INTERRUPTS_OPENED;
+    if (!isAsked) m.set32(State.instructionLimit, this.tickInstructions - this.sinceTick);
+    return undefined;
+  }
+  private endTick(): Exit {
+    this.adaptTick();
+    this.sampleHotSpot();
+    return { kind: "preempted" };
   }
 
   private sampleHotSpot(): void {
@@ -307,14 +324,14 @@ export class WasmVcpu implements Vcpu {
     const queued = this.exits.shift();
     if (queued) return queued;
     const interruptsOpened = m.get32(State.instructionLimit) === INTERRUPTS_OPENED;
-    const spent = this.sinceTick + m.get32(State.instructions);
-    if (!interruptsOpened || spent >= this.tickInstructions) {
-      if (spent >= this.tickInstructions) this.adaptTick();
+    const isSpent = this.sinceTick + m.get32(State.instructions) >= this.tickInstructions;
+    if (isSpent) return this.endTick();
+    if (!interruptsOpened) {
       this.sampleHotSpot();
       return { kind: "preempted" };
     }
-    this.sinceTick = spent;
-    m.set32(State.instructionLimit, this.tickInstructions - spent);
+    // No longer asked for; `goOn` sets what is left.
+    m.set32(State.instructionLimit, this.tickInstructions);
     this.cache.catchUp();
     this.takeInterrupt();
     return undefined;

@@ -210,13 +210,15 @@ export const TABLE_ENTRIES = MAX_HANDLERS + MAX_REGIONS;
 
 /** Imports what generated code calls in the engine's own module. */
 export function importEngine(m: ModuleBuilder, slowWrite = "slowWrite", slowStore = "slowStore"): Helpers {
-  const helper = (name: string, params: readonly ("i32" | "i64")[], results: readonly "i32"[]) =>
+  const helper = (name: string, params: readonly ("i32" | "i64")[], results: readonly "i32"[] = []) =>
     m.importFunc("engine", name, { params, results });
   return {
     slowRead: helper("slowRead", ["i32", "i64", "i32"], ["i32"]),
     slowWrite: helper(slowWrite, ["i32", "i64", "i32"], ["i32"]),
     slowStore: helper(slowStore, ["i32", "i64", "i64", "i32"], ["i32"]),
-    commitBounce: helper("commitBounce", ["i32", "i32"], []),
+    commitBounce: helper("commitBounce", ["i32", "i32"]),
+    beginSplit: helper("beginSplit", ["i32", "i32", "i32"]),
+    changeSplit: helper("changeSplit", ["i32", "i32", "i32", "i64", "i64"], ["i32"]),
     named: importedHelpers(m, "engine"),
   };
 }

@@ -4,6 +4,7 @@ import { defineCodeWritten, defineHoldsCode } from "./code-watch.ts";
 import { defineDropAllWriteEntries, defineDropWriteEntries, defineFlushTlb, defineFlushTlbPage } from "./flush.ts";
 import { defineLinkRegion } from "./link.ts";
 import { type CodeGuard, defineCommitBounce, defineSlowRead, defineSlowStore, defineSlowWrite } from "./slow-access.ts";
+import { defineBeginSplit, defineChangeSplit } from "./split-lock.ts";
 import { defineFillItlb, defineTranslate, defineTranslateCode } from "./translate.ts";
 import { defineFrameHost, definePageFault, defineWalk } from "./walk.ts";
 
@@ -24,6 +25,9 @@ export interface Mmu {
   readonly regionSlowWrite: Func;
   readonly regionSlowStore: Func;
   readonly commitBounce: Func;
+  /** Locked operations that are not aligned, see split-lock.ts. */
+  readonly beginSplit: Func;
+  readonly changeSplit: Func;
   readonly flushTlb: Func;
   readonly flushTlbPage: Func;
   readonly dropWriteEntries: Func;
@@ -65,6 +69,8 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
     slowRead: defineSlowRead(m, imports, translate),
     slowWrite,
     commitBounce,
+    beginSplit: defineBeginSplit(m, translate),
+    changeSplit: defineChangeSplit(m, commitBounce),
     slowStore: defineSlowStore(m, imports, slowWrite, commitBounce, "slowStore"),
     regionSlowWrite,
     regionSlowStore: defineSlowStore(m, imports, regionSlowWrite, commitBounce, "regionSlowStore"),

@@ -4,7 +4,7 @@ import { Access, state32, state64 } from "./emit.ts";
 import type { MmuImports } from "./mmu.ts";
 
 /** Copies `size` bytes between the bounce buffer and the two pages of a crossing access. */
-function emitSplitCopy(f: Fn, bounce: I32, first: I32, second: I32, size: I32, toGuest: boolean): void {
+export function emitSplitCopy(f: Fn, bounce: I32, first: I32, second: I32, size: I32, toGuest: boolean): void {
   const head = f.let(i32(4096).sub(first.and(4095)));
   const copy = (guest: I32, buffer: I32, count: I32) =>
     toGuest ? f.memoryCopy(guest, buffer, count) : f.memoryCopy(buffer, guest, count);
@@ -14,7 +14,7 @@ function emitSplitCopy(f: Fn, bounce: I32, first: I32, second: I32, size: I32, t
 
 /** True if `size` bytes at `va` leave the page. */
 const crosses = (va: I64, size: I32) => va.wrap().and(4095).add(size).gtU(4096);
-const secondPage = (va: I64, size: I32) => va.add(size.extU()).sub(1).and(i64(-4096));
+export const secondPage = (va: I64, size: I32) => va.add(size.extU()).sub(1).and(i64(-4096));
 
 /** Shows an access to the host program if it wants to see each; returns 0 from the function after a fault. */
 function emitAccessed(f: Fn, imports: MmuImports, isWrite: 0 | 1): void {
@@ -92,6 +92,7 @@ export function defineCommitBounce(m: ModuleBuilder, translate: Func, codeWritte
   f.if(f.param<"i32">(1).ne(bounce), () => f.return());
   const va = f.let(state64(f, vb, State.bounceVa));
   const size = f.let(state32(f, vb, State.bounceSize));
+  f.if(size.eqz(), () => f.return());
   const first = f.let(f.call<"i32">(translate, vb, va, i32(Access.write)));
   const second = f.let(f.call<"i32">(translate, vb, secondPage(va, size), i32(Access.write)));
   f.if(first.eqz().or(second.eqz()), () => f.return());

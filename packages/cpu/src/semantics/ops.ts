@@ -84,6 +84,10 @@ export interface Helpers {
   readonly slowStore: Callee;
   /** (vb): stores what was put into the bounce buffer. */
   readonly commitBounce: Callee;
+  /** (vb, host, width): before a locked operand that is not aligned is looked at. */
+  readonly beginSplit: Callee;
+  /** (vb, host, width, old, new) → 1 if the operand changed and is to be looked at again. */
+  readonly changeSplit: Callee;
   /** Finds a helper that a semantics file defined, see helpers.ts. */
   readonly named: (name: string) => Callee;
 }
@@ -317,12 +321,10 @@ export abstract class Ops {
       dst.write(change(dst.readS()));
       return;
     }
+    if (i.lock) return this.lockedChange(i.address(), dst.width, change);
     this.update(i.address(), dst.width, (host) => {
-      if (i.lock) this.atomicChange(host, dst.width, change);
-      else {
-        const old = this.loadHost(host, dst.width);
-        this.storeHost(host, dst.width, change(old));
-      }
+      const old = this.loadHost(host, dst.width);
+      this.storeHost(host, dst.width, change(old));
     });
   }
 
@@ -334,27 +336,30 @@ export abstract class Ops {
     this.f.store(width === 8 ? "i64.store" : `i64.store${width * 8}`, host, value);
   }
 
-  /**
-   * Compare-and-exchange until nobody came between. A misaligned place cannot be atomic in WebAssembly: there it is a plain
-   * read and write, which one vcpu cannot tell apart.
-   */
-  atomicChange(host: I32, width: number, change: (old: I64) => I64): void {
+  /** Compare-and-exchange until nobody came between. A misaligned place takes the detour of mmu/split-lock.ts. */
+  lockedChange(va: I64, width: number, change: (old: I64) => I64): void {
+    const at = this.f.let(va);
+    // Of the linear address: the bounce buffer is aligned, what it stands for is not.
+    const split = width === 1 ? undefined : this.f.let(at.wrap().and(width - 1));
+    this.update(at, width, (host) => this.changeAt(host, width, split, change));
+  }
+  private changeAt(host: I32, width: number, split: I32 | undefined, change: (old: I64) => I64): void {
     const { f } = this;
     const bits = bitsOf(width);
-    const aligned = f.let(host.and(width - 1).eqz());
     const name = width === 8 ? "i64.atomic.rmw.cmpxchg" : `i64.atomic.rmw${bits}.cmpxchg_u`;
+    const { beginSplit, changeSplit } = this.helpers;
+    const size = i32(width);
+    if (split) f.if(split, () => f.callVoid(beginSplit, this.vb, host, size), undefined, false);
     f.loop((again) => {
       const old = this.loadHost(host, width);
       const next = f.let(change(old));
-      f.if(
-        aligned,
-        () => {
-          const expected = f.let(old.zeroExtend(bits));
-          const found = f.load<"i64">(name, host, 0, expected, next.zeroExtend(bits));
-          f.brIf(again, found.ne(expected));
-        },
-        () => this.storeHost(host, width, next),
-      );
+      const exchange = () => {
+        const expected = f.let(old.zeroExtend(bits));
+        const found = f.load<"i64">(name, host, 0, expected, next.zeroExtend(bits));
+        f.brIf(again, found.ne(expected));
+      };
+      if (!split) return exchange();
+      f.if(split, () => f.brIf(again, f.call<"i32">(changeSplit, this.vb, host, size, old, next)), exchange, false);
     });
   }
 

@@ -10,6 +10,10 @@
  * Offsets of vcpu state are relative to the vcpu's area, whose address generated code calls `vb`.
  */
 
+/** Words of the first 64 KiB that all vcpus of a domain spin on: CMPXCHG16B, and locked operands that are not aligned. */
+export const PAIR_LOCK_WORD = 64;
+export const SPLIT_LOCK_WORD = 128;
+
 /** Register slots: 8 bytes each, all reachable by an unsigned byte offset so that records can name them. */
 export const Slot = {
   gpr: 0, // 16 general registers

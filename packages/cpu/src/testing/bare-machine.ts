@@ -29,16 +29,24 @@ export class BareMachine {
   /** Nanoseconds since the start, as the guest's TSC counts them: one for each look. */
   private now = 0;
 
-  constructor(translate: Translate) {
-    this.memory = DomainMemory.create(1, RAM_BYTES / 4096);
-    for (let gfn = 0; gfn < RAM_BYTES / 4096; gfn++) this.memory.mapFrame(gfn as Gfn, this.memory.allocateFrame());
+  /**
+   * @param processors  how many there will be
+   * @param beside      a machine of which this is the second processor
+   */
+  constructor(translate: Translate, processors = 1, beside?: BareMachine) {
+    this.memory = beside?.memory ?? BareMachine.memoryOf(processors);
     this.engine = new WasmEngine(this.memory, { cpuid: [], nowNs: () => this.now++, translate });
-    this.vcpu = this.engine.createVcpu(0);
+    this.vcpu = this.engine.createVcpu(beside ? 1 : 0);
     this.machine = machineOf(this.vcpu);
-    this.buildTables();
+    if (!beside) this.buildTables();
     this.enterLongMode();
   }
 
+  private static memoryOf(processors: number): DomainMemory {
+    const memory = DomainMemory.create(processors, RAM_BYTES / 4096);
+    for (let gfn = 0; gfn < RAM_BYTES / 4096; gfn++) memory.mapFrame(gfn as Gfn, memory.allocateFrame());
+    return memory;
+  }
   private buildTables(): void {
     this.write64(Table.pml4, Table.pdpt + PRESENT + WRITABLE + USER);
     this.write64(Table.pdpt, Table.pd + PRESENT + WRITABLE + USER);

@@ -90,16 +90,16 @@ class VcpuLoop {
       this.#engine.flushPhysmap(this.#vcpu);
     }
     this.#handle(this.#engine.run(this.#vcpu));
+    // After exits of every kind: a guest that reads a port in a loop may never have another.
+    this.#fireTimers();
   }
 
   #handle(exit: Exit): void {
     switch (exit.kind) {
       case "preempted":
-        this.#fireTimers();
         return;
       case "hypercall":
         executeHypercall(this.#ctx);
-        this.#fireTimers();
         return;
       case "msr-read":
         this.#exits.msrRead(exit);

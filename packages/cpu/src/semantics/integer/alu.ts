@@ -1,4 +1,5 @@
 import { type I64, i32, i64 } from "@xenoserver/wasm";
+import { PAIR_LOCK_WORD } from "../../state/layout.ts";
 import { define } from "../define.ts";
 import { bitsOf, type Instruction, type Ops } from "../ops.ts";
 
@@ -188,11 +189,9 @@ define(
     let before: I64 = b;
     if (dst.kind === "mem") {
       // Locked with or without the prefix.
-      o.update(i.address(), dst.width, (host) => {
-        o.atomicChange(host, dst.width, (a) => {
-          before = a;
-          return b;
-        });
+      o.lockedChange(i.address(), dst.width, (a) => {
+        before = a;
+        return b;
       });
       src.write(before);
     } else {
@@ -215,16 +214,14 @@ function comparePair(o: Ops, i: Instruction, half: 4 | 8): void {
   const [ebx, ecx] = [o.readGpr(3, half), o.readGpr(1, half)];
   const equal = f.var("i32");
   const [lowNow, highNow] = [f.var("i64"), f.var("i64")];
-  o.update(at, half * 2, (host) => {
-    if (half === 4) {
-      o.atomicChange(host, 8, (old) => {
-        lowNow.set(old.zeroExtend(32));
-        highNow.set(old.shrU(32));
-        equal.set(lowNow.get().eq(eax).and(highNow.get().eq(edx)));
-        return f.select(equal.get(), ebx.or(ecx.shl(32)), old);
-      });
-    } else emitPair16(o, host, equal, lowNow, highNow, [eax, edx, ebx, ecx]);
-  });
+  if (half === 4) {
+    o.lockedChange(at, 8, (old) => {
+      lowNow.set(old.zeroExtend(32));
+      highNow.set(old.shrU(32));
+      equal.set(lowNow.get().eq(eax).and(highNow.get().eq(edx)));
+      return f.select(equal.get(), ebx.or(ecx.shl(32)), old);
+    });
+  } else o.update(at, 16, (host) => emitPair16(o, host, equal, lowNow, highNow, [eax, edx, ebx, ecx]));
   f.if(equal.get().eqz(), () => {
     o.writeGpr(0, half, lowNow.get());
     o.writeGpr(2, half, highNow.get());
@@ -247,7 +244,7 @@ function emitPair16(
 ): void {
   const { f } = o;
   const [eax, edx, ebx, ecx] = r;
-  const lock = i32(SPIN_WORD);
+  const lock = i32(PAIR_LOCK_WORD);
   f.loop((again) => f.brIf(again, f.load<"i32">("i32.atomic.rmw.cmpxchg", lock, 0, i32(0), i32(1))));
   low.set(f.load("i64.load", host));
   high.set(f.load("i64.load", host, 8));
@@ -260,5 +257,3 @@ function emitPair16(
 }
 type Variable32 = { get(): ReturnType<Ops["hostRead"]>; set(v: ReturnType<Ops["hostRead"]>): void };
 type Variable64 = { get(): I64; set(v: I64): void };
-/** Host address of the spin word, in the page below the vcpu areas. */
-const SPIN_WORD = 64;

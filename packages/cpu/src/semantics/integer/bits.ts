@@ -1,6 +1,6 @@
-import { type I32, type I64, i64 } from "@xenoserver/wasm";
+import { type I64, i64 } from "@xenoserver/wasm";
 import { define } from "../define.ts";
-import { bitsOf, type Ops } from "../ops.ts";
+import { bitsOf } from "../ops.ts";
 
 type Change = ((old: I64, bit: I64) => I64) | undefined;
 
@@ -16,10 +16,9 @@ function bitTest(name: string, opcode: string, digit: number, change: Change): v
       const raw = offset.readS();
       const position = f.let(raw.and(bits - 1));
       let before: I64 = position;
-      let place = position;
       const replace = (old: I64): I64 => {
         before = old;
-        return f.let(change!(old, f.let(i64(1).shl(place))));
+        return f.let(change!(old, f.let(i64(1).shl(position))));
       };
       if (dst.kind !== "mem") {
         if (change) dst.write(replace(dst.read()));
@@ -29,27 +28,13 @@ function bitTest(name: string, opcode: string, digit: number, change: Change): v
         const past = () => i.addressPast(raw.shrS(Math.log2(bits)).shl(Math.log2(dst.width)));
         const at = offset.kind === "imm" ? i.address() : f.let(past());
         if (!change) before = o.load(at, dst.width);
-        else
-          o.update(at, dst.width, (host) => {
-            if (!i.lock) return o.storeHost(host, dst.width, replace(o.loadHost(host, dst.width)));
-            const aligned = wordOfBit(o, host, position);
-            place = aligned.place;
-            o.atomicChange(aligned.word, 4, replace);
-          });
+        else if (i.lock) o.lockedChange(at, dst.width, replace);
+        else o.update(at, dst.width, (host) => o.storeHost(host, dst.width, replace(o.loadHost(host, dst.width))));
       }
-      o.setCarry(f.let(before.shrU(place).and(1)));
+      o.setCarry(f.let(before.shrU(position).and(1)));
     },
     { lockable: change !== undefined },
   );
-}
-/**
- * The aligned 32-bit word that a bit is in. Kernels change bits of 32-bit words that others change too by 64-bit instructions,
- * which are atomic on a processor wherever they lie; in WebAssembly only aligned accesses are.
- */
-function wordOfBit(o: Ops, host: I32, position: I64): { word: I32; place: I64 } {
-  const { f } = o;
-  const byte = f.let(host.add(position.shrU(3).wrap()));
-  return { word: f.let(byte.and(-4)), place: f.let(byte.and(3).shl(3).extU().or(position.and(7))) };
 }
 bitTest("BT", "a3", 4, undefined);
 bitTest("BTS", "ab", 5, (old, bit) => old.or(bit));
