@@ -18,8 +18,16 @@ const { values } = parseArgs({
     only: { type: "string", default: "" },
     length: { type: "string", default: "4" },
     translate: { type: "boolean", default: false },
+    help: { type: "boolean", short: "h", default: false },
   },
 });
+if (values.help) {
+  console.log(`usage: npm run fuzz -- [--minutes N] [--seed N] [--only PATTERN] [--length INSTRUCTIONS] [--translate]
+
+Random instruction sequences on this host's processor and in the engine, compared. --only takes mnemonics that match;
+--translate runs everything through the translator. Status 1 if anything differed.`);
+  process.exit(0);
+}
 const only = new RegExp(values.only);
 const specs = judgedSpecs().filter((s) => only.test(s.mnemonic));
 const excluded = excludedSpecs(specs);

@@ -10,7 +10,11 @@ import {
   type Width,
 } from "../semantics/ops.ts";
 import { CodeMode, RECORD_BYTES, Slot, State } from "../state/layout.ts";
-import { Field, HandlerStatus, INTERRUPTS_OPENED, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
+import { AddressRecord, Field, HandlerStatus, INTERRUPTS_OPENED, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
+
+/** A segment may be written if it is no code and has its write bit. */
+const ATTR_CODE_OR_WRITABLE = 10;
+const ATTR_WRITABLE = 2;
 
 /** How a handler leaves; the main loop's inline handlers and separate functions differ only in this. */
 export interface HandlerExits {
@@ -141,6 +145,28 @@ export class InterpOps extends Ops {
     return this.f.load<"i32">("i32.load", this.vb, State.instructionLimit).leU(INTERRUPTS_OPENED);
   }
 
+  override checkSegment(segment: I32, offset: I64, size: number, kind: "read" | "write"): void {
+    if (!this.legacyIp) return;
+    const { f } = this;
+    const write = i32(kind === "write" ? 1 : 0);
+    const find = this.helpers.named("segmentFault");
+    const vector = f.let(f.call<"i32">(find, this.vb, segment, offset, i32(size - 1), write));
+    f.if(vector, () => {
+      this.setState32(State.faultVector, vector);
+      this.setState32(State.faultErrorCode, i32(0));
+      this.leaveFaulted();
+    });
+  }
+  override checkOperandWrite(): void {
+    if (!this.legacyIp) return;
+    // The record in front made the address; it knows the segment.
+    const flags = this.f.load<"i32">("i32.load", this.pc.get().sub(RECORD_BYTES), Field.imm);
+    const segment = this.f.let(flags.and(AddressRecord.segmentMask));
+    const attr = this.f.load<"i32">("i32.load", segment.shl(2).add(this.vb), State.segAttr);
+    const refuses = attr.and(ATTR_CODE_OR_WRITABLE).ne(ATTR_WRITABLE).and(this.state32(State.cr0));
+    this.f.if(refuses.and(1), () => this.raise(13), undefined, false);
+  }
+
   override leaveToHost(): void {
     this.exits.toHost();
   }
@@ -214,6 +240,9 @@ class RecordInstruction implements Instruction {
   }
   segmentBase(): I64 {
     return this.o.f.let(this.o.slot(Field.base));
+  }
+  segmentNumber(): I32 {
+    return this.o.f.let(this.o.field8(Field.base).sub(Slot.segBase).shrU(3));
   }
   imm(): I32 {
     return this.o.f.let(this.o.field32(Field.imm));
@@ -308,12 +337,14 @@ class MemoryBinding implements Operand {
     return this.o.loadS(this.i.address(), this.width);
   }
   write(value: I64): void {
+    this.o.checkOperandWrite();
     this.o.store(this.i.address(), this.width, value);
   }
   readV(): V128 {
     return this.o.loadV(this.i.address());
   }
   writeV(value: V128): void {
+    this.o.checkOperandWrite();
     this.o.storeV(this.i.address(), value);
   }
 }

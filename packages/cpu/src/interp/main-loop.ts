@@ -14,10 +14,16 @@ import type { Helpers } from "../semantics/ops.ts";
 import { ITLB_ENTRIES, Itlb, PROFILE_OFFSET, Slot, State } from "../state/layout.ts";
 import { functionExits, type HandlerExits, InterpOps } from "./interp-ops.ts";
 import { emitFindRecord } from "./jump-cache.ts";
-import { Field, HandlerStatus, LoopExit, OFFSET_MASK, REGION_SIGNATURE, RegionStatus, SCALE_SHIFT } from "./record.ts";
-
-/** Bits of `imm` in an address record: the segment to check against its limit, or `noCheck`. */
-export const AddressRecord = { segmentMask: 7, noCheck: 8, wrap32: 16 } as const;
+import {
+  AddressRecord,
+  Field,
+  HandlerStatus,
+  LoopExit,
+  OFFSET_MASK,
+  REGION_SIGNATURE,
+  RegionStatus,
+  SCALE_SHIFT,
+} from "./record.ts";
 
 /** A handler to build: one sample instruction stands for all with the same key. */
 export interface HandlerSample {
@@ -287,12 +293,12 @@ export class MainLoop {
     const offset = f.let(sum.and(mask));
     const flags = f.let(field("i32.load", Field.imm));
     f.if(flags.and(AddressRecord.noCheck).eqz(), () => {
-      const segment = f.let(flags.and(AddressRecord.segmentMask).shl(2).add(vb));
-      const limit = f.load<"i32">("i32.load", segment, State.segLimit).extU();
-      const present = f.load<"i32">("i32.load", segment, State.segAttr).and(0x80);
-      f.if(offset.gtU(limit).or(present.eqz()), () => {
-        const stack = flags.and(AddressRecord.segmentMask).eq(2);
-        f.store("i32.store", vb, f.select(stack, i32(12), i32(13)), State.faultVector);
+      const segment = flags.and(AddressRecord.segmentMask);
+      const more = flags.shrU(AddressRecord.moreShift);
+      const check = this.helpers.named("segmentFault");
+      const vector = f.let(f.call<"i32">(check, vb, segment, offset, more, i32(0)));
+      f.if(vector, () => {
+        f.store("i32.store", vb, vector, State.faultVector);
         f.store("i32.store", vb, i32(0), State.faultErrorCode);
         f.br(this.faultLabel);
       });

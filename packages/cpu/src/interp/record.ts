@@ -67,3 +67,9 @@ export const Builtin = {
   region: 7,
 } as const;
 export const BUILTIN_COUNT = 8;
+
+/**
+ * Bits of `imm` in an address record: the operand's segment, whether it need not be checked for reading, whether addresses wrap
+ * at 4 GiB, and how many bytes of the operand lie behind its first.
+ */
+export const AddressRecord = { segmentMask: 7, noCheck: 8, wrap32: 16, moreShift: 16 } as const;

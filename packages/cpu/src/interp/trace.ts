@@ -4,8 +4,7 @@ import { CodeMode, RECORD_BYTES, Slot } from "../state/layout.ts";
 import { Vector } from "../system/machine.ts";
 import { type AddressForm, addressForm, ignoresSegment, SCRATCH_FORM, segmentSlot } from "./address.ts";
 import { isWideImmediate } from "./interp-ops.ts";
-import { AddressRecord } from "./main-loop.ts";
-import { Builtin, Field, SCALE_SHIFT } from "./record.ts";
+import { AddressRecord, Builtin, Field, SCALE_SHIFT } from "./record.ts";
 import { RecordTemplates, writeFromTemplate } from "./record-templates.ts";
 
 /** Longest trace, in instructions. */
@@ -178,8 +177,12 @@ export class TraceWriter {
       this.put({ handler: Builtin.absolute, place, dst: segment, disp: m.disp, imm: m.dispHi });
       return;
     }
-    const checks = usesSegment && !is64 && (!(codeMode & CodeMode.flat) || m.segment >= Seg.fs);
-    const imm = (checks ? m.segment : AddressRecord.noCheck) | (!is64 && !ignoresSegment(d) ? AddressRecord.wrap32 : 0);
+    const inFlat = m.segment < Seg.fs && m.segment !== Seg.cs && codeMode & CodeMode.flat;
+    const checks = usesSegment && !is64 && !inFlat;
+    const wraps = !is64 && !ignoresSegment(d) ? AddressRecord.wrap32 : 0;
+    const width = d.operands.find((o) => o.kind === "mem")?.width ?? 1;
+    const more = Math.max(0, width - 1) << AddressRecord.moreShift;
+    const imm = (usesSegment ? m.segment : 0) | (checks ? 0 : AddressRecord.noCheck) | wraps | more;
     // RIP-relative operands count from the next instruction; the page's address is a slot.
     const base = m.ripRelative ? Slot.pageVa : m.base < 0 ? Slot.zero : m.base * 8;
     // POP forms its address with the stack pointer already moved.

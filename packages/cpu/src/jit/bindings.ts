@@ -63,6 +63,9 @@ export class JitInstruction implements Instruction {
     if (segment < Seg.fs || ignoresSegment(d)) return cut;
     return cut.add(o.f.load<"i64">("i64.load", o.vb, segmentSlot(segment)));
   }
+  segmentNumber(): I32 {
+    throw new Error("regions are made of 64-bit code, whose segments are not checked");
+  }
   segmentBase(): I64 {
     const { d, o } = this;
     if (d.segmentOverride < Seg.fs) return i64(0);

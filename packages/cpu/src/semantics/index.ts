@@ -1,4 +1,5 @@
 /** Every instruction, entered into the table by loading its file. Order matters where encodings are equally specific. */
+import "./segment.ts";
 import "./integer/alu.ts";
 import "./integer/shift.ts";
 import "./integer/muldiv.ts";

@@ -55,8 +55,9 @@ export interface Instruction {
    * encodings marked `a`, which have handlers for each address size.
    */
   addressPast(bytes: I64): I64;
-  /** Base of the segment of an implied DS operand (strings, XLAT). */
+  /** Base and number of the segment of an implied DS operand (strings, XLAT). */
   segmentBase(): I64;
+  segmentNumber(): I32;
   /** First and second immediate as i32; constants where they are known. */
   imm(): I32;
   imm2(): I32;
@@ -305,6 +306,15 @@ export abstract class Ops {
     f.if(slow.get(), () => f.callVoid(this.helpers.commitBounce, this.vb, slow.get()), undefined, false);
   }
 
+  /**
+   * Raises #GP or #SS unless the segment allows an access to so many bytes at an offset. Nothing in 64-bit code, whose segments
+   * have neither limits nor rights.
+   * @param segment number of a segment register
+   */
+  checkSegment(_segment: I32, _offset: I64, _size: number, _kind: "read" | "write"): void {}
+  /** Raises #GP unless the segment of the memory operand may be written; reading and limits are checked with the address. */
+  checkOperandWrite(): void {}
+
   /** True if 1 ≤ size bytes at `va` lie in one page that can be used directly; never faults. See string instructions. */
   directHost(va: I64, kind: "read" | "write"): { readonly matches: I32; readonly host: I32 } {
     return emitTlbLookup(this, this.f.let(va), 1, Tlb[kind]);
@@ -321,6 +331,7 @@ export abstract class Ops {
       dst.write(change(dst.readS()));
       return;
     }
+    this.checkOperandWrite();
     if (i.lock) return this.lockedChange(i.address(), dst.width, change);
     this.update(i.address(), dst.width, (host) => {
       const old = this.loadHost(host, dst.width);
@@ -369,26 +380,22 @@ export abstract class Ops {
   stackPointer(i: Instruction): I64 {
     return i.stackSize === 8 ? this.getGpr(4) : this.readGpr(4, i.stackSize);
   }
-  stackLinear(i: Instruction, offset: I64): I64 {
+  stackLinear(i: Instruction, offset: I64, width: number = i.width): I64 {
     if (i.stackSize === 8) return offset;
-    const mask = i.stackSize === 4 ? i64Halves(-1, 0) : i64(0xffff);
-    return this.f.let(
-      offset
-        .and(mask)
-        .add(this.state64(Slot.segBase + 16))
-        .and(i64Halves(-1, 0)),
-    );
+    const inSegment = this.f.let(offset.and(i.stackSize === 4 ? i64Halves(-1, 0) : i64(0xffff)));
+    this.checkSegment(i32(2), inSegment, width, "write");
+    return this.f.let(inSegment.add(this.state64(Slot.segBase + 16)).and(i64Halves(-1, 0)));
   }
   push(i: Instruction, width: number, value: I64): void {
     const data = this.f.let(value);
     const sp = this.f.let(this.stackPointer(i).sub(width));
-    this.store(this.stackLinear(i, sp), width, data);
+    this.store(this.stackLinear(i, sp, width), width, data);
     this.writeGpr(4, i.stackSize, sp);
   }
   /** Reads the top of the stack and moves the pointer; the caller writes the value after this. */
   pop(i: Instruction, width: number): I64 {
     const sp = this.f.let(this.stackPointer(i));
-    const value = this.load(this.stackLinear(i, sp), width);
+    const value = this.load(this.stackLinear(i, sp, width), width);
     this.writeGpr(4, i.stackSize, sp.add(width));
     return value;
   }

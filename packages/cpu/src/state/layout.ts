@@ -147,7 +147,7 @@ export const CodeMode = {
   sizeMask: 3,
   /** The stack is addressed with 32 (or 64) bits rather than 16. */
   stack32: 4,
-  /** All of CS, DS, ES and SS are flat: base 0, limit 4 GiB, usable. */
+  /** All of CS, DS, ES and SS are flat: base 0, limit 4 GiB, usable; CS readable, the others writable. */
   flat: 8,
   /** Trap after each instruction, or check breakpoints: traces of one instruction. */
   singleStep: 16,

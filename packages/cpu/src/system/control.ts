@@ -179,7 +179,7 @@ function loadTable(m: Machine, d: Decoded, base: number, limit: number): void {
   m.set32(limit, limitValue);
 }
 function storeTable(m: Machine, d: Decoded, base: number, limit: number): void {
-  const at = m.address(d);
+  const at = m.addressToWrite(d);
   m.host(at, m.is64 ? 10 : 6, 1);
   m.write16(at, m.get32(limit));
   if (m.is64) m.writeAddress(at + 2, m.getAddress(base));

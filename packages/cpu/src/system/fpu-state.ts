@@ -89,7 +89,7 @@ const viewOf = (b: Uint8Array) => new DataView(b.buffer, b.byteOffset, b.length)
 
 defineSystem("FXSAVE", "np 0f ae /0 M", (m, d) => {
   needState(m);
-  const va = m.address(d);
+  const va = m.addressToWrite(d);
   if (va & 15) throw gp();
   withBytes(m, va, LEGACY_BYTES, true, (bytes) => {
     const image = viewOf(bytes);
@@ -114,15 +114,15 @@ defineSystem("FXRSTOR", "np 0f ae /1 M", (m, d) => {
 });
 
 /** Components asked for and enabled. */
-function requested(m: Machine, d: Decoded): { va: number; mask: number } {
+function requested(m: Machine, d: Decoded, writes: boolean): { va: number; mask: number } {
   if (!(m.cr4 & Cr4.osxsave)) throw ud();
   if (m.cr0 & Cr0.ts) throw new GuestFault(Vector.nm);
-  const va = m.address(d);
+  const va = writes ? m.addressToWrite(d) : m.address(d);
   if (va & 63) throw gp();
   return { va, mask: m.gprLo(0) & m.get32(State.xcr0) };
 }
 defineSystem("XSAVE", "np 0f ae /4 M", (m, d) => {
-  const { va, mask } = requested(m, d);
+  const { va, mask } = requested(m, d, true);
   withBytes(m, va, LEGACY_BYTES + HEADER_BYTES, true, (bytes) => {
     const image = viewOf(bytes);
     if (mask & X87) saveX87(m, image, bytes, d.rexW);
@@ -135,7 +135,7 @@ defineSystem("XSAVE", "np 0f ae /4 M", (m, d) => {
   });
 });
 defineSystem("XRSTOR", "np 0f ae /5 M", (m, d) => {
-  const { va, mask } = requested(m, d);
+  const { va, mask } = requested(m, d, false);
   withBytes(m, va, LEGACY_BYTES + HEADER_BYTES, false, (bytes) => {
     const image = viewOf(bytes);
     const present = image.getInt32(512, true);

@@ -249,9 +249,11 @@ export class Machine {
   private isFlat(segment: number): boolean {
     const slot = Slot.segBase + segment * 8;
     if (this.get32(slot) | this.get32(slot + 4)) return false;
-    return (
-      this.get32(State.segLimit + segment * 4) === -1 && (this.get32(State.segAttr + segment * 4) & Attr.present) !== 0
-    );
+    if (this.get32(State.segLimit + segment * 4) !== -1) return false;
+    const attr = this.get32(State.segAttr + segment * 4);
+    const asked = Attr.present | Attr.rw | (segment === Seg.cs ? Attr.code : 0);
+    const asks = asked | (segment === Seg.cs ? 0 : Attr.code | Attr.expandDown);
+    return (attr & asks) === asked;
   }
   /** One instruction at a time: TF is set or a breakpoint is armed. */
   get isStepping(): boolean {
@@ -360,7 +362,13 @@ export class Machine {
 
   // Operands of system instructions
 
-  /** Linear address of the memory operand. */
+  /** The same for an operand that is going to be written. @throws #GP if its segment refuses that */
+  addressToWrite(d: Decoded): number {
+    const attr = this.get32(State.segAttr + d.memory!.segment * 4);
+    if (!this.is64 && this.isProtected && (attr & (Attr.rw | Attr.code)) !== Attr.rw) throw gp();
+    return this.address(d);
+  }
+  /** Linear address of the memory operand; its segment was checked for reading with the instruction's address record. */
   address(d: Decoded): number {
     const m = d.memory!;
     let sumLo = 0;
@@ -385,7 +393,7 @@ export class Machine {
   /** Writes a selector-like value: 16 bits to memory, the operand size to a register. */
   writeOperand16(d: Decoded, value: number): void {
     const operand = d.operands[0];
-    if (operand.kind !== "gpr") return this.write16(this.address(d), value);
+    if (operand.kind !== "gpr") return this.write16(this.addressToWrite(d), value);
     if (d.operandSize === 2) this.set32(operand.reg * 8, (this.gprLo(operand.reg) & ~0xffff) | value);
     else this.setGpr32(operand.reg, value);
   }

@@ -1,6 +1,6 @@
 import { Seg } from "../decode/decoded.ts";
 import { Slot, State } from "../state/layout.ts";
-import { Attr, type Machine } from "./machine.ts";
+import { Attr, GuestFault, type Machine, Vector } from "./machine.ts";
 
 /**
  * A stack during one system instruction: pushes and pops move a copy of the pointer, `commit` makes it the vcpu's. A fault in
@@ -12,9 +12,12 @@ export class Stack {
   /** Bits of the pointer that count: 2^16, 2^32, or 0 for all. */
   private readonly modulus: number;
   private readonly width: number;
+  private readonly limits: boolean;
   pointer: number;
 
-  constructor(m: Machine, pointer: number, width: number, base: number, modulus: number) {
+  /** @param limits  whether the segment that SS holds now limits the stack; one that is yet to be loaded was checked already */
+  constructor(m: Machine, pointer: number, width: number, base: number, modulus: number, limits = false) {
+    this.limits = limits;
     this.m = m;
     this.pointer = pointer;
     this.width = width;
@@ -26,14 +29,28 @@ export class Stack {
   static current(m: Machine, width: number): Stack {
     if (m.is64) return new Stack(m, m.getAddress(4 * 8), width, 0, 0);
     const wide = m.get32(State.segAttr + Seg.ss * 4) & Attr.db;
-    return new Stack(m, m.gprLo(4) >>> 0, width, m.getAddress(Slot.segBase + Seg.ss * 8), wide ? 2 ** 32 : 2 ** 16);
+    const base = m.getAddress(Slot.segBase + Seg.ss * 8);
+    return new Stack(m, m.gprLo(4) >>> 0, width, base, wide ? 2 ** 32 : 2 ** 16, true);
   }
 
   private wrap(n: number): number {
     return this.modulus ? ((n % this.modulus) + this.modulus) % this.modulus : n;
   }
   private linear(): number {
-    return this.modulus ? (this.base + this.wrap(this.pointer)) >>> 0 : this.pointer;
+    if (this.modulus === 0) return this.pointer;
+    const offset = this.wrap(this.pointer);
+    if (this.limits) this.checkLimit(offset);
+    return (this.base + offset) >>> 0;
+  }
+  /** @throws #SS */
+  private checkLimit(offset: number): void {
+    const { m } = this;
+    const limit = m.get32(State.segLimit + Seg.ss * 4) >>> 0;
+    const attr = m.get32(State.segAttr + Seg.ss * 4);
+    const last = offset + this.width - 1;
+    const growsDown = m.isProtected && attr & Attr.expandDown && !(attr & Attr.code);
+    const top = attr & Attr.db ? 0xffffffff : 0xffff;
+    if (growsDown ? offset <= limit || last > top : last > limit) throw new GuestFault(Vector.ss, 0);
   }
   push(value: number): void {
     this.pointer = this.wrap(this.pointer - this.width);

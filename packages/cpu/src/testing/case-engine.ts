@@ -43,7 +43,16 @@ const USER_CODE32 = 0x23;
 const USER_DATA = 0x2b;
 const TIMEOUT_TICKS = 400;
 
+/** What a segment register of 32-bit cases is to hold instead of a flat segment. */
+export interface SegmentLimit {
+  readonly segment: number;
+  readonly limit: number;
+  /** As in the second word of a descriptor, without base and limit: see `Attr`. */
+  readonly attr: number;
+}
+
 export class CaseEngine implements TestEngine {
+  private readonly limits: readonly SegmentLimit[];
   private readonly memory: DomainMemory;
   private readonly engine: WasmEngine;
   private readonly vcpu: Vcpu;
@@ -53,7 +62,8 @@ export class CaseEngine implements TestEngine {
   private readonly view: DataView;
   private readonly frames = new Map<number, number>();
 
-  constructor(translate: "never" | "always" = "never") {
+  constructor(translate: "never" | "always" = "never", limits: readonly SegmentLimit[] = []) {
+    this.limits = limits;
     this.memory = DomainMemory.create(1, 128);
     this.bytes = new Uint8Array(this.memory.memory.buffer);
     this.view = new DataView(this.memory.memory.buffer);
@@ -155,6 +165,9 @@ export class CaseEngine implements TestEngine {
     for (const segment of [0, 2, 3, 4, 5]) setSegment(m, segment, USER_DATA, 0, -1, 0xcf3);
     m.setAddress(Slot.segBase + 4 * 8, FS_BASE);
     m.setAddress(Slot.segBase + 5 * 8, GS_BASE);
+    for (const { segment, limit, attr } of this.limits) {
+      setSegment(m, segment, USER_DATA, m.getAddress(Slot.segBase + segment * 8), limit, attr);
+    }
     m.set32(State.cpl, 3);
     c.gprs.forEach((value, reg) => m.setPair(reg * 8, Number(value & 0xffffffffn), Number(value >> 32n)));
     m.rflags = (c.rflags & RFLAGS_MASK) | 0x202;

@@ -189,6 +189,7 @@ define(
     let before: I64 = b;
     if (dst.kind === "mem") {
       // Locked with or without the prefix.
+      o.checkOperandWrite();
       o.lockedChange(i.address(), dst.width, (a) => {
         before = a;
         return b;
@@ -214,6 +215,7 @@ function comparePair(o: Ops, i: Instruction, half: 4 | 8): void {
   const [ebx, ecx] = [o.readGpr(3, half), o.readGpr(1, half)];
   const equal = f.var("i32");
   const [lowNow, highNow] = [f.var("i64"), f.var("i64")];
+  o.checkOperandWrite();
   if (half === 4) {
     o.lockedChange(at, 8, (old) => {
       lowNow.set(old.zeroExtend(32));

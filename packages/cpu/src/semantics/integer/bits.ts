@@ -28,8 +28,11 @@ function bitTest(name: string, opcode: string, digit: number, change: Change): v
         const past = () => i.addressPast(raw.shrS(Math.log2(bits)).shl(Math.log2(dst.width)));
         const at = offset.kind === "imm" ? i.address() : f.let(past());
         if (!change) before = o.load(at, dst.width);
-        else if (i.lock) o.lockedChange(at, dst.width, replace);
-        else o.update(at, dst.width, (host) => o.storeHost(host, dst.width, replace(o.loadHost(host, dst.width))));
+        else {
+          o.checkOperandWrite();
+          if (i.lock) o.lockedChange(at, dst.width, replace);
+          else o.update(at, dst.width, (host) => o.storeHost(host, dst.width, replace(o.loadHost(host, dst.width))));
+        }
       }
       o.setCarry(f.let(before.shrU(position).and(1)));
     },

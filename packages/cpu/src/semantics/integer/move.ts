@@ -78,6 +78,7 @@ define("CWD", "99", (o, i) => {
 define("XLAT", "d7 a", (o, i) => {
   const mask = i.addressSize === 8 ? i64(-1) : i.addressSize === 4 ? o.const64(-1, 0) : i64(0xffff);
   const offset = o.f.let(o.getGpr(3).add(o.readGpr(0, 1)).and(mask));
+  if (!i.mode64) o.checkSegment(i.segmentNumber(), offset, 1, "read");
   const at = o.f.let(offset.add(i.segmentBase()));
   o.writeGpr(0, 1, o.load(i.mode64 ? at : o.f.let(at.and(o.const64(-1, 0))), 1));
 });

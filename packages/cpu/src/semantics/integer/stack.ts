@@ -18,6 +18,7 @@ define("POP", ["58+r Zv d64", "8f /0 Ev d64"], (o, i) => {
   const at = i.address();
   const after = o.f.let(o.getGpr(4));
   o.setGpr(4, before);
+  o.checkOperandWrite();
   o.store(at, i.width, value);
   o.setGpr(4, after);
 });

@@ -1,5 +1,5 @@
 import { type I32, type I64, i32, i64, type Var } from "@xenoserver/wasm";
-import { Slot } from "../../state/layout.ts";
+import { Slot, State } from "../../state/layout.ts";
 import { define } from "../define.ts";
 import { bitsOf, type Instruction, type Ops } from "../ops.ts";
 
@@ -23,6 +23,11 @@ function linear(o: Ops, i: Instruction, reg: number, base: I64): I64 {
   const at = o.f.let(o.readGpr(reg, i.addressSize).add(base));
   return i.mode64 ? at : o.f.let(at.and(o.const64(-1, 0)));
 }
+/** The place of one element, in its segment. */
+function checked(o: Ops, i: Instruction, reg: number, base: I64, width: number, kind: "read" | "write"): I64 {
+  if (!i.mode64) o.checkSegment(reg === RDI ? i32(0) : i.segmentNumber(), o.readGpr(reg, i.addressSize), width, kind);
+  return linear(o, i, reg, base);
+}
 
 function advance(o: Ops, i: Instruction, reg: number, bytes: I64): void {
   o.writeGpr(reg, i.addressSize, o.f.let(o.readGpr(reg, i.addressSize).add(bytes)));
@@ -35,8 +40,8 @@ function emitString(o: Ops, i: Instruction, width: number, s: StringOperation): 
   const backwards = o.directionFlag();
   const step = f.let(f.select(backwards, i64(-width), i64(width)));
   const once = (): void => {
-    const source = () => linear(o, i, RSI, dsBase);
-    const destination = () => linear(o, i, RDI, esBase);
+    const source = () => checked(o, i, RSI, dsBase, width, "read");
+    const destination = () => checked(o, i, RDI, esBase, width, s.compares ? "read" : "write");
     s.element(o, width, source, destination);
     if (s.source) advance(o, i, RSI, step);
     if (s.destination) advance(o, i, RDI, step);
@@ -77,7 +82,9 @@ interface BulkState {
 
 function emitBulk(o: Ops, i: Instruction, width: number, s: StringOperation, b: BulkState): void {
   const { f } = o;
-  f.if(b.backwards.eqz().and(b.budget.get().gtS(1)), () => {
+  // Where segments have limits, each element is checked against them.
+  const unlimited = i.mode64 ? i32(1) : o.state32(State.codeMode).shrU(3).and(i.segmentNumber().leU(3));
+  f.if(b.backwards.eqz().and(b.budget.get().gtS(1)).and(unlimited), () => {
     const source = s.source ? linear(o, i, RSI, b.dsBase) : i64(0);
     const destination = linear(o, i, RDI, b.esBase);
     // Whole elements up to the end of either page.

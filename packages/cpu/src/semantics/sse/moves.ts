@@ -170,7 +170,9 @@ function maskedStore(
   mask: (k: number) => ReturnType<typeof low>,
 ): void {
   const { f } = o;
-  const base = f.let(o.readGpr(7, i.addressSize).add(i.segmentBase()));
+  const offset = o.readGpr(7, i.addressSize);
+  if (!i.mode64) o.checkSegment(i.segmentNumber(), offset, bytes, "write");
+  const base = f.let(offset.add(i.segmentBase()));
   const at = i.mode64 ? base : f.let(base.and(o.const64(-1, 0)));
   for (let k = 0; k < bytes; k++) {
     const shift = (k & 7) * 8;

@@ -171,6 +171,7 @@ function piecesOf(o: Ops, i: Instruction): { va: I64; size: number; first: numbe
 define("FNSTENV", "d9 /6 M", (o, i) => {
   needX87(o);
   const step = stepOf(i);
+  o.checkOperandWrite();
   o.update(i.address(), 7 * step, (host) => o.callVoid(`x87StoreEnvironment${step}`, host));
   // All exceptions are masked, so that none is pending any longer.
   o.setState32(State.fpuControl, o.state32(State.fpuControl).or(0x3f));
@@ -191,6 +192,7 @@ define("FNSAVE", "dd /6 M", (o, i) => {
   needX87(o);
   const pieces = piecesOf(o, i);
   // Nothing is written if any part would fault.
+  o.checkOperandWrite();
   for (const { va, size } of pieces) o.update(va, size, () => {});
   for (const { va, size, first } of pieces) {
     o.update(va, size, (host) =>

@@ -122,6 +122,7 @@ function store(o: Ops, i: Instruction, pop: boolean, compute: () => I64): void {
   const value = compute();
   const { width } = i.operands[0];
   // The place must be writable even if nothing is written.
+  o.checkOperandWrite();
   o.update(i.address(), width, (host) => o.f.if(mayStore(o), () => o.storeHost(host, width, value)));
   o.callVoid("x87EndStore", i32(pop ? 1 : 0));
 }
@@ -216,6 +217,7 @@ for (const [name, encoding] of INTEGER_STORES) {
 /** Writes ten bytes unless an exception prevents it, and pops. */
 export function storeTen(o: Ops, i: Instruction, sig: I64): void {
   const { f } = o;
+  o.checkOperandWrite();
   o.update(i.address(), 10, (host) =>
     f.if(mayStore(o), () => {
       f.store("i64.store", host, sig);

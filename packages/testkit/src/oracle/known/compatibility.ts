@@ -1,7 +1,7 @@
 /** Known answers of 32-bit user code: what 64-bit mode does not have, and what means something else there. */
 import { type Assembler, ax, bx, cx, dword, eax, ebx, ecx, esp, ptr, si } from "../../asm/index.ts";
 import { SCRATCH_BYTES, Vector } from "../case.ts";
-import { type KnownAnswer, known32, scratch } from "./known-answer.ts";
+import { type KnownAnswer, known32, scratch, type Wanted } from "./known-answer.ts";
 
 const END = scratch(SCRATCH_BYTES);
 const raw =
@@ -98,4 +98,32 @@ const other: KnownAnswer[] = [
   ),
 ];
 
-export const COMPATIBILITY_ANSWERS: readonly KnownAnswer[] = [...decimal, ...other];
+const gp: Wanted = { vector: Vector.GP };
+const codeSegment: KnownAnswer[] = [
+  known32(
+    "a load through cs",
+    raw(0x2e, 0x8b, 0x03),
+    { rbx: scratch(0), memory: { 0: "01 02 03 04" } },
+    { rax: 0x0403_0201 },
+  ),
+  known32("a store through cs", raw(0x2e, 0x89, 0x03), { rbx: scratch(0) }, gp),
+  known32("a store of a byte through cs", raw(0x2e, 0xc6, 0x03, 0x01), { rbx: scratch(0) }, gp),
+  known32("an addition in memory through cs", raw(0x2e, 0x01, 0x03), { rbx: scratch(0) }, gp),
+  known32("an exchange through cs", raw(0x2e, 0x87, 0x03), { rbx: scratch(0) }, gp),
+  known32("a compare-and-exchange that fails through cs", raw(0x2e, 0x0f, 0xb1, 0x03), { rbx: scratch(0) }, gp),
+  known32("a bit set through cs", raw(0x2e, 0x0f, 0xab, 0x03), { rbx: scratch(0) }, gp),
+  known32("a bit tested through cs", raw(0x2e, 0x0f, 0xa3, 0x03), { rbx: scratch(0), flags: "CF" }, { flags: "/ CF" }),
+  known32("a vector stored through cs", raw(0x2e, 0x0f, 0x11, 0x03), { rbx: scratch(0) }, gp),
+  known32("a pop to memory through cs", raw(0x2e, 0x8f, 0x03), { rbx: scratch(0), rsp: scratch(0x100) }, gp),
+  known32("fxsave through cs", raw(0x2e, 0x0f, 0xae, 0x03), { rbx: scratch(0) }, gp),
+  known32("mov of a selector through cs", raw(0x2e, 0x8c, 0x1b), { rbx: scratch(0) }, gp),
+  known32("fnsave through cs", raw(0x2e, 0xdd, 0x33), { rbx: scratch(0) }, gp),
+  known32(
+    "movs from cs goes to es",
+    raw(0x2e, 0xa5),
+    { rsi: scratch(0), rdi: scratch(8), memory: { 0: "01 02 03 04" } },
+    { rsi: scratch(4), rdi: scratch(12), memory: { 8: "01 02 03 04" } },
+  ),
+];
+
+export const COMPATIBILITY_ANSWERS: readonly KnownAnswer[] = [...decimal, ...other, ...codeSegment];
