@@ -198,7 +198,8 @@ export class CodeCache {
   private writeRegionInfo(record: number, pages: readonly RegionPage[]): number {
     const info = this.recordsAt + this.nextRecord * RECORD_BYTES;
     this.bytes.copyWithin(info, record, record + RECORD_BYTES);
-    this.bytes.copyWithin(info + RECORD_BYTES, record, record + RECORD_BYTES);
+    // The record behind one tells where the next instruction is: a call pushes that.
+    this.bytes.copyWithin(info + RECORD_BYTES, record + RECORD_BYTES, record + 2 * RECORD_BYTES);
     this.halves[(info + RECORD_BYTES) >>> 1] = Builtin.link;
     this.words[(info + RECORD_BYTES + Field.imm) >>> 2] = record + RECORD_BYTES;
     this.words[(info + RegionInfo.pageCount) >>> 2] = pages.length;

@@ -121,11 +121,6 @@ export class HostEventChannels {
   async run(): Promise<void> {
     const i32 = this.#domain.i32;
     const waiter = Atomics as unknown as WaitAsync;
-    // Boots hung one time in twenty with every side asleep, for a reason that is not known yet: looking now and then bounds it.
-    const look = setInterval(() => {
-      this.dispatch();
-      this.#onDoorbell?.();
-    }, LOOK_MS);
     while (!this.#stopped) {
       const wait = waiter.waitAsync(i32, Field.backendDoorbell, this.#seen);
       if (wait.async) await wait.value;
@@ -135,7 +130,6 @@ export class HostEventChannels {
       // A guest that notifies without pause must not keep timers and sockets of this thread waiting.
       if (!wait.async) await yieldToEventLoop();
     }
-    clearInterval(look);
   }
 
   stop(): void {
@@ -143,9 +137,6 @@ export class HostEventChannels {
     this.#domain.ringBackends();
   }
 }
-
-/** How long an event can be overlooked at most. */
-const LOOK_MS = 100;
 
 function yieldToEventLoop(): Promise<void> {
   return new Promise((resolve) => {

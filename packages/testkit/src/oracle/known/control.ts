@@ -28,6 +28,7 @@ import { CODE_BASE, CODE_BYTES, FS_BASE, GS_BASE, READONLY_BASE, SCRATCH_BYTES, 
 import { type KnownAnswer, known, scratch } from "./known-answer.ts";
 
 const END = scratch(SCRATCH_BYTES);
+const littleEndian = (n: number) => [n & 0xff, (n >> 8) & 0xff, (n >> 16) & 0xff, (n >> 24) & 0xff];
 const USER = 4;
 const WRITE = 2;
 const PRESENT = 1;
@@ -64,6 +65,19 @@ const stack: KnownAnswer[] = [
     (a) => a.enter(32, 1).mov(rax, rbp).leave(),
     { rsp: scratch(0x200), rbp: 0x55 },
     { rax: scratch(0x1f8), memory: { 496: "f8 01 00 10 00 00 00 00 55 00 00 00 00 00 00 00" } },
+  ),
+  known(
+    "a call to where nothing may be executed leaves its return address",
+    (a) => a.db(0xe8, ...littleEndian(scratch(0x40) - (CODE_BASE + 5))),
+    { rsp: scratch(0x100), memory: { 64: "c3" } },
+    {
+      vector: Vector.PF,
+      errorCode: 0x15,
+      cr2: scratch(0x40),
+      at: scratch(0x40) - CODE_BASE,
+      rsp: scratch(0xf8),
+      memory: { 248: "05 00 00 20 00 00 00 00" },
+    },
   ),
   known(
     "call and ret",
