@@ -1,8 +1,17 @@
 /** Where disks are kept. */
 export { copyDisk } from "./copy.ts";
 export { StorageError } from "./error.ts";
+export { Ext4Image, type Ext4Options } from "./ext4/ext4-image.ts";
+export * from "./files/index.ts";
 export type { ChunkSource } from "./images/chunk-folder.ts";
-export { defaultStoreFolder, ImageStore, type NamedImage, openDefaultStore } from "./images/image-store.ts";
+export {
+  defaultStoreFolder,
+  ImageStore,
+  type ImportExtras,
+  type NamedImage,
+  openDefaultStore,
+} from "./images/image-store.ts";
+export type { AttachedFile, ImageExtras } from "./images/manifest.ts";
 export { OverlayStore } from "./images/overlay.ts";
 export { openRemote, RemoteImages } from "./images/remote.ts";
 export { detectFormat, type ImageFormat, type OpenOptions, openImage } from "./open.ts";

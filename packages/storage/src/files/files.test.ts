@@ -47,11 +47,19 @@ test("a file's bytes, owner and time come with it", async () => {
   assert.deepEqual(tree.get("a/b")!.owner, { mode: 0o4711, uid: 7, gid: 8, mtime: 1_700_000_000 });
 });
 
-test("a spool has no name while it is in use", () => {
-  assert.deepEqual(
-    readdirSync(tmpdir()).filter((name) => name.startsWith("xeno-spool-")),
-    [],
-  );
+test("a spool has no name while it is in use", async () => {
+  const before = process.env["TMPDIR"];
+  const own = mkdtempSync(join(tmpdir(), "xeno-files-"));
+  process.env["TMPDIR"] = own;
+  try {
+    const nameless = await Spool.create(10);
+    assert.deepEqual(readdirSync(own), []);
+    await nameless.close();
+  } finally {
+    if (before === undefined) delete process.env["TMPDIR"];
+    else process.env["TMPDIR"] = before;
+    rmSync(own, { recursive: true });
+  }
 });
 
 describe("layers", () => {

@@ -5,23 +5,32 @@
  *     names/NAME                the digest of the manifest that the name stands for
  *     pins/ID                   the same, for an image that is about to be named
  *     overlays/ID/              see OverlayStore
+ *     boot/DIGEST               a file that comes with an image, unpacked; see UnpackedFiles
  *     generation                counts the garbage collections
  */
 import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import type { BlockStore } from "@xenoserver/devices/block/store.ts";
 import { replaceFile, syncFileSystem, syncFolder } from "../durable.ts";
 import { reasonOf, StorageError } from "../error.ts";
+import type { Content } from "../files/content.ts";
 import { tryLock } from "../lock.ts";
+import { type DiskSource, diskOf, readChunk, UnpackedFiles } from "./attached.ts";
 import { type Digest, isDigest } from "./chunk.ts";
 import { ChunkFolder, type ChunkSource } from "./chunk-folder.ts";
 import { type Collected, collect, type Root } from "./collect.ts";
 import { ImageReader } from "./image-reader.ts";
 import { type ImageContent, WrittenImage } from "./image-writer.ts";
 import { BLOCK_BYTES } from "./layer.ts";
-import { CHUNK_BYTES, emptyManifest, ImageTree, type Manifest } from "./manifest.ts";
+import {
+  type AttachedFile,
+  CHUNK_BYTES,
+  emptyManifest,
+  type ImageExtras,
+  ImageTree,
+  type Manifest,
+} from "./manifest.ts";
 import { createOverlay, OverlayStore, readOverlayRecord } from "./overlay.ts";
 import { openRemote, type RemoteImages } from "./remote.ts";
 
@@ -29,6 +38,13 @@ export interface NamedImage {
   readonly name: string;
   readonly digest: Digest;
   readonly sizeBytes: number;
+  readonly extras: ImageExtras;
+}
+
+/** What to keep beside a disk. */
+export interface ImportExtras {
+  readonly files?: Readonly<Record<string, Content>>;
+  readonly about?: Readonly<Record<string, string>>;
 }
 
 /** How long chunks that nobody uses stay in the trash. */
@@ -56,6 +72,7 @@ export async function openDefaultStore(source?: ChunkSource): Promise<ImageStore
 export class ImageStore {
   readonly chunks: ChunkFolder;
   readonly #folder: string;
+  readonly #unpacked: UnpackedFiles;
   readonly #roots = {
     list: (): Promise<readonly Root[]> => this.#listRoots(),
     raiseGeneration: async (): Promise<void> =>
@@ -65,6 +82,7 @@ export class ImageStore {
   private constructor(folder: string, source?: ChunkSource) {
     this.#folder = folder;
     this.chunks = new ChunkFolder(folder, source);
+    this.#unpacked = new UnpackedFiles(join(folder, "boot"), this.chunks);
   }
 
   /**
@@ -77,7 +95,7 @@ export class ImageStore {
       // Locks have the names of what they lock, so one folder must have one name.
       const store = new ImageStore(await fs.realpath(folder), source);
       await store.chunks.prepare();
-      for (const name of ["names", "pins", "overlays"]) await fs.mkdir(join(folder, name), { recursive: true });
+      for (const name of ["names", "pins", "overlays", "boot"]) await fs.mkdir(join(folder, name), { recursive: true });
       return store;
     } catch (error) {
       throw new StorageError(`image store ${folder}: ${reasonOf(error)}`);
@@ -112,9 +130,26 @@ export class ImageStore {
       names.map(async (name) => {
         const digest = await this.resolve(name);
         const { manifest } = await ImageTree.open(this.chunks, digest);
-        return { name, digest, sizeBytes: manifest.sizeBytes };
+        return { name, digest, sizeBytes: manifest.sizeBytes, extras: manifest.extras ?? {} };
       }),
     );
+  }
+
+  /**
+   * Lets another name stand for an image as well.
+   * @throws StorageError  there is no such image
+   */
+  async tag(image: string, name: string): Promise<Digest> {
+    this.#namePath(name);
+    const generation = await this.#generation();
+    const digest = await this.resolve(image);
+    await ImageTree.open(this.chunks, digest);
+    await this.#name(name, digest);
+    if ((await this.#generation()) !== generation && !(await this.#securesAll(digest))) {
+      await this.remove(name);
+      throw new StorageError(`image ${image}: was removed while it was named`);
+    }
+    return digest;
   }
 
   /** Lets a name stand for an image, whatever it stood for before. */
@@ -160,12 +195,38 @@ export class ImageStore {
   /**
    * Makes an image of a disk.
    * @param progress  is told how much of the disk was looked at, from 0 to 1
+   * @param extras    what comes with the disk
    */
-  async import(name: string, disk: BlockStore, progress: (part: number) => void = () => {}): Promise<Digest> {
+  async import(
+    name: string,
+    disk: DiskSource,
+    progress: (part: number) => void = () => {},
+    { files = {}, about }: ImportExtras = {},
+  ): Promise<Digest> {
     this.#namePath(name);
-    const manifest = emptyManifest(disk.info.sizeBytes);
+    const unpins: (() => Promise<void>)[] = [];
+    try {
+      const attached: Record<string, AttachedFile> = {};
+      for (const [key, content] of Object.entries(files)) {
+        const { digest, unpin } = await this.#writeDisk(diskOf(content), {}, () => {});
+        unpins.push(unpin);
+        attached[key] = { sizeBytes: content.sizeBytes, digest };
+      }
+      const extras = { ...(Object.keys(attached).length > 0 && { files: attached }), ...(about && { about }) };
+      const { digest, unpin } = await this.#writeDisk(disk, extras, progress);
+      unpins.push(unpin);
+      await this.#name(name, digest);
+      return digest;
+    } finally {
+      for (const unpin of unpins) await unpin();
+    }
+  }
+
+  #writeDisk(disk: DiskSource, extras: ImageExtras, progress: (part: number) => void) {
+    const plain = emptyManifest(disk.info.sizeBytes);
+    const manifest = Object.keys(extras).length > 0 ? { ...plain, extras } : plain;
     const count = Math.ceil(manifest.sizeBytes / CHUNK_BYTES);
-    const { digest, unpin } = await this.#write({
+    return this.#write({
       manifest,
       changed: Array.from({ length: count }, (_, n) => n),
       read: async (index) => {
@@ -173,9 +234,21 @@ export class ImageStore {
         return readChunk(disk, manifest, index);
       },
     });
-    await this.#name(name, digest);
-    await unpin();
-    return digest;
+  }
+
+  /** What comes with an image's disk. @throws StorageError  there is no such image */
+  async extras(image: string): Promise<ImageExtras> {
+    const { manifest } = await ImageTree.open(this.chunks, await this.resolve(image));
+    return manifest.extras ?? {};
+  }
+
+  /**
+   * Brings a file that comes with an image into a file of its own.
+   * @returns its path
+   * @throws  StorageError  its chunks are not there, or damaged
+   */
+  unpackFile(file: AttachedFile): Promise<string> {
+    return this.#unpacked.unpack(file);
   }
 
   /** @returns the image, which lasts without a name until `unpin` */
@@ -294,7 +367,9 @@ export class ImageStore {
     if (lock === undefined)
       throw new StorageError(`image store ${this.#folder}: another garbage collection is under way`);
     try {
-      return await collect(this.chunks, this.#roots, { graceMs });
+      const collected = await collect(this.chunks, this.#roots, { graceMs });
+      await this.#unpacked.sweep(Date.now() - graceMs);
+      return collected;
     } finally {
       await lock.release();
     }
@@ -334,15 +409,3 @@ const resized = ({ nodes, ...rest }: Manifest, sizeBytes: number): Manifest => (
   sizeBytes,
   nodes: emptyManifest(sizeBytes, rest.chunkBytes).nodes.map((hole, n) => nodes[n] ?? hole),
 });
-
-/** A chunk of a disk, filled up with zeros behind the disk's end, so that a disk that grows keeps its chunks. */
-async function readChunk(
-  disk: Pick<BlockStore, "info" | "read">,
-  { chunkBytes }: Manifest,
-  index: number,
-): Promise<Uint8Array> {
-  const bytes = new Uint8Array(chunkBytes);
-  const there = Math.min(chunkBytes, disk.info.sizeBytes - index * chunkBytes);
-  await disk.read(index * chunkBytes, [bytes.subarray(0, there)]);
-  return bytes;
-}

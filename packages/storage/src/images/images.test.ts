@@ -15,6 +15,7 @@ import { after, afterEach, beforeEach, describe, test } from "node:test";
 import { MemoryStore } from "@xenoserver/devices/block/testing/memory-store.ts";
 import fc from "fast-check";
 import { StorageError } from "../error.ts";
+import { contentOf } from "../files/content.ts";
 import { checkAgainstModel, operations, pattern, readAll } from "../testing/store-suite.ts";
 import { type Digest, isZero, packChunk } from "./chunk.ts";
 import { ImageStore } from "./image-store.ts";
@@ -66,6 +67,51 @@ const chunkFiles = (): string[] =>
   readdirSync(join(folder, "chunks"), { recursive: true })
     .map(String)
     .filter((name) => name.length > 60);
+
+describe("files that come with an image", () => {
+  const kernel = pattern(0, 300, 7).subarray(0, 150_001);
+  const importWithKernel = () =>
+    images.import("bootable", diskOf(someBytes()), undefined, {
+      files: { kernel: contentOf(kernel), empty: contentOf("") },
+      about: { os: "some" },
+    });
+
+  test("come out as they went in, also of a disk's new image", async () => {
+    await importWithKernel();
+    const { files, about } = await images.extras("bootable");
+    assert.deepEqual(about, { os: "some" });
+    const path = await images.unpackFile(files!["kernel"]!);
+    assert.ok(readFileSync(path).equals(kernel));
+    assert.equal(readFileSync(await images.unpackFile(files!["empty"]!)).length, 0);
+    const disk = await cloned("bootable", "disk");
+    await images.commit(disk, "next");
+    assert.deepEqual(await images.extras("next"), { files, about });
+  });
+
+  test("last as long as the image has a name, and go with it", async () => {
+    await importWithKernel();
+    await images.tag("bootable", "other");
+    await images.remove("bootable");
+    await images.collect(0);
+    const { files } = await images.extras("other");
+    const path = await images.unpackFile(files!["kernel"]!);
+    rmSync(path);
+    await images.unpackFile(files!["kernel"]!);
+    await images.remove("other");
+    await images.collect(0);
+    assert.deepEqual(chunkFiles(), []);
+    assert.deepEqual(readdirSync(join(folder, "boot")), []);
+  });
+
+  test("a manifest that says nonsense of them is refused", async () => {
+    const manifest = { version: 1, sizeBytes: 512, chunkBytes: 65536, nodes: [""], extras: { files: { kernel: 7 } } };
+    const digest = await images.chunks.put(Buffer.from(JSON.stringify(manifest)));
+    await assert.rejects(images.extras(digest), /what its manifest says beside the disk is malformed/);
+  });
+
+  test("a name for nothing is refused", () =>
+    assert.rejects(images.tag("nothing", "name"), /image nothing: there is none of this name/));
+});
 
 describe("images", () => {
   test("hold what the disk held; equal chunks are kept once, zeros not at all", async () => {

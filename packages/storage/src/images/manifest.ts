@@ -2,7 +2,7 @@
  * Manifests: what an image consists of. A manifest is a chunk too; it names nodes, which are chunks that name the chunks of
  * data. So an image that differs little from another shares most of its nodes with it.
  *
- *     manifest   JSON: { version, sizeBytes, chunkBytes, nodes: [digest or ""] }
+ *     manifest   JSON: { version, sizeBytes, chunkBytes, nodes: [digest or ""], extras }
  *     node       512 digests of 32 bytes each; zeros stand for a chunk of zeros
  */
 import { StorageError } from "../error.ts";
@@ -19,6 +19,21 @@ export interface Manifest {
   readonly sizeBytes: number;
   readonly chunkBytes: number;
   readonly nodes: readonly Digest[];
+  readonly extras?: ImageExtras;
+}
+
+/** What comes with a disk that it is an image of. */
+export interface ImageExtras {
+  /** Files beside the disk, such as the kernel that boots it. */
+  readonly files?: Readonly<Record<string, AttachedFile>>;
+  /** What there is to know about the image, for people and for whoever boots it. */
+  readonly about?: Readonly<Record<string, string>>;
+}
+
+/** A file that is kept as an image of its own, filled up to whole sectors. */
+export interface AttachedFile {
+  readonly sizeBytes: number;
+  readonly digest: Digest;
 }
 
 export function emptyManifest(sizeBytes: number, chunkBytes = CHUNK_BYTES): Manifest {
@@ -26,8 +41,8 @@ export function emptyManifest(sizeBytes: number, chunkBytes = CHUNK_BYTES): Mani
   return { sizeBytes, chunkBytes, nodes: new Array<Digest>(count).fill(HOLE) };
 }
 
-export function encodeManifest({ sizeBytes, chunkBytes, nodes }: Manifest): Uint8Array {
-  return Buffer.from(`${JSON.stringify({ version: VERSION, sizeBytes, chunkBytes, nodes })}\n`);
+export function encodeManifest({ sizeBytes, chunkBytes, nodes, extras }: Manifest): Uint8Array {
+  return Buffer.from(`${JSON.stringify({ version: VERSION, sizeBytes, chunkBytes, nodes, extras })}\n`);
 }
 
 /** @throws StorageError  it says something else than a manifest does */
@@ -41,7 +56,7 @@ export function decodeManifest(bytes: Uint8Array, digest: Digest): Manifest {
   } catch {
     return refuse("its manifest is no JSON");
   }
-  const { version, sizeBytes, chunkBytes, nodes } = parsed ?? {};
+  const { version, sizeBytes, chunkBytes, nodes, extras } = parsed ?? {};
   if (version !== VERSION) return refuse(`its manifest has version ${version}, expected ${VERSION}`);
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes! <= 0 || sizeBytes! % 512 !== 0) {
     return refuse(`its size is ${sizeBytes}, expected a multiple of 512`);
@@ -58,7 +73,24 @@ export function decodeManifest(bytes: Uint8Array, digest: Digest): Manifest {
   const wellFormed =
     Array.isArray(nodes) && nodes.every((node) => node === HOLE || (typeof node === "string" && isDigest(node)));
   if (!wellFormed || nodes.length !== expected) return refuse(`its manifest has no list of ${expected} nodes`);
-  return { sizeBytes: sizeBytes!, chunkBytes: chunkBytes!, nodes };
+  if (extras !== undefined && !areExtras(extras)) return refuse("what its manifest says beside the disk is malformed");
+  return { sizeBytes: sizeBytes!, chunkBytes: chunkBytes!, nodes, ...(extras !== undefined && { extras }) };
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+function areExtras(extras: unknown): extras is ImageExtras {
+  if (!isRecord(extras)) return false;
+  const { files = {}, about = {} } = extras;
+  const isFile = (file: unknown): boolean =>
+    isRecord(file) &&
+    Number.isSafeInteger(file["sizeBytes"]) &&
+    (file["sizeBytes"] as number) >= 0 &&
+    typeof file["digest"] === "string" &&
+    isDigest(file["digest"]);
+  const isText = (value: unknown): boolean => typeof value === "string";
+  return isRecord(files) && isRecord(about) && Object.values(files).every(isFile) && Object.values(about).every(isText);
 }
 
 export function encodeNode(chunks: readonly Digest[]): Uint8Array {
@@ -121,8 +153,15 @@ export class ImageTree {
     return (await this.node(Math.floor(index / CHUNKS_PER_NODE)))[index % CHUNKS_PER_NODE] ?? HOLE;
   }
 
-  /** Every chunk that the image needs, itself and its nodes among them. */
+  /** Every chunk that the image needs, itself, its nodes and the files beside it among them. */
   async *all(): AsyncGenerator<Digest> {
+    yield* this.disk();
+    for (const { digest } of Object.values(this.manifest.extras?.files ?? {}))
+      yield* (await ImageTree.open(this.#chunks, digest)).disk();
+  }
+
+  /** The same without the files. */
+  async *disk(): AsyncGenerator<Digest> {
     yield this.digest;
     for (const [index, digest] of this.manifest.nodes.entries()) {
       if (digest === HOLE) continue;
