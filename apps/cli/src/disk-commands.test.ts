@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { parseSize } from "./disk-commands.ts";
+import { parseSize } from "./store-access.ts";
 import { xeno } from "./test-process.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "xeno-images-"));

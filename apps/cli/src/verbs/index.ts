@@ -1,7 +1,8 @@
 /** The verbs of the command, in the order in which `xeno --help` lists them. A new family of verbs is a line here. */
 import { addDiskCommands } from "../disk-commands.ts";
+import { addImageCommands } from "../image-commands.ts";
 import { addBridge } from "./bridge.ts";
 import { addRun, addTry } from "./run.ts";
 import type { AddVerb } from "./verb.ts";
 
-export const VERBS: readonly AddVerb[] = [addRun, addTry, addBridge, addDiskCommands];
+export const VERBS: readonly AddVerb[] = [addRun, addTry, addBridge, addImageCommands, addDiskCommands];

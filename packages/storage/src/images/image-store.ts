@@ -17,7 +17,7 @@ import { reasonOf, StorageError } from "../error.ts";
 import type { Content } from "../files/content.ts";
 import { tryLock } from "../lock.ts";
 import { type DiskSource, diskOf, readChunk, UnpackedFiles } from "./attached.ts";
-import { type Digest, isDigest } from "./chunk.ts";
+import { type Digest, HOLE, isDigest } from "./chunk.ts";
 import { ChunkFolder, type ChunkSource } from "./chunk-folder.ts";
 import { type Collected, collect, type Root } from "./collect.ts";
 import { ImageReader } from "./image-reader.ts";
@@ -188,6 +188,15 @@ export class ImageStore {
     return digest;
   }
 
+  /** An image with the number of its bytes that are not zeros, counted in chunks. @throws StorageError  there is none */
+  async describe(name: string): Promise<NamedImage & { readonly usedBytes: number }> {
+    const tree = await ImageTree.open(this.chunks, await this.resolve(name));
+    const { sizeBytes, chunkBytes, extras = {} } = tree.manifest;
+    let used = 0;
+    for (let n = 0; n * chunkBytes < sizeBytes; n++) if ((await tree.chunk(n)) !== HOLE) used++;
+    return { name, digest: tree.digest, sizeBytes, extras, usedBytes: Math.min(used * chunkBytes, sizeBytes) };
+  }
+
   async openImage(name: string): Promise<ImageReader> {
     return new ImageReader(this.chunks, await ImageTree.open(this.chunks, await this.resolve(name)));
   }
@@ -312,6 +321,12 @@ export class ImageStore {
     const path = this.#overlayPath(id);
     if (!(await this.hasOverlay(id))) throw new StorageError(`disk ${id}: there is none of this name`);
     return OverlayStore.open(path, (digest) => this.openImage(digest));
+  }
+
+  /** The image that a disk is on. @throws StorageError  there is no such disk */
+  async baseOf(id: string): Promise<Digest> {
+    if (!(await this.hasOverlay(id))) throw new StorageError(`disk ${id}: there is none of this name`);
+    return (await readOverlayRecord(this.#overlayPath(id))).base;
   }
 
   /** Deletes a disk. @throws StorageError  it is in use */

@@ -1,0 +1,109 @@
+/** What makes a tree of Debian's packages a system that boots by itself, and whose clones differ in what must differ. */
+import { contentOf, type FileTree, ROOT_OWNED } from "@xenoserver/storage";
+
+export interface SystemOptions {
+  readonly hostname: string;
+  /** Of the root file system, as fstab has it. */
+  readonly rootUuid: string;
+  /** Lines of root's authorized_keys. */
+  readonly sshKeys: readonly string[];
+}
+
+/** There while the packages' scripts run: a ramdisk of what a domain's root disk needs, in place of every driver there is. */
+export const FILES_BEFORE_PACKAGES: Readonly<Record<string, string>> = {
+  "etc/initramfs-tools/conf.d/xenoserver": "MODULES=list\nRESUME=none\nCOMPRESS=zstd\n",
+  "etc/initramfs-tools/modules": "xen-blkfront\next4\ncrc32c_generic\n",
+};
+
+/** A Debian that boots, finds its network, and can be logged into. */
+export const BASE_PACKAGES: readonly string[] = [
+  "linux-image-cloud-amd64",
+  "zstd",
+  "systemd-sysv",
+  "udev",
+  "dbus",
+  "iproute2",
+  "kmod",
+  "procps",
+];
+
+/** Since Debian 12 the resolver is a package of its own. */
+export const packagesOf = (suite: string): readonly string[] =>
+  suite === "bullseye" ? BASE_PACKAGES : [...BASE_PACKAGES, "systemd-resolved"];
+
+/** The kernel's command line of such a system, without its root. */
+export const CMDLINE = "ro console=hvc0 quiet";
+
+const NETWORK = `[Match]
+Type=ether
+
+[Network]
+DHCP=yes
+
+[DHCPv4]
+UseDomains=yes
+`;
+
+/** Whoever has the console has the machine, as with a screen and a keyboard. */
+const AUTOLOGIN = `[Service]
+ExecStart=
+ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 %I $TERM
+`;
+
+const HOST_KEYS = `[Unit]
+Description=This machine's own SSH keys
+Before=ssh.service
+ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
+ExecStart=/usr/bin/ssh-keygen -q -t ecdsa -N "" -f /etc/ssh/ssh_host_ecdsa_key
+
+[Install]
+WantedBy=ssh.service
+`;
+
+export function prepareSystem(tree: FileTree, { hostname, rootUuid, sshKeys }: SystemOptions): void {
+  write(tree, "etc/hostname", `${hostname}\n`);
+  write(tree, "etc/hosts", `127.0.0.1 localhost\n127.0.1.1 ${hostname}\n::1 localhost ip6-localhost ip6-loopback\n`);
+  write(tree, "etc/fstab", `UUID=${rootUuid} / ext4 errors=remount-ro 0 1\n`);
+  // Empty, it is filled at the first boot, so that no two clones have the same.
+  write(tree, "etc/machine-id", "");
+  tree.remove("var/lib/dbus/machine-id");
+  write(tree, "etc/systemd/system/serial-getty@hvc0.service.d/autologin.conf", AUTOLOGIN);
+  if (tree.get("etc/network/interfaces") === undefined) {
+    write(tree, "etc/systemd/network/90-dhcp.network", NETWORK);
+    enable(tree, "systemd-networkd.service", "multi-user.target.wants");
+    enable(tree, "systemd-networkd.socket", "sockets.target.wants");
+  }
+  if (tree.file("lib/systemd/system/systemd-resolved.service") !== undefined) {
+    enable(tree, "systemd-resolved.service", "multi-user.target.wants");
+    link(tree, "etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf");
+  }
+  if (tree.file("usr/sbin/sshd") !== undefined) prepareSsh(tree);
+  if (sshKeys.length > 0) {
+    tree.put("root/.ssh", { type: "directory", owner: { ...ROOT_OWNED, mode: 0o700 }, entries: new Map() });
+    write(tree, "root/.ssh/authorized_keys", `${sshKeys.join("\n")}\n`, 0o600);
+  }
+}
+
+/** The keys that the package made would be the same in each clone. */
+function prepareSsh(tree: FileTree): void {
+  const folder = tree.directory("etc/ssh");
+  for (const name of [...folder.entries.keys()]) if (name.startsWith("ssh_host_")) folder.entries.delete(name);
+  write(tree, "etc/systemd/system/ssh-host-keys.service", HOST_KEYS);
+  link(tree, "etc/systemd/system/ssh.service.wants/ssh-host-keys.service", "../ssh-host-keys.service");
+}
+
+export function write(tree: FileTree, path: string, data: string | Uint8Array, mode = 0o644): void {
+  tree.put(path, { type: "file", owner: { ...ROOT_OWNED, mode }, content: contentOf(data) });
+}
+
+export function link(tree: FileTree, path: string, target: string): void {
+  tree.put(path, { type: "symlink", owner: { ...ROOT_OWNED, mode: 0o777 }, target });
+}
+
+function enable(tree: FileTree, unit: string, target: string): void {
+  link(tree, `etc/systemd/system/${target}/${unit}`, `/lib/systemd/system/${unit}`);
+}

@@ -1,0 +1,3 @@
+/** Making images that boot. */
+export { bootFromImage } from "./boot-settings.ts";
+export { buildDebian, codeNameOf, type DebianImageOptions } from "./build-debian.ts";
