@@ -1,0 +1,3 @@
+/** Commands and files in a running guest. */
+export { type ExecOptions, type ExecResult, GuestAgent } from "./guest-agent.ts";
+export { AgentError, type GuestProcess, type ProcessExit } from "./guest-process.ts";
