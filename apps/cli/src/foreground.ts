@@ -24,12 +24,17 @@ export interface ForegroundOptions {
   readonly verbose?: boolean;
   /** Types Ctrl-D when a piped input has come to its end, as long as the guest runs. Otherwise the guest does not learn of it. */
   readonly endsWithInput?: boolean;
+  /**
+   * Does what the domain was started for. Once it settles, the domain is ended and its value is the command's status; if it
+   * rejects, so does `runForeground`.
+   */
+  readonly session?: (domain: RunningDomain) => Promise<number>;
   /** Called when init's marker appears, with the time since the start. */
   readonly onBooted?: (bootMs: number, note: (line: string) => void) => void;
 }
 
 /** Why the domain is being ended from here. */
-type Stop = { readonly reason: "timeout" | "interrupted" | "left"; readonly status: number };
+type Stop = { readonly reason: "timeout" | "interrupted" | "left" | "done"; readonly status: number };
 
 /** What comes from outside of the domain. */
 interface Outside {
@@ -100,7 +105,15 @@ async function runUntilEnd(
     type = (bytes) => domain.writeConsole(bytes);
     if (options.endsWithInput) void booted.then(async () => typeEndOfInput(domain, await inputEnded));
 
-    const stop = await Promise.race([domain.exited.then(() => undefined), stopped]);
+    // The end of the domain ends its session as well, which may still have a status to tell.
+    const ended = options.session?.(domain).then((status): Stop => ({ reason: "done", status }));
+    const stop = await Promise.race([ended ?? domain.exited.then(() => undefined), stopped]).catch(async (error) => {
+      await domain.destroy();
+      const { reason, detail } = await domain.exited;
+      if (reason === "crash") end.note(`xeno: ${config.name} crashed\n${detail}`);
+      throw error;
+    });
+    ended?.catch(() => {});
     if (stop !== undefined) await domain.destroy();
     const report = await domain.exited;
     if (stop === undefined && actionFor(config, report.reason) === "restart") {
@@ -110,7 +123,12 @@ async function runUntilEnd(
     const closing: ClosingReport = {
       name: config.name,
       uuid: config.uuid,
-      reason: stop === undefined ? report.reason : stop.reason === "left" ? "destroyed" : stop.reason,
+      reason:
+        stop === undefined || stop.reason === "done"
+          ? report.reason
+          : stop.reason === "left"
+            ? "destroyed"
+            : stop.reason,
       // Whoever leaves or interrupts knows why; a guest that crashed or ran out of time is to be looked into.
       ...(report.detail !== undefined &&
         (stop === undefined || stop.reason === "timeout") && { detail: report.detail }),
@@ -123,7 +141,7 @@ async function runUntilEnd(
     };
     await end.close();
     if (options.json) process.stdout.write(`${JSON.stringify(closing)}\n`);
-    else process.stderr.write(`${describeReport(closing)}\n`);
+    else if (stop?.reason !== "done") process.stderr.write(`${describeReport(closing)}\n`);
     return stop?.status ?? statusOf(report.reason);
   }
 }

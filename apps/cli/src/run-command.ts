@@ -1,17 +1,23 @@
 /** `xeno run`: a domain from an xl.cfg file and settings on the command line. */
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import {
   applyOverrides,
   type CfgSetting,
   ConfigError,
+  type DomainConfig,
   domainConfig,
   parseCfg,
 } from "@xenoserver/toolstack/cfg/index.ts";
 import { describePlan, planDomain } from "@xenoserver/toolstack/domain/index.ts";
 import { ExitStatus } from "./exit-status.ts";
-import { runForeground } from "./foreground.ts";
+import { type ForegroundOptions, runForeground } from "./foreground.ts";
 
 export interface RunOptions {
+  /** A line for the guest's shell, whose status becomes this command's. */
+  readonly exec?: string;
+  /** Deletes what the domain wrote on images, behind it. */
+  readonly rm?: boolean;
   /** Name of an image to boot from. */
   readonly image?: string;
   readonly dryrun?: boolean;
@@ -37,23 +43,59 @@ export async function runCommand(args: readonly string[], options: RunOptions): 
   const settings = files[0] === undefined ? new Map<string, CfgSetting>() : parseCfg(readCfg(files[0]), files[0]);
   applyOverrides(settings, overrides);
   if (options.image !== undefined) addImageDisk(settings, options.image);
+  if (options.rm && !settings.has("name")) applyOverrides(settings, [`name="run-${randomUUID().slice(0, 8)}"`]);
+  // Tells an image of a container to wait for commands in place of starting its program; others do not mind.
+  if (options.exec !== undefined) applyOverrides(settings, ['extra+=" xeno.idle"']);
   if (!settings.has("kernel") && settings.has("disk")) {
     const { bootFromImage } = await import("@xenoserver/toolstack/images/index.ts");
     await bootFromImage(settings);
   }
   const { config, warnings } = domainConfig(settings, name);
   for (const warning of warnings) process.stderr.write(`xeno: ${name}: ${warning}\n`);
+  if (options.rm && config.disks?.some(({ format }) => format === "image") !== true)
+    throw new ConfigError("command line: --rm, but no disk is on an image");
   if (options.dryrun) {
     process.stdout.write(`${describePlan(planDomain(config))}\n`);
     return ExitStatus.ok;
   }
-  return runForeground(config, {
-    console: options.console,
+  const run = () => runForeground(config, foregroundOptions(options));
+  return options.rm ? withoutTraces(config, run) : run();
+}
+
+function foregroundOptions(options: RunOptions): ForegroundOptions {
+  return {
+    console: options.exec !== undefined && options.console === "stdio" ? "none" : options.console,
     ...(options.timeout !== undefined && { timeoutSeconds: options.timeout }),
     ...(options.json && { json: true }),
     ...(options.verbose && { verbose: true }),
-  });
+    ...(options.exec !== undefined && {
+      session: async (domain) => {
+        const { execSession } = await import("./exec-session.ts");
+        return execSession(domain, { command: options.exec!, readyMs: READY_MS, powerOff: options.rm !== true });
+      },
+    }),
+  };
 }
+
+/** Deletes the domain's disks on images when it has ended. They must not be there before. */
+async function withoutTraces(config: DomainConfig, run: () => Promise<number>): Promise<number> {
+  const { openDefaultStore } = await import("@xenoserver/storage/index.ts");
+  const store = await openDefaultStore();
+  const ids = (config.disks ?? []).flatMap((disk) =>
+    disk.format === "image" && !disk.readOnly ? [`${config.name}-${disk.vdev}`] : [],
+  );
+  for (const id of ids)
+    if (await store.hasOverlay(id))
+      throw new ConfigError(`command line: --rm, but disk ${id} is there already; expected a name= of its own`);
+  try {
+    return await run();
+  } finally {
+    for (const id of ids) await store.removeOverlay(id);
+  }
+}
+
+/** A translated guest may take its time to start. */
+const READY_MS = 600_000;
 
 /** The image as the first disk, and a network of the domain's own, unless the settings say otherwise. */
 function addImageDisk(settings: Map<string, CfgSetting>, image: string): void {

@@ -11,7 +11,10 @@ export const addRun: AddVerb = (program, setStatus) => {
     .argument("[args...]", "FILE.cfg in xl.cfg syntax, and key=value settings on top of it")
     .option("-n, --dryrun", "print what would be built, and build nothing")
     .option("--image <name>", "boot a disk of the domain's own on an image, with a network of its own")
-    .option("--exec <command>", "run a command in the guest, with this command's streams and its status, then end the domain")
+    .option(
+      "--exec <command>",
+      "run a command in the guest, with this command's streams and its status, then end the domain",
+    )
     .option("--rm", "delete the domain's disk on an image behind it")
     .addOption(consoleOption())
     .addOption(timeoutOption())

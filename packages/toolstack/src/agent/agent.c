@@ -22,7 +22,7 @@ typedef long i64;
 enum { SYS_read, SYS_write, SYS_open, SYS_close, SYS_poll = 7, SYS_ioctl = 16, SYS_dup2 = 33, SYS_nanosleep = 35, SYS_fork = 57,
        SYS_execve = 59, SYS_exit = 60, SYS_wait4 = 61, SYS_kill, SYS_fcntl = 72, SYS_chdir = 80, SYS_rename = 82,
        SYS_unlink = 87, SYS_fchmod = 91, SYS_setuid = 105, SYS_setgid = 106, SYS_setsid = 112, SYS_setgroups = 116,
-       SYS_chroot = 161, SYS_signalfd4 = 289, SYS_pipe2 = 293, SYS_rt_sigprocmask = 14, SYS_rt_sigaction = 13,
+       SYS_chroot = 161, SYS_sync, SYS_reboot = 169, SYS_signalfd4 = 289, SYS_pipe2 = 293, SYS_rt_sigprocmask = 14, SYS_rt_sigaction = 13,
        SYS_getrandom = 318 };
 enum { EINTR = 4, EAGAIN = 11, ENOENT = 2, ENOEXEC = 8, EACCES = 13, ENOTDIR = 20, EINVAL = 22, E2BIG = 7, EBUSY = 16 };
 enum { O_WRONLY = 1, O_RDWR = 2, O_CREAT = 0100, O_TRUNC = 01000, O_NOCTTY = 0400, O_NONBLOCK = 04000,
@@ -254,6 +254,10 @@ static i64 enter(struct spec *spec) {
   spec->args[spec->nargs] = 0;
   spec->env[spec->nenv] = 0;
   if (spec->nargs == 0) return -EINVAL;
+  if (spec->builtin == 'o') {
+    call1(SYS_sync, 0);
+    call1(SYS_exit, -call3(SYS_reboot, 0xfee1dead, 672274793, 0x4321fedc));
+  }
   if (spec->builtin == 'p' || spec->builtin == 'g') {
     i64 result = spec->builtin == 'p' ? put(spec->args[0], spec->nargs > 1 ? spec->args[1] : "644") : get(spec->args[0]);
     call1(SYS_exit, result < 0 ? -result : 0);

@@ -5,11 +5,11 @@
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { AGENT_PROGRAM } from "./program.ts";
 
 const run = promisify(execFile);
 
 export const AGENT_SOURCE = fileURLToPath(new URL("agent.c", import.meta.url));
-export const AGENT_PROGRAM = fileURLToPath(new URL("agent-x86_64.elf", import.meta.url));
 
 const FLAGS =
   `-Os -static -nostdlib -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fno-pie -no-pie

@@ -40,6 +40,9 @@ const DEFAULT_ENV = {
   HOME: "/root",
 } as const;
 
+/** Whatever an image's programs run as. */
+const AS_ROOT = { user: { uid: 0, gids: [0] }, cwd: "/" } as const;
+
 export class GuestAgent {
   readonly #line: AgentLine;
   readonly #reader = new AgentReader();
@@ -179,12 +182,12 @@ export class GuestAgent {
   }
 
   /**
-   * Writes a file in the guest; it has its name once it is whole.
+   * Writes a file in the guest, as its root; it has its name once it is whole.
    * @param mode  permission bits
    * @throws AgentError  the guest cannot write it
    */
   async writeFile(path: string, data: AsyncIterable<Uint8Array> | Uint8Array | string, mode = 0o644): Promise<void> {
-    const process = this.start({ args: [path, mode.toString(8)], builtin: "put" });
+    const process = this.start({ ...AS_ROOT, args: [path, mode.toString(8)], builtin: "put" });
     process.stdout.resume();
     process.stderr.resume();
     const fed = feed(process, data);
@@ -192,9 +195,27 @@ export class GuestAgent {
     await fed;
   }
 
-  /** A file's bytes, as they come. @throws AgentError  from the stream: the guest cannot read it */
+  /**
+   * Has the guest shut down, by its own `poweroff` or, where there is none that works, at once with its disks written.
+   * @returns once the guest was asked; its domain ends soon
+   * @throws  AgentError  the agent is gone
+   */
+  async powerOff(): Promise<void> {
+    const asked = await this.exec(["poweroff"], AS_ROOT).catch((error: AgentError) => {
+      if (error.errno === undefined) throw error;
+      return undefined;
+    });
+    if (asked?.status === 0) return;
+    const process = this.start({ ...AS_ROOT, args: ["/"], builtin: "off" });
+    process.stdout.resume();
+    process.stderr.resume();
+    process.stdin.end();
+    await checkEnd(process, "poweroff").catch(() => {});
+  }
+
+  /** A file's bytes, as they come, read by the guest's root. @throws AgentError  from the stream: the guest cannot read it */
   async *readFile(path: string): AsyncGenerator<Uint8Array> {
-    const process = this.start({ args: [path], builtin: "get" });
+    const process = this.start({ ...AS_ROOT, args: [path], builtin: "get" });
     process.stderr.resume();
     process.stdin.end();
     try {

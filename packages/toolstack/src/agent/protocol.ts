@@ -20,7 +20,7 @@
  *
  * **Description.** Words, each behind a letter and before a NUL: a argument, e NAME=VALUE, c working folder, u "uid gid gid…",
  * r root folder, b p (instead of a program: standard input becomes the file of the first argument, with the second as its mode)
- * or b g (the file becomes standard output). Later words replace earlier ones, but for arguments.
+ * b g (the file becomes standard output) or b o (what was written goes to the disks, and the machine off). Later words replace earlier ones, but for arguments.
  */
 
 export const GREETING = Buffer.from("XENO-AGENT-1 <->");
@@ -68,7 +68,7 @@ export interface ProcessSpec {
   /** Numbers: the user, and its groups, the first of which is its own. */
   readonly user?: { readonly uid: number; readonly gids: readonly number[] };
   readonly root?: string;
-  readonly builtin?: "put" | "get";
+  readonly builtin?: "put" | "get" | "off";
 }
 
 /** @throws RangeError  a word has a NUL in it, or they are too many bytes */

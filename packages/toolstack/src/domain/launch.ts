@@ -12,7 +12,9 @@ import {
 } from "@xenoserver/xen";
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
+import type { GuestAgent } from "../agent/index.ts";
 import { ConfigError, type DiskSpec, type DomainConfig, type VifSpec } from "../cfg/index.ts";
+import { attachAgent } from "./agent-line.ts";
 import {
   closeDevices,
   DomainDevices,
@@ -93,6 +95,7 @@ class LocalDomain implements RunningDomain {
   readonly #threads: VcpuThread[];
   /** Compiles hot code, unless all is to be interpreted. */
   readonly #regions: RegionThread | undefined;
+  #agent: Promise<GuestAgent> | undefined;
   #drained = Promise.withResolvers<void>();
   #ended = false;
   #destroyed = false;
@@ -169,6 +172,11 @@ class LocalDomain implements RunningDomain {
 
   detachVif(devid: number): Promise<boolean> {
     return this.#devices.detach("vif", devid);
+  }
+
+  agent(): Promise<GuestAgent> {
+    this.#agent ??= attachAgent(this.#devices, this.exited);
+    return this.#agent;
   }
 
   async destroy(): Promise<void> {

@@ -1,5 +1,6 @@
 /** What a running domain looks like to whoever started it. */
 import type { WasmEngineOptions } from "@xenoserver/cpu";
+import type { GuestAgent } from "../agent/index.ts";
 import type { DiskSpec, VifSpec } from "../cfg/index.ts";
 
 export interface DomainListener {
@@ -39,6 +40,11 @@ export interface RunningDomain {
   attachVif(vif: VifSpec): Promise<number>;
   /** Takes an interface away. @returns, @throws as `detachDisk` */
   detachVif(devid: number): Promise<boolean>;
+  /**
+   * Commands and files in the guest. The first call gives the guest the line that its agent answers on; wait for `ready`.
+   * @see packages/toolstack/src/agent
+   */
+  agent(): Promise<GuestAgent>;
   /** Settles once every vcpu has stopped and nothing of the domain is left. Never rejects. */
   readonly exited: Promise<ExitReport>;
   /** Ends the domain at once, as `xl destroy`; `exited` then settles with reason "destroyed". */
