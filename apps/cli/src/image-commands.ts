@@ -1,6 +1,7 @@
 /** `xeno image`: disks that never change, and how they are made. */
 import { type Command, Option } from "commander";
 import type { BuildOptions } from "./image-build-command.ts";
+import type { ImportOptions } from "./image-import-command.ts";
 import {
   collected,
   endMeter,
@@ -33,12 +34,20 @@ export function addImageCommands(program: Command, setStatus: (status: number) =
     });
   image
     .command("import")
-    .description("make an image of a disk's file")
-    .argument("<file>")
+    .description("make an image of a disk's file, or of a container's image")
+    .argument("<source>", "a disk's file; an archive of an image; oci:FOLDER, oci:ARCHIVE:TAG, oci:HOST/NAME:TAG")
     .argument("<name>")
     .addOption(formatOption(["raw", "qcow2", "vhd"]))
     .option("--allow-backing", "let a qcow2 file name others that it is built upon")
-    .action(importImage);
+    .option("--size <size>", "of the disk of a container's image", parseSize)
+    .option("--disk-only", "do not look for a kernel that boots a container's image")
+    .option("--plain-http", "speak to a registry without TLS")
+    .addOption(new Option("--mirror <url>", "Debian archive that the kernel comes from").env("XENO_DEBIAN_MIRROR"))
+    .addOption(new Option("--keyring <file>", "keys that sign the mirror's archive").env("XENO_DEBIAN_KEYRING"))
+    .action(async (source: string, name: string, options: ImportOptions) => {
+      const { importCommand } = await import("./image-import-command.ts");
+      setStatus(await importCommand(source, name, options));
+    });
   image.command("ls").description("list images").action(listImages);
   image
     .command("rm")
@@ -79,23 +88,6 @@ export function addImageCommands(program: Command, setStatus: (status: number) =
     .description("give back the space of what no image and no disk needs any more")
     .option("--now", "also of what was needed within the last hour")
     .action(collectGarbage);
-}
-
-async function importImage(
-  file: string,
-  name: string,
-  options: { format?: "raw" | "qcow2" | "vhd"; allowBacking?: boolean },
-): Promise<void> {
-  const { detectFormat, openImage } = await storage();
-  const format = options.format ?? (await detectFormat(file));
-  const source = await openImage(file, { format, readOnly: true, allowBacking: options.allowBacking === true });
-  try {
-    const digest = await (await openStore()).import(name, source, meter(`importing ${name}`));
-    endMeter();
-    say(`${name} ${digest.slice(0, 16)} ${mib(source.info.sizeBytes)} (${format})`);
-  } finally {
-    await source.close();
-  }
 }
 
 async function listImages(): Promise<void> {

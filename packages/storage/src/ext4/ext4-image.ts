@@ -2,11 +2,12 @@
  * A tree of files as a disk with an ext4 file system on it, made without root, a mount or a program: owners, devices and
  * attributes are what the tree says, whoever runs this. The disk is never whole anywhere; each block is made when it is read.
  */
-import type { BlockInfo, BlockStore } from "@xenoserver/devices/block/store.ts";
+import type { BlockInfo } from "@xenoserver/devices/block/store.ts";
 import { StorageError } from "../error.ts";
 import type { Content } from "../files/content.ts";
 import { contentOf } from "../files/content.ts";
 import type { DirectoryNode, FileNode, FileTree } from "../files/file-tree.ts";
+import type { DiskSource } from "../images/attached.ts";
 import { type DirectoryEntry, encodeDirectory } from "./directory.ts";
 import { type BlockArea, deviceArea, encodeInode, extentArea, inlineArea, isInlineTarget } from "./inode.ts";
 import { BLOCK_BYTES, BlockAllocator, FIRST_INODE, INODE_BYTES, type Layout, layOut, type Run } from "./layout.ts";
@@ -48,7 +49,7 @@ interface Numbered {
   links: number;
 }
 
-export class Ext4Image implements Pick<BlockStore, "info" | "read"> {
+export class Ext4Image implements DiskSource {
   readonly info: BlockInfo;
   readonly #blocks: ReadonlyMap<number, Uint8Array>;
   /** In ascending order. */
@@ -73,6 +74,14 @@ export class Ext4Image implements Pick<BlockStore, "info" | "read"> {
       await this.#readPart(offset, part);
       offset += part.length;
     }
+  }
+
+  isHole(offset: number, lengthBytes: number): boolean {
+    const end = offset + lengthBytes;
+    for (let block = Math.floor(offset / BLOCK_BYTES); block * BLOCK_BYTES < end; block++)
+      if (this.#blocks.has(block)) return false;
+    const next = this.#placed[this.#firstFrom(offset)];
+    return next === undefined || next.firstBlock * BLOCK_BYTES >= end;
   }
 
   async #readPart(offset: number, into: Uint8Array): Promise<void> {

@@ -89,6 +89,24 @@ test("any sizes of disks and numbers of files are whole", async (t) => {
   }
 });
 
+test("what is said to be a hole reads as zeros, and most of an empty disk is one", async () => {
+  const tree = new FileTree();
+  tree.put("a", file(counting(200_000)));
+  const disk = make(tree, 64 * MIB);
+  let holes = 0;
+  for (let at = 0; at < 64 * MIB; at += 65536) {
+    const bytes = Buffer.alloc(65536, 1);
+    await disk.read(at, [bytes]);
+    if (!disk.isHole(at, 65536)) continue;
+    holes++;
+    assert.ok(
+      bytes.every((byte) => byte === 0),
+      `at ${at}`,
+    );
+  }
+  assert.ok(holes > 1000, `${holes} of 1024`);
+});
+
 test("equal trees give equal disks", async () => {
   const disk = (): Ext4Image => {
     const tree = new FileTree();

@@ -22,6 +22,7 @@ const XATTR_PREFIX = "SCHILY.xattr.";
 /**
  * Adds what is in an archive to a tree, on top of what is there.
  * @param spool  takes the files' bytes
+ * @throws what the archive throws that is read
  * @throws StorageError  it is no tar archive, or says something that a file system cannot have
  * @see POSIX.1-2017 pax; OCI image-spec, layer.md ("Whiteouts")
  */
@@ -37,7 +38,11 @@ export async function addTar(
   let entries = 0;
   let read = 0;
   source.on("data", (piece: Uint8Array) => options.progress?.((read += piece.length)));
-  source.on("error", (error) => parser.destroy(error));
+  let sourceError: Error | undefined;
+  source.on("error", (error) => {
+    sourceError = error;
+    parser.destroy(error);
+  });
   source.pipe(parser);
   try {
     for await (const entry of parser) {
@@ -52,6 +57,8 @@ export async function addTar(
     }
   } catch (cause) {
     source.destroy();
+    // Who reads the archive from somewhere knows best what went wrong there.
+    if (sourceError !== undefined) throw sourceError;
     const { message } = cause as Error;
     throw new StorageError(`${options.name}: ${message}`, cause instanceof StorageError ? {} : { cause });
   }

@@ -11,7 +11,10 @@ import { ImageReader } from "./image-reader.ts";
 import { type AttachedFile, ImageTree, type Manifest } from "./manifest.ts";
 
 /** What is read of a disk to make an image of it. */
-export type DiskSource = Pick<BlockStore, "info" | "read">;
+export interface DiskSource extends Pick<BlockStore, "info" | "read"> {
+  /** Whether a range is known to be zeros, so that it need not be read. */
+  isHole?(offset: number, lengthBytes: number): boolean;
+}
 
 /** A chunk of a disk, filled up with zeros behind the disk's end, so that a disk that grows keeps its chunks. */
 export async function readChunk(disk: DiskSource, { chunkBytes }: Manifest, index: number): Promise<Uint8Array> {

@@ -237,7 +237,7 @@ export class ImageStore {
     const count = Math.ceil(manifest.sizeBytes / CHUNK_BYTES);
     return this.#write({
       manifest,
-      changed: Array.from({ length: count }, (_, n) => n),
+      changed: Array.from({ length: count }, (_, n) => n).filter((n) => !disk.isHole?.(n * CHUNK_BYTES, CHUNK_BYTES)),
       read: async (index) => {
         progress(index / count);
         return readChunk(disk, manifest, index);

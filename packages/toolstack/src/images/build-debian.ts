@@ -1,6 +1,7 @@
 /** A bootable image of Debian's packages. */
 import { randomUUID } from "node:crypto";
 import { addTar, type Content, Ext4Image, FileTree, type ImageStore, Spool, walkTree } from "@xenoserver/storage";
+import { AGENT_VERSION } from "../agent/program.ts";
 import { PackageError, type Progress } from "../guest/index.ts";
 import { CMDLINE, FILES_BEFORE_PACKAGES, packagesOf, prepareSystem } from "./debian-system.ts";
 import { bootstrap, requireMmdebstrap } from "./mmdebstrap.ts";
@@ -74,6 +75,7 @@ export async function buildDebian(store: ImageStore, options: DebianImageOptions
       os: `Debian ${osVersion(suite)}`,
       kernel: release,
       cmdline: CMDLINE,
+      agent: AGENT_VERSION,
       packages: options.packages.join(" "),
     };
     return await store.import(options.name, disk, options.meter, { files: { kernel, ramdisk }, about });

@@ -1,5 +1,11 @@
 /** What makes a tree of Debian's packages a system that boots by itself, and whose clones differ in what must differ. */
+import { readFileSync } from "node:fs";
 import { contentOf, type FileTree, ROOT_OWNED } from "@xenoserver/storage";
+
+import { AGENT_CONSOLE, AGENT_PROGRAM } from "../agent/program.ts";
+
+/** Where a system has the agent. */
+const AGENT_PATH = "usr/lib/xenoserver/agent";
 
 export interface SystemOptions {
   readonly hostname: string;
@@ -64,6 +70,21 @@ ExecStart=/usr/bin/ssh-keygen -q -t ecdsa -N "" -f /etc/ssh/ssh_host_ecdsa_key
 WantedBy=ssh.service
 `;
 
+/** Starts when the host offers its line: with the domain, or at any time later. */
+const AGENT_RULE = `ACTION=="add|change", SUBSYSTEM=="xen", KERNEL=="console-${AGENT_CONSOLE}", TAG+="systemd", ENV{SYSTEMD_WANTS}+="xeno-agent.service"
+`;
+
+const AGENT_UNIT = `[Unit]
+Description=Commands and files for the host
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart=/${AGENT_PATH} serve /dev/hvc${AGENT_CONSOLE}
+Restart=on-failure
+RestartSec=1
+KillMode=process
+`;
+
 export function prepareSystem(tree: FileTree, { hostname, rootUuid, sshKeys }: SystemOptions): void {
   write(tree, "etc/hostname", `${hostname}\n`);
   write(tree, "etc/hosts", `127.0.0.1 localhost\n127.0.1.1 ${hostname}\n::1 localhost ip6-localhost ip6-loopback\n`);
@@ -72,6 +93,11 @@ export function prepareSystem(tree: FileTree, { hostname, rootUuid, sshKeys }: S
   write(tree, "etc/machine-id", "");
   tree.remove("var/lib/dbus/machine-id");
   write(tree, "etc/systemd/system/serial-getty@hvc0.service.d/autologin.conf", AUTOLOGIN);
+  // Looks for snapshots of volumes that such a disk is not on, and takes its time.
+  link(tree, "etc/systemd/system/e2scrub_reap.service", "/dev/null");
+  write(tree, AGENT_PATH, readFileSync(AGENT_PROGRAM), 0o755);
+  write(tree, "etc/udev/rules.d/60-xeno-agent.rules", AGENT_RULE);
+  write(tree, "etc/systemd/system/xeno-agent.service", AGENT_UNIT);
   if (tree.get("etc/network/interfaces") === undefined) {
     write(tree, "etc/systemd/network/90-dhcp.network", NETWORK);
     enable(tree, "systemd-networkd.service", "multi-user.target.wants");

@@ -97,6 +97,10 @@ async function* output(args: readonly string[], { progress, signal, suite }: Boo
     child.on("close", resolve);
   });
   ended.catch(() => {});
+  child.on("exit", () => {
+    // A child that it left behind may hold the pipes open.
+    if (signal?.aborted) for (const pipe of [child.stdout, child.stderr]) pipe.destroy();
+  });
   let rest = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     const parts = (rest + text).split("\n");

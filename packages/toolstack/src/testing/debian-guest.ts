@@ -14,10 +14,10 @@ import {
 
 export class DebianGuest {
   readonly kernel: FetchedKernel;
-  readonly #source: PackageSource;
+  readonly source: PackageSource;
 
   private constructor(source: PackageSource, kernel: FetchedKernel) {
-    this.#source = source;
+    this.source = source;
     this.kernel = kernel;
   }
 
@@ -44,7 +44,7 @@ export class DebianGuest {
       name: "debian",
       type: "pvh",
       kernel: this.kernel.path,
-      ramdisk: await buildInitramfs(this.#source, { ...options, ...withModules }, () => {}),
+      ramdisk: await buildInitramfs(this.source, { ...options, ...withModules }, () => {}),
       cmdline: "console=hvc0 quiet loglevel=4",
       memoryMib: 256,
       vcpus: 1,
