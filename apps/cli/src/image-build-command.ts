@@ -1,6 +1,6 @@
 /** `xeno image build`: an image of Debian packages. */
-import { readFileSync } from "node:fs";
 import { ExitError, ExitStatus } from "./exit-status.ts";
+import { readPublicKey } from "./public-key.ts";
 import { endMeter, interruptible, meter, mib, openStore, progress, say } from "./store-access.ts";
 
 export interface BuildOptions {
@@ -43,21 +43,4 @@ export function buildCommand(source: string, name: string, options: BuildOptions
     const { usedBytes } = await store.describe(name);
     say(`${name} ${digest.slice(0, 16)} ${mib(options.size)}, ${mib(usedBytes)} in use`);
   });
-}
-
-/** A key as it stands in authorized_keys. @throws ExitError  the file has none */
-export function readPublicKey(path: string): string {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    throw new ExitError(ExitStatus.badConfig, `SSH key ${path}: ${(error as Error).message}`);
-  }
-  const line = text.trim();
-  if (/^(ssh|ecdsa|sk-)[\w@.-]* [A-Za-z0-9+/=]+( [^\n]*)?$/.test(line)) return line;
-  const hint = line.includes("PRIVATE KEY") ? "a private key" : "something else";
-  throw new ExitError(
-    ExitStatus.badConfig,
-    `SSH key ${path}: has ${hint} in it, expected one public key such as id_ed25519.pub`,
-  );
 }

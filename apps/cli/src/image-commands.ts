@@ -1,19 +1,9 @@
 /** `xeno image`: disks that never change, and how they are made. */
 import { type Command, Option } from "commander";
+import { collected } from "./collected.ts";
 import type { BuildOptions } from "./image-build-command.ts";
 import type { ImportOptions } from "./image-import-command.ts";
-import {
-  collected,
-  endMeter,
-  formatOption,
-  meter,
-  mib,
-  newDisk,
-  openStore,
-  parseSize,
-  say,
-  storage,
-} from "./store-access.ts";
+import { endMeter, formatOption, meter, mib, newDisk, openStore, parseSize, say, storage } from "./store-access.ts";
 
 export function addImageCommands(program: Command, setStatus: (status: number) => void): void {
   const image = program.command("image").description("images: disks that never change, to clone domains' disks from");

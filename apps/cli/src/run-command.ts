@@ -12,14 +12,13 @@ import {
 import { describePlan, planDomain } from "@xenoserver/toolstack/domain/index.ts";
 import { ExitStatus } from "./exit-status.ts";
 import { type ForegroundOptions, runForeground } from "./foreground.ts";
+import { addImageDisk, addSeed, type ImageRunOptions } from "./image-run.ts";
 
-export interface RunOptions {
+export interface RunOptions extends ImageRunOptions {
   /** A line for the guest's shell, whose status becomes this command's. */
   readonly exec?: string;
   /** Deletes what the domain wrote on images, behind it. */
   readonly rm?: boolean;
-  /** Name of an image to boot from. */
-  readonly image?: string;
   readonly dryrun?: boolean;
   readonly console: string;
   readonly timeout?: number;
@@ -42,8 +41,18 @@ export async function runCommand(args: readonly string[], options: RunOptions): 
   const name = files[0] ?? "command line";
   const settings = files[0] === undefined ? new Map<string, CfgSetting>() : parseCfg(readCfg(files[0]), files[0]);
   applyOverrides(settings, overrides);
-  if (options.image !== undefined) addImageDisk(settings, options.image);
   if (options.rm && !settings.has("name")) applyOverrides(settings, [`name="run-${randomUUID().slice(0, 8)}"`]);
+  const domain = textOf(settings, "name") ?? "domain";
+  addImageDisk(settings, options, domain);
+  const removeSeed = await addSeed(settings, options, domain);
+  try {
+    return await runSettings(settings, name, options);
+  } finally {
+    removeSeed();
+  }
+}
+
+async function runSettings(settings: Map<string, CfgSetting>, name: string, options: RunOptions): Promise<number> {
   // Tells an image of a container to wait for commands in place of starting its program; others do not mind.
   if (options.exec !== undefined) applyOverrides(settings, ['extra+=" xeno.idle"']);
   if (!settings.has("kernel") && settings.has("disk")) {
@@ -97,15 +106,9 @@ async function withoutTraces(config: DomainConfig, run: () => Promise<number>): 
 /** A translated guest may take its time to start. */
 const READY_MS = 600_000;
 
-/** The image as the first disk, and a network of the domain's own, unless the settings say otherwise. */
-function addImageDisk(settings: Map<string, CfgSetting>, image: string): void {
-  if (!/^[\w.+:@-]+$/.test(image))
-    throw new ConfigError(
-      `command line: image is ${JSON.stringify(image)}, expected a name as \`xeno image ls\` shows it`,
-    );
-  if (settings.has("disk")) throw new ConfigError("command line: --image stands beside disk=, expected one of them");
-  applyOverrides(settings, [`disk=["${image},image,xvda"]`]);
-  if (!settings.has("vif")) applyOverrides(settings, ['vif=[""]']);
+function textOf(settings: ReadonlyMap<string, CfgSetting>, key: string): string | undefined {
+  const value = settings.get(key)?.value;
+  return value?.kind === "atom" ? value.text : undefined;
 }
 
 function readCfg(path: string): string {

@@ -21,9 +21,6 @@ export function parseSize(written: string): number {
   return Math.ceil(bytes / 512) * 512;
 }
 
-/** Gathers what an option that may come more than once was given. */
-export const collected = (value: string, before: readonly string[] = []): string[] => [...before, value];
-
 export const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 export const say = (line: string): void => void process.stdout.write(`${line}\n`);
 export const progress = (line: string): void => void process.stderr.write(`xeno: ${line}\n`);

@@ -14,6 +14,7 @@ export {
 export type { AttachedFile, ImageExtras } from "./images/manifest.ts";
 export { OverlayStore } from "./images/overlay.ts";
 export { openRemote, RemoteImages } from "./images/remote.ts";
+export { IsoImage, type IsoOptions } from "./iso9660/iso-image.ts";
 export { detectFormat, type ImageFormat, type OpenOptions, openImage } from "./open.ts";
 export { createQcow2, type NewImage } from "./qcow2/create.ts";
 export { RandomAccessFile } from "./raw/file.ts";

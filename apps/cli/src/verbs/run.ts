@@ -1,5 +1,6 @@
 /** `xeno run` and `xeno try`: one domain in the foreground. */
 import { Option } from "commander";
+import { collected } from "../collected.ts";
 import type { RunOptions } from "../run-command.ts";
 import type { TryOptions } from "../try-command.ts";
 import { type AddVerb, consoleOption, reportOption, timeoutOption, verboseOption } from "./verb.ts";
@@ -15,6 +16,10 @@ export const addRun: AddVerb = (program, setStatus) => {
       "--exec <command>",
       "run a command in the guest, with this command's streams and its status, then end the domain",
     )
+    .option("--user-data <file>", "what cloud-init of the image is told at the first start")
+    .option("--ssh-key <file>", "let this public key log in; may be repeated", collected)
+    .option("--hostname <name>", "what the machine calls itself (default: the domain's name)")
+    .option("--address <address>", "of the machine, such as 10.0.2.20/24 (default: by DHCP)")
     .option("--rm", "delete the domain's disk on an image behind it")
     .addOption(consoleOption())
     .addOption(timeoutOption())

@@ -4,6 +4,7 @@ import { MAX_MEMORY_MIB, MIN_MEMORY_MIB } from "@xenoserver/xen/builder/index.ts
 import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
 import { type DiskSpec, readDisks } from "./disk.ts";
 import { complaintAbout, NOT_SUPPORTED_YET } from "./keys.ts";
+import { type P9Spec, readP9s } from "./p9.ts";
 import { integer, oneOf, readValues, textThat } from "./readers.ts";
 import { type CfgSetting, ConfigError } from "./syntax.ts";
 import { readVifs, type VifSpec } from "./vif.ts";
@@ -22,6 +23,7 @@ export interface DomainConfig {
   readonly vcpus: number;
   readonly disks?: readonly DiskSpec[];
   readonly vifs?: readonly VifSpec[];
+  readonly p9s?: readonly P9Spec[];
   /** Lower case with dashes. */
   readonly uuid: string;
   readonly onPoweroff: Action;
@@ -59,6 +61,7 @@ const READERS = {
   vcpus: integer("", VCPUS),
   disk: readDisks,
   vif: readVifs,
+  p9: readP9s,
   uuid: textThat(
     (u) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(u),
     "is malformed, expected 8-4-4-4-12 hex digits",
@@ -110,6 +113,7 @@ export function domainConfig(
     vcpus: given.vcpus ?? VCPUS.default,
     ...(given.disk !== undefined && given.disk.length > 0 && { disks: given.disk }),
     ...(given.vif !== undefined && given.vif.length > 0 && { vifs: given.vif }),
+    ...(given.p9 !== undefined && given.p9.length > 0 && { p9s: given.p9 }),
     uuid: given.uuid?.toLowerCase() ?? randomUUID(),
     onPoweroff: given.on_poweroff ?? "destroy",
     onReboot: given.on_reboot ?? "restart",

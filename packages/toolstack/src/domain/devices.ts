@@ -35,10 +35,11 @@ export async function prepareDevices(config: DomainConfig): Promise<PreparedDevi
 }
 
 /** One function for each device, which opens it. Classes of devices add theirs here. */
-function devicesOf({ name, disks = [], vifs = [], vcpus }: DomainConfig): (() => Promise<PreparedDevice>)[] {
+function devicesOf({ name, disks = [], vifs = [], p9s = [], vcpus }: DomainConfig): (() => Promise<PreparedDevice>)[] {
   return [
     ...disks.map((disk) => async () => (await diskModule()).prepareDisk(disk, name, vcpus)),
     ...vifs.map((vif, devid) => async () => (await vifModule()).prepareVif(vif, devid, vcpus)),
+    ...p9s.map((share, devid) => async () => (await p9Module()).prepareP9(share, devid)),
   ];
 }
 
@@ -46,6 +47,9 @@ function devicesOf({ name, disks = [], vifs = [], vcpus }: DomainConfig): (() =>
 export const diskModule = () => import("./disks.ts");
 /** Loaded for domains that have interfaces only. */
 export const vifModule = () => import("./vifs.ts");
+
+/** Loaded for domains that share folders only. */
+const p9Module = () => import("./p9s.ts");
 
 /** @throws ConfigError  there is no disk of such a name */
 export function diskNumber(vdev: string): number {

@@ -3,7 +3,7 @@ import { readFileSync, statSync } from "node:fs";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import { BuildError, type KernelImage, KernelImageError, loadKernelImage } from "@xenoserver/xen/builder/index.ts";
 import { placeImages } from "@xenoserver/xen/builder/placement.ts";
-import { ConfigError, type DomainConfig, describeDisk, describeVif } from "../cfg/index.ts";
+import { ConfigError, type DomainConfig, describeDisk, describeP9, describeVif } from "../cfg/index.ts";
 
 export interface DomainPlan {
   readonly config: DomainConfig;
@@ -98,6 +98,9 @@ export function describePlan({ config, kernel, ramdisk }: DomainPlan): string {
     ...(config.vifs === undefined
       ? []
       : [[`vif = [${config.vifs.map((vif) => `"${describeVif(vif)}"`).join(", ")}]`] as [string]]),
+    ...(config.p9s === undefined
+      ? []
+      : [[`p9 = [${config.p9s.map((share) => `"${describeP9(share)}"`).join(", ")}]`] as [string]]),
     [`on_poweroff = "${config.onPoweroff}"`],
     [`on_reboot = "${config.onReboot}"`],
     [`on_crash = "${config.onCrash}"`],

@@ -1,0 +1,2 @@
+/** Folders of the host, shared with guests. */
+export { type P9Config, P9Driver } from "./driver.ts";
