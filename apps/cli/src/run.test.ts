@@ -120,7 +120,7 @@ describe("configuration", () => {
     ["a kernel that is none", ["kernel=/etc/passwd"], /expected an ELF file or a bzImage/],
     ["a folder as kernel", ["kernel=/etc"], /kernel \/etc: is no regular file/],
     ["a misspelt key", ["kernel=/x", "memroy=1"], /memroy is no key of xl\.cfg, did you mean memory\?/],
-    ["nothing", [], /nothing to run, expected FILE\.cfg or kernel=PATH/],
+    ["nothing", [], /nothing to run, expected FILE\.cfg, kernel=PATH or --image NAME/],
     ["two files", ["a", "b"], /files are a, b, expected one/],
     ["an unknown option", ["--what"], /unknown option '--what'/],
     ["a time that is none", ["kernel=/x", "--timeout=soon"], /Expected a number of seconds/],
