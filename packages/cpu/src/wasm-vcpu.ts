@@ -5,7 +5,7 @@ import { Gpr } from "./engine.ts";
 import { CodeCache } from "./interp/code-cache.ts";
 import { hotHandlers } from "./interp/hot-handlers.ts";
 import { Interpreter } from "./interp/interpreter.ts";
-import { Field, INTERRUPTS_OPENED, LoopExit } from "./interp/record.ts";
+import { Field, INTERPRETED_WORK, INTERRUPTS_OPENED, LoopExit } from "./interp/record.ts";
 import { TraceWriter } from "./interp/trace.ts";
 import { HotSpots } from "./jit/hot-spots.ts";
 import { LocalRegionService, type RegionService } from "./jit/region-compiler.ts";
@@ -23,14 +23,14 @@ import { startMachine } from "./system/reset.ts";
 import { isStackAccess } from "./system/stack-access.ts";
 
 /**
- * A tick is a look at timers and other threads. It comes after so many instructions as took about this long the last time; events
- * of other threads need not wait for it.
+ * A tick is a look at timers and other threads, and at what the vcpu is doing. It comes after so much work as took about this long
+ * the last time; events of other threads need not wait for it. Work is counted in translated instructions, see `INTERPRETED_WORK`.
  */
 const TICK_NS = 60_000;
-const MIN_TICK_INSTRUCTIONS = 8192;
-const MAX_TICK_INSTRUCTIONS = 1 << 18;
-/** What leaving generated code counts for, so that a guest that does little else has its ticks too. */
-const LEAVE_INSTRUCTIONS = 64;
+const MIN_TICK_WORK = 8192;
+const MAX_TICK_WORK = 1 << 18;
+/** What leaving generated code counts for, some microsecond. A guest that does little else has its ticks too. */
+const LEAVE_WORK = 512;
 
 export interface WasmEngineOptions {
   readonly cpuid: readonly CpuidLeaf[];
@@ -70,9 +70,12 @@ export class WasmVcpu implements Vcpu {
   /** Instruction that exited last, for `injectGp`. */
   private exitRip = 0;
   private portBytes = 0;
+  /** Work done since the last tick; it goes on over exits, or code that exits often would never be met at a tick. */
   private sinceTick = 0;
-  private tickInstructions = MIN_TICK_INSTRUCTIONS;
+  private tickWork = MIN_TICK_WORK;
   private tickBeganNs = 0;
+  /** Whether the vcpu left to the hypervisor since the last tick, which takes time of its own. */
+  private tickBroken = false;
   private readonly nowNs: () => number;
   private readonly dirtyRounds: DirtyRounds;
   private readonly translates: "never" | "hot" | "always";
@@ -201,9 +204,9 @@ export class WasmVcpu implements Vcpu {
     const queued = this.exits.shift();
     if (queued) return queued;
     const m = this.machine;
-    m.set32(State.instructionLimit, this.tickInstructions);
-    this.sinceTick = 0;
-    this.tickBeganNs = this.nowNs();
+    m.set32(State.instructionLimit, this.workLeft());
+    if (this.sinceTick === 0) this.tickBeganNs = this.nowNs();
+    else this.tickBroken = true;
     this.dirtyRounds.look(() => this.interpreter.exports.dropAllWriteEntries(m.vb));
     this.cache.catchUp();
     try {
@@ -226,7 +229,10 @@ export class WasmVcpu implements Vcpu {
   /** Acts on why generated code came back; returns an exit for the hypervisor or undefined to go on. */
   private step(reason: number): Exit | undefined {
     const m = this.machine;
-    this.retired += m.get32(State.instructions);
+    const retired = m.get32(State.instructions);
+    this.retired += retired;
+    const translated = m.get32(State.jitInstructions);
+    this.sinceTick += (retired - translated) * INTERPRETED_WORK + translated + LEAVE_WORK;
     m.nextRip = m.getAddress(Slot.rip);
     switch (reason) {
       case LoopExit.miss:
@@ -240,19 +246,31 @@ export class WasmVcpu implements Vcpu {
     }
   }
 
-  /** Before generated code is entered again: its count starts at zero, so what is left until the next tick is counted here. */
+  /** Before generated code is entered again, whose count starts at zero. */
   private goOn(): Exit | undefined {
-    const m = this.machine;
-    this.sinceTick += m.get32(State.instructions) + LEAVE_INSTRUCTIONS;
-    if (this.sinceTick >= this.tickInstructions) return this.endTick();
-    const isAsked = m.get32(State.instructionLimit) <= INTERRUPTS_OPENED;
-    if (!isAsked) m.set32(State.instructionLimit, this.tickInstructions - this.sinceTick);
+    const { words, vb } = this.machine;
+    if (this.sinceTick >= this.tickWork) return this.endTick();
+    const at = (vb + State.instructionLimit) >>> 2;
+    const limit = words[at];
+    // Unless someone asks for an end, this moment too.
+    if (limit > INTERRUPTS_OPENED) Atomics.compareExchange(words, at, limit, this.workLeft());
     return undefined;
   }
+  private workLeft(): number {
+    return Math.max(this.tickWork - this.sinceTick, INTERRUPTS_OPENED + 1);
+  }
   private endTick(): Exit {
-    this.adaptTick();
+    if (!this.tickBroken) this.adaptTick();
+    this.tickBroken = false;
+    this.sinceTick = 0;
     this.sampleHotSpot();
     return { kind: "preempted" };
+  }
+  /** Brings the next tick nearer to its length in time. */
+  private adaptTick(): void {
+    const tookNs = Math.max(this.nowNs() - this.tickBeganNs, 1);
+    const next = this.tickWork * Math.min(Math.max(TICK_NS / tookNs, 0.5), 1.5);
+    this.tickWork = Math.min(Math.max(Math.round(next), MIN_TICK_WORK), MAX_TICK_WORK);
   }
 
   private sampleHotSpot(): void {
@@ -285,11 +303,14 @@ export class WasmVcpu implements Vcpu {
     }
     const before = m.get32(State.flagsSystem);
     const kicked = m.get32(State.instructionLimit) === 0;
-    if (kicked || this.sinceTick++ >= this.tickInstructions) return this.exits.shift() ?? { kind: "preempted" };
+    if (kicked || this.sinceTick++ >= this.tickWork) {
+      this.sinceTick = 0;
+      return this.exits.shift() ?? { kind: "preempted" };
+    }
     m.loadedTf = undefined;
     m.set32(State.instructionLimit, 1);
     const reason = this.interpreter.exports.run(m.vb);
-    m.set32(State.instructionLimit, this.tickInstructions);
+    m.set32(State.instructionLimit, this.tickWork);
     const retired = m.get32(State.instructions);
     if (reason === LoopExit.fault || (reason === LoopExit.miss && retired === 0)) return this.step(reason);
     let exit: Exit | undefined;
@@ -324,24 +345,16 @@ export class WasmVcpu implements Vcpu {
     const queued = this.exits.shift();
     if (queued) return queued;
     const interruptsOpened = m.get32(State.instructionLimit) === INTERRUPTS_OPENED;
-    const isSpent = this.sinceTick + m.get32(State.instructions) >= this.tickInstructions;
-    if (isSpent) return this.endTick();
+    if (this.sinceTick >= this.tickWork) return this.endTick();
     if (!interruptsOpened) {
       this.sampleHotSpot();
       return { kind: "preempted" };
     }
     // No longer asked for; `goOn` sets what is left.
-    m.set32(State.instructionLimit, this.tickInstructions);
+    m.set32(State.instructionLimit, this.tickWork);
     this.cache.catchUp();
     this.takeInterrupt();
     return undefined;
-  }
-
-  /** Brings the next tick nearer to its length in time, for translated code runs many times faster than code met first. */
-  private adaptTick(): void {
-    const tookNs = Math.max(this.nowNs() - this.tickBeganNs, 1);
-    const next = this.tickInstructions * Math.min(Math.max(TICK_NS / tookNs, 0.5), 1.5);
-    this.tickInstructions = Math.min(Math.max(Math.round(next), MIN_TICK_INSTRUCTIONS), MAX_TICK_INSTRUCTIONS);
   }
 
   private fault(fault: GuestFault): void {

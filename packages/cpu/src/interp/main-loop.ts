@@ -11,13 +11,14 @@ import {
 } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import type { Helpers } from "../semantics/ops.ts";
-import { ITLB_ENTRIES, Itlb, PROFILE_OFFSET, Slot, State } from "../state/layout.ts";
+import { ITLB_ENTRIES, Itlb, PROFILE_OFFSET, RECORD_BYTES, Slot, State } from "../state/layout.ts";
 import { functionExits, type HandlerExits, InterpOps } from "./interp-ops.ts";
 import { emitFindRecord } from "./jump-cache.ts";
 import {
   AddressRecord,
   Field,
   HandlerStatus,
+  INTERPRETED_WORK,
   LoopExit,
   OFFSET_MASK,
   REGION_SIGNATURE,
@@ -167,10 +168,13 @@ export class MainLoop {
     const translated = this.func.fn.load<"i32">("i32.load", this.vb, State.jitInstructions);
     return this.progress.get().add(this.pc.get()).shrU(4).add(translated);
   }
-  /** True when the instruction limit is reached. */
+  /** True when the limit of work is reached. */
   private spent(): I32 {
-    const limit = this.func.fn.load<"i32">("i32.load", this.vb, State.instructionLimit);
-    return this.retired().geU(limit);
+    const f = this.func.fn;
+    const translated = f.load<"i32">("i32.load", this.vb, State.jitInstructions);
+    const interpreted = this.progress.get().add(this.pc.get());
+    const work = interpreted.shrU(Math.log2(RECORD_BYTES / INTERPRETED_WORK)).add(translated);
+    return work.geU(f.load<"i32">("i32.load", this.vb, State.instructionLimit));
   }
   /** Counts the instruction at `pc` as retired although control does not reach the next record. */
   private retire(): void {

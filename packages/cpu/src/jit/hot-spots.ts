@@ -3,7 +3,7 @@ import type { Interpreter } from "../interp/interpreter.ts";
 import { type CompiledRegions, MAX_REGIONS_PER_MODULE, type RegionService, type Spot } from "./region-compiler.ts";
 
 /** Ticks at which an address must have been seen before its region is translated. */
-const HOT_AFTER = 16;
+const HOT_AFTER = 24;
 /** Regions asked for at a time. */
 const BATCH = 8;
 /** Ticks after which fewer are asked for too. */
@@ -92,7 +92,9 @@ export class HotSpots {
   install(): void {
     for (const compiled of this.service.finished()) this.installAll(compiled);
   }
-  private installAll({ module, regions }: CompiledRegions): void {
+  private installAll({ module, regions, covered }: CompiledRegions): void {
+    for (const { frame, offset } of covered) this.seen.set(frame * 4096 + offset, 0);
+    if (!module) return;
     const base = this.interpreter.addRegions(module, regions.length);
     if (base === undefined) return this.cache.reset();
     const { resets } = this.cache;

@@ -41,10 +41,13 @@ export interface CompiledRegion {
   readonly pieces: readonly RegionPiece[];
   readonly pages: readonly RegionPage[];
 }
-/** A module that puts its regions' functions into the table, in order, from its import `env.base` on. */
+/** What became of a job. */
 export interface CompiledRegions {
-  readonly module: WebAssembly.Module;
+  /** Puts its regions' functions into the table, in order, from its import `env.base` on; undefined if there are none. */
+  readonly module: WebAssembly.Module | undefined;
   readonly regions: readonly CompiledRegion[];
+  /** Spots that lie within the other regions: they are worth one of their own only if they stay hot beside those. */
+  readonly covered: readonly Spot[];
 }
 
 /**
@@ -124,6 +127,12 @@ class SpotCode implements CodeSource {
     return table !== 0 && this.words[(table >>> 2) + (place - distance * 4096)] !== 0;
   }
 
+  /** A place of a region as `keyOf` numbers spots. */
+  keyOf(place: Place): number {
+    const distance = Math.floor(place / 4096);
+    return this.pages.get(distance)!.frame * 4096 + place - distance * 4096;
+  }
+
   /** What a region was made from, page by page. */
   describe(region: Region): CompiledRegion {
     const pieces: RegionPiece[] = [];
@@ -152,31 +161,76 @@ export class RegionCompiler {
   private readonly memory: DomainMemory;
   private readonly words: Int32Array;
   private readonly decoder = new Decoder();
+  private readonly recent = new RecentPlaces();
 
   constructor(memory: DomainMemory) {
     this.memory = memory;
     this.words = new Int32Array(memory.memory.buffer);
   }
 
-  /** @returns undefined if none of the spots begins a region */
-  compile(job: RegionJob): CompiledRegions | undefined {
+  compile(job: RegionJob): CompiledRegions {
+    const candidates = job.spots.slice(0, MAX_REGIONS_PER_MODULE).flatMap((spot): Candidate[] => {
+      const code = new SpotCode(this.memory, this.words, job, spot);
+      const region = findRegion(code, spot.offset, this.decoder);
+      if (!region) return [];
+      return [{ spot, code, region, starts: new Set(region.blocks.map(({ start }) => code.keyOf(start))) }];
+    });
+    const isCovered = (c: Candidate) => !job.everything && (this.recent.has(keyOf(c.spot)) || isWithin(c, candidates));
+    const chosen = candidates.filter((c) => !isCovered(c));
+    const covered = candidates.filter((c) => !chosen.includes(c)).map(({ spot }) => spot);
+    this.recent.note(chosen);
+    if (chosen.length === 0) return { module: undefined, regions: [], covered };
     const m = newGuestModule(this.memory);
     const base = m.importGlobal("env", "base", "i32");
     const helpers = importEngine(m, "regionSlowWrite", "regionSlowStore");
-    const found = job.spots.slice(0, MAX_REGIONS_PER_MODULE).flatMap((spot) => {
-      const code = new SpotCode(this.memory, this.words, job, spot);
-      const region = findRegion(code, spot.offset, this.decoder);
-      return region ? [{ region, code }] : [];
-    });
-    if (found.length === 0) return undefined;
     m.elementAt(
       base,
-      found.map(({ region }) => translateRegion(m, helpers, region)),
+      chosen.map(({ region }) => translateRegion(m, helpers, region)),
     );
     const module = new WebAssembly.Module(m.finish());
-    return { module, regions: found.map(({ region, code }) => code.describe(region)) };
+    return { module, regions: chosen.map(({ region, code }) => code.describe(region)), covered };
   }
 }
+
+/** A region that could be made for a spot. */
+interface Candidate {
+  readonly spot: Spot;
+  readonly code: SpotCode;
+  readonly region: Region;
+  /** Where its blocks start, by `keyOf`. */
+  readonly starts: ReadonlySet<number>;
+}
+const keyOf = ({ frame, offset }: Spot): number => frame * 4096 + offset;
+
+/**
+ * Whether another candidate has the spot's code. The places of a function become hot all at once, and a region from each on would be
+ * much the same code many times over. Of two that hold one another, as in a loop, the first is taken.
+ */
+function isWithin(candidate: Candidate, all: readonly Candidate[]): boolean {
+  const own = all.indexOf(candidate);
+  return all.some((other, k) => {
+    if (k === own || !other.starts.has(keyOf(candidate.spot))) return false;
+    return k < own || !candidate.starts.has(keyOf(other.spot));
+  });
+}
+
+/** Places that got a region lately, which the vcpu may not run yet. */
+class RecentPlaces {
+  private readonly made = new Map<number, number>();
+
+  has(key: number): boolean {
+    const at = this.made.get(key);
+    return at !== undefined && performance.now() - at < RECENT_MS;
+  }
+  note(candidates: readonly Candidate[]): void {
+    if (this.made.size > MAX_RECENT) this.made.clear();
+    const now = performance.now();
+    for (const { starts } of candidates) for (const key of starts) this.made.set(key, now);
+  }
+}
+/** Compilation takes some tens of milliseconds, and then it shows whether the places stay hot. */
+const RECENT_MS = 100;
+const MAX_RECENT = 32768;
 
 /** Compiles when asked, on the vcpu's own thread. */
 export class LocalRegionService implements RegionService {
@@ -187,8 +241,7 @@ export class LocalRegionService implements RegionService {
     this.compiler = new RegionCompiler(memory);
   }
   request(job: RegionJob): void {
-    const compiled = this.compiler.compile(job);
-    if (compiled) this.done.push(compiled);
+    this.done.push(this.compiler.compile(job));
   }
   finished(): CompiledRegions[] {
     return this.done.splice(0);

@@ -43,8 +43,8 @@ export interface Region {
   readonly returns: ReadonlyMap<Block, readonly Place[]>;
 }
 
-const MAX_INSTRUCTIONS = 240;
-const MAX_BLOCKS = 72;
+const MAX_INSTRUCTIONS = 160;
+const MAX_BLOCKS = 48;
 /** Pages on either side of the entry's that a region may reach. */
 const MAX_DISTANCE = 1 << 18;
 /** Comparisons of a return address that are worth their while. */

@@ -6,9 +6,6 @@ import type { CompiledRegions, RegionJob, RegionService } from "@xenoserver/cpu/
 /** Jobs of a vcpu that may wait; what is asked for beyond that is forgotten, and asked for again if it stays hot. */
 const MAX_WAITING = 24;
 
-/** Answers to a job; `undefined` if nothing came of it. */
-export type RegionAnswer = CompiledRegions | undefined;
-
 export interface RegionThreadData {
   readonly memory: DomainMemoryHandle;
   readonly ends: readonly RegionEnd[];
@@ -44,8 +41,7 @@ export class RegionClient implements RegionService {
       const received = receiveMessageOnPort(this.#port);
       if (received === undefined) break;
       this.#received++;
-      const answer = received.message as RegionAnswer;
-      if (answer !== undefined) done.push(answer);
+      done.push(received.message as CompiledRegions);
     }
     return done;
   }

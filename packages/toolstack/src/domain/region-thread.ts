@@ -3,7 +3,7 @@ import { setFlagsFromString } from "node:v8";
 import { isMainThread, workerData } from "node:worker_threads";
 import { DomainMemory } from "@xenoserver/cpu";
 import { RegionCompiler, type RegionJob } from "@xenoserver/cpu/jit/region-compiler.ts";
-import type { RegionAnswer, RegionThreadData } from "./region-channel.ts";
+import type { RegionThreadData } from "./region-channel.ts";
 
 if (!isMainThread) serve(workerData as RegionThreadData);
 
@@ -14,8 +14,7 @@ function serve({ memory, ends }: RegionThreadData): void {
   for (const { port, answers } of ends) {
     const count = new Int32Array(answers);
     port.on("message", (job: RegionJob) => {
-      const answer: RegionAnswer = compiler.compile(job);
-      port.postMessage(answer);
+      port.postMessage(compiler.compile(job));
       Atomics.add(count, 0, 1);
     });
   }
