@@ -6,6 +6,7 @@ import { endMeter, interruptible, meter, mib, openStore, progress, say } from ".
 export interface BuildOptions {
   readonly package?: readonly string[];
   readonly size: number;
+  readonly flavour: "cloud" | "generic";
   readonly hostname: string;
   readonly sshKey?: readonly string[];
   readonly mirror?: string;
@@ -33,6 +34,7 @@ export function buildCommand(source: string, name: string, options: BuildOptions
       signal,
       packages: options.package ?? [],
       sizeBytes: options.size,
+      flavour: options.flavour,
       hostname: options.hostname,
       ...(options.mirror !== undefined && { mirror: options.mirror }),
       ...(options.keyring !== undefined && { keyring: options.keyring }),

@@ -86,6 +86,24 @@ describe("mistakes are one sentence", () => {
     ],
     ["a name that is none", ["run", "--image", "a,b"], 2, /image is "a,b", expected a name/],
     ["two disks in one place", ["run", "--image", "x", 'disk=["y,image,xvda"]'], 2, /--image stands beside disk=/],
+    [
+      "an address that is none",
+      ["run", "--image", "x", "--address", "10.0.2.20"],
+      2,
+      /address is "10.0.2.20", expected such as 10.0.2.20\/24/,
+    ],
+    [
+      "a first start of nothing",
+      ["run", "--hostname", "x", "kernel=/dev/null"],
+      2,
+      /--hostname and --address go with --image/,
+    ],
+    [
+      "user data that are not there",
+      ["run", "--image", "x", "--user-data", "/nowhere"],
+      2,
+      /^xeno: user data \/nowhere: /,
+    ],
     ["nothing to delete", ["run", "--rm", "kernel=/dev/null"], 2, /--rm, but no disk is on an image/],
   ];
   for (const [what, args, wanted, message] of cases) {

@@ -14,6 +14,11 @@ export function addImageCommands(program: Command, setStatus: (status: number) =
     .argument("<name>")
     .option("--package <name>", "add a package, with what it depends on; may be repeated", collected)
     .option("--size <size>", "of the disk", parseSize, 2 * 2 ** 30)
+    .addOption(
+      new Option("--flavour <name>", "which kernel; only the generic one has 9p")
+        .choices(["cloud", "generic"])
+        .default("cloud"),
+    )
     .option("--hostname <name>", "what the system calls itself", "debian")
     .option("--ssh-key <file>", "let this public key log in as root", collected)
     .addOption(new Option("--mirror <url>", "Debian archive to use instead of the machine's").env("XENO_DEBIAN_MIRROR"))

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { addTar, type Content, Ext4Image, FileTree, type ImageStore, Spool, walkTree } from "@xenoserver/storage";
 import { AGENT_VERSION } from "../agent/program.ts";
-import { PackageError, type Progress } from "../guest/index.ts";
+import { type KernelFlavour, PackageError, type Progress } from "../guest/index.ts";
 import { CMDLINE, FILES_BEFORE_PACKAGES, packagesOf, prepareSystem } from "./debian-system.ts";
 import { bootstrap, requireMmdebstrap } from "./mmdebstrap.ts";
 
@@ -13,6 +13,8 @@ export interface DebianImageOptions {
   readonly name: string;
   /** In addition to what every image has. */
   readonly packages: readonly string[];
+  /** Of the kernel: Debian's small one for virtual machines unless said otherwise. */
+  readonly flavour?: KernelFlavour;
   /** Of the disk. */
   readonly sizeBytes: number;
   readonly hostname?: string;
@@ -56,7 +58,7 @@ export async function buildDebian(store: ImageStore, options: DebianImageOptions
     const archive = await bootstrap({
       ...options,
       suite,
-      packages: [...packagesOf(suite), ...options.packages],
+      packages: [...packagesOf(suite, options.flavour ?? "cloud"), ...options.packages],
       files: FILES_BEFORE_PACKAGES,
     });
     await addTar(tree, archive, spool, { name: `Debian ${suite}` });

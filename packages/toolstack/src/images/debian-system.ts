@@ -1,8 +1,8 @@
 /** What makes a tree of Debian's packages a system that boots by itself, and whose clones differ in what must differ. */
 import { readFileSync } from "node:fs";
 import { contentOf, type FileTree, ROOT_OWNED } from "@xenoserver/storage";
-
 import { AGENT_CONSOLE, AGENT_PROGRAM } from "../agent/program.ts";
+import type { KernelFlavour } from "../guest/index.ts";
 
 /** Where a system has the agent. */
 const AGENT_PATH = "usr/lib/xenoserver/agent";
@@ -22,20 +22,14 @@ export const FILES_BEFORE_PACKAGES: Readonly<Record<string, string>> = {
 };
 
 /** A Debian that boots, finds its network, and can be logged into. */
-export const BASE_PACKAGES: readonly string[] = [
-  "linux-image-cloud-amd64",
-  "zstd",
-  "systemd-sysv",
-  "udev",
-  "dbus",
-  "iproute2",
-  "kmod",
-  "procps",
-];
+const BASE_PACKAGES: readonly string[] = ["zstd", "systemd-sysv", "udev", "dbus", "iproute2", "kmod", "procps"];
 
 /** Since Debian 12 the resolver is a package of its own. */
-export const packagesOf = (suite: string): readonly string[] =>
-  suite === "bullseye" ? BASE_PACKAGES : [...BASE_PACKAGES, "systemd-resolved"];
+export const packagesOf = (suite: string, flavour: KernelFlavour): readonly string[] => [
+  flavour === "cloud" ? "linux-image-cloud-amd64" : "linux-image-amd64",
+  ...BASE_PACKAGES,
+  ...(suite === "bullseye" ? [] : ["systemd-resolved"]),
+];
 
 /** The kernel's command line of such a system, without its root. */
 export const CMDLINE = "ro console=hvc0 quiet";
