@@ -53,11 +53,16 @@ export async function runCommand(args: readonly string[], options: RunOptions): 
 }
 
 async function runSettings(settings: Map<string, CfgSetting>, name: string, options: RunOptions): Promise<number> {
-  // Tells an image of a container to wait for commands in place of starting its program; others do not mind.
-  if (options.exec !== undefined) applyOverrides(settings, ['extra+=" xeno.idle"']);
   if (!settings.has("kernel") && settings.has("disk")) {
-    const { bootFromImage } = await import("@xenoserver/toolstack/images/index.ts");
-    await bootFromImage(settings);
+    const { bootFromImage, IDLE_WORD } = await import("@xenoserver/toolstack/images/index.ts");
+    const extras = await bootFromImage(settings);
+    if (options.exec !== undefined && extras !== undefined && extras.about?.["agent"] === undefined)
+      throw new ConfigError(
+        "command line: --exec needs an agent, which the image has not; expected one made by xeno image",
+      );
+    // A container's image is to wait for commands in place of starting its program.
+    if (options.exec !== undefined && extras?.about?.["container"] !== undefined)
+      applyOverrides(settings, [`${settings.has("cmdline") ? "cmdline" : "extra"}+=" ${IDLE_WORD}"`]);
   }
   const { config, warnings } = domainConfig(settings, name);
   for (const warning of warnings) process.stderr.write(`xeno: ${name}: ${warning}\n`);

@@ -7,11 +7,12 @@ import { Complaint } from "../cfg/readers.ts";
 /**
  * Fills in kernel, ramdisk and command line from the image of the first disk. Leaves settings alone that name a kernel or have
  * no such disk: what is wrong with them, `domainConfig` says.
+ * @returns what came with the image, if the domain boots from one
  * @throws ConfigError  there is no such image, or it brings no kernel
  */
-export async function bootFromImage(settings: Map<string, CfgSetting>): Promise<void> {
+export async function bootFromImage(settings: Map<string, CfgSetting>): Promise<ImageExtras | undefined> {
   const disk = settings.has("kernel") ? undefined : firstDisk(settings);
-  if (disk?.format !== "image") return;
+  if (disk?.format !== "image") return undefined;
   const setting = settings.get("disk")!;
   const set = (key: string, text: string): void => {
     settings.set(key, { key, value: { kind: "atom", text, quoted: true }, origin: setting.origin });
@@ -19,7 +20,8 @@ export async function bootFromImage(settings: Map<string, CfgSetting>): Promise<
   try {
     const store = await openDefaultStore();
     // A disk that is there already goes on with the kernel of the image that it is on, whatever its name stands for now.
-    const { files = {}, about = {} } = await extrasOf(store, disk, textOf(settings, "name") ?? "domain");
+    const extras = await extrasOf(store, disk, textOf(settings, "name") ?? "domain");
+    const { files = {}, about = {} } = extras;
     const { kernel, ramdisk } = files;
     if (kernel === undefined)
       throw new ConfigError(
@@ -27,10 +29,11 @@ export async function bootFromImage(settings: Map<string, CfgSetting>): Promise<
       );
     set("kernel", await store.unpackFile(kernel));
     if (ramdisk !== undefined && !settings.has("ramdisk")) set("ramdisk", await store.unpackFile(ramdisk));
-    if (settings.has("cmdline")) return;
+    if (settings.has("cmdline")) return extras;
     const { cmdline = "" } = about;
     if (!settings.has("root")) set("root", `/dev/${disk.vdev}`);
     set("extra", [cmdline, textOf(settings, "extra")].filter(Boolean).join(" "));
+    return extras;
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;
     throw new ConfigError(`${setting.origin}: disk ${disk.vdev}: ${error.message}`, { cause: error.cause });

@@ -2,6 +2,5 @@
 export { isTar } from "./archive-place.ts";
 export { OciError, type OciImage } from "./image-spec.ts";
 export { type ImportOciOptions, importOci } from "./import-oci.ts";
-export { IDLE_WORD } from "./init.ts";
 export { openOci } from "./open.ts";
 export type { RegistryOptions } from "./registry.ts";

@@ -12,12 +12,11 @@ import {
   type PackageSource,
   type Progress,
 } from "../../guest/index.ts";
+import { IDLE_WORD } from "../idle-word.ts";
 import { defaultsOf } from "./process.ts";
 
 /** Where the guest has the image's files. */
 export const IMAGE_ROOT = "/disk";
-/** On the kernel's command line: the guest waits for commands in place of starting the image's program. */
-export const IDLE_WORD = "xeno.idle";
 export const INIT_CMDLINE = "console=hvc0 quiet loglevel=3";
 
 const MODULES = ["xen-blkfront", "ext4", "xen-netfront"];
