@@ -116,7 +116,9 @@ async function life(): Promise<void> {
     tell((await sh("hostname")).output === "checked", "the machine has its name");
     tell((await sh("cat /etc/told")).output === "it was", "the user's data were heard");
     tell(/10\.0\.2\.77\/24/.test((await sh("ip -4 -o addr")).output), "the machine has its address");
-    tell((await sh("systemctl --failed --no-legend")).output === "", "no unit has failed");
+    const [state, stateMs] = await timed(() => sh("systemctl is-system-running --wait"));
+    const failed = (await sh("systemctl --failed --no-legend")).output;
+    tell(failed === "", `${state.output} after ${seconds(stateMs)} more, and no unit has failed ${failed}`);
 
     const bytes = Buffer.from(Uint8Array.from({ length: COPIED_BYTES }, (_, n) => (n * 7 + (n >> 8)) & 0xff));
     const [, inMs] = await timed(() => agent.writeFile("/root/copied", bytes));
@@ -132,6 +134,8 @@ async function life(): Promise<void> {
       login.status === 0 && login.output.startsWith("debian\n"),
       `ssh answers in ${seconds(loginMs)}: ${login.output.trim().replaceAll("\n", " · ")}`,
     );
+    if (login.status !== 0)
+      console.log((await sh("systemctl status ssh ssh-host-keys; ss -tln; ls -l /etc/ssh")).output);
     await agent.powerOff();
     tell((await session.exited).reason === "poweroff", "the machine powers off when it is asked to");
   } finally {

@@ -101,6 +101,9 @@ export function prepareSystem(tree: FileTree, { hostname, rootUuid, sshKeys }: S
     enable(tree, "systemd-resolved.service", "multi-user.target.wants");
     link(tree, "etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf");
   }
+  // Otherwise its first start ends in an error: it wants to set a locale that nobody has generated.
+  if (tree.get("etc/cloud/cloud.cfg.d") !== undefined && tree.file("usr/lib/locale/locale-archive") === undefined)
+    write(tree, "etc/cloud/cloud.cfg.d/95_no-locale.cfg", "locale: false\n");
   if (tree.file("usr/sbin/sshd") !== undefined) prepareSsh(tree);
   if (sshKeys.length > 0) {
     tree.put("root/.ssh", { type: "directory", owner: { ...ROOT_OWNED, mode: 0o700 }, entries: new Map() });
