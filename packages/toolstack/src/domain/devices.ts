@@ -2,6 +2,7 @@
 import { type BackendDriver, type BackendHost, type DeviceClass, type Nodes, XenbusBackend } from "@xenoserver/devices";
 import { ConfigError, type DomainConfig } from "../cfg/index.ts";
 import { vdevNumber } from "../cfg/vdev.ts";
+import { addTraffic, type DeviceCounters, type DeviceReport, NO_TRAFFIC, type Traffic, trafficOf } from "./counters.ts";
 
 /** A device whose host side is open: a disk's file, a network's socket. */
 export interface PreparedDevice {
@@ -14,6 +15,8 @@ export interface PreparedDevice {
    * @returns what the guest is told of it then
    */
   grow?(sizeBytes: number): Promise<Nodes>;
+  /** What the device has done since it was attached; counts only grow. Without, nobody pays for it. */
+  counters?(): DeviceCounters;
   /** Gives back what is open. Called once, when the device has stopped or will not be started; never rejects. */
   close(): Promise<void>;
 }
@@ -73,6 +76,8 @@ const UNPLUG_GRACE_MS = 10_000;
 export class DomainDevices {
   readonly #host: BackendHost;
   readonly #attached = new Map<string, Attached>();
+  /** Of devices that were taken away. */
+  #pastTraffic: Traffic = NO_TRAFFIC;
 
   constructor(host: BackendHost) {
     this.#host = host;
@@ -101,6 +106,8 @@ export class DomainDevices {
     const { backend, prepared } = this.#find(deviceClass, devid);
     const agreed = await backend.unplug(UNPLUG_GRACE_MS);
     this.#attached.delete(`${deviceClass}/${devid}`);
+    const counters = prepared.counters?.();
+    if (counters !== undefined) this.#pastTraffic = addTraffic(this.#pastTraffic, trafficOf(counters));
     await prepared.close();
     return agreed;
   }
@@ -132,10 +139,15 @@ export class DomainDevices {
     return [...this.#attached.values()].map(({ backend }) => backend);
   }
 
+  /** What each device that is there has done, and all that ever were. */
+  counters(): DeviceReport {
+    const devices = [...this.#attached.values()].flatMap(({ prepared }) => prepared.counters?.() ?? []);
+    return { devices, traffic: devices.map(trafficOf).reduce(addTraffic, this.#pastTraffic) };
+  }
+
   /** Ends all of them for good. */
   async stop(): Promise<void> {
     const attached = [...this.#attached.values()];
-    this.#attached.clear();
     await Promise.all(
       attached.map(async ({ backend, prepared }) => {
         await backend.stop();

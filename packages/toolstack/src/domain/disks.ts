@@ -1,5 +1,5 @@
 /** Opens what a domain's disks are kept in. */
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { BlockDriver, type BlockStore, type RateLimits } from "@xenoserver/devices";
 import { openDefaultStore, openImage, StorageError } from "@xenoserver/storage";
 import { ConfigError, type DiskSpec } from "../cfg/index.ts";
@@ -33,9 +33,29 @@ export async function prepareDisk(spec: DiskSpec, domain: string, vcpus: number)
         return driver?.properties() ?? {};
       },
     }),
+    counters: () => {
+      const { reads = 0, writes = 0, flushes = 0, discards = 0, readBytes = 0, writtenBytes = 0 } = driver?.stats ?? {};
+      return {
+        kind: "disk",
+        vdev: spec.vdev,
+        devid: spec.devid,
+        sizeBytes: store.info.sizeBytes,
+        storedBytes: storedBytes(spec, store.info.sizeBytes),
+        ...{ reads, writes, flushes, discards, readBytes, writtenBytes },
+      };
+    },
     close: () => store.close(),
   };
 }
+
+/** What a disk's file takes of its host, holes not counted; of a disk in the image store, and of a device, its whole size. */
+function storedBytes({ target, format }: DiskSpec, sizeBytes: number): number {
+  if (format === "image") return sizeBytes;
+  const found = statSync(pathOf(target), { throwIfNoEntry: false });
+  return found?.isFile() === true ? found.blocks * STAT_BLOCK_BYTES : sizeBytes;
+}
+
+const STAT_BLOCK_BYTES = 512;
 
 type GrowingStore = BlockStore & { grow(sizeBytes: number): Promise<void> };
 

@@ -1,20 +1,25 @@
 /** Starting a domain in this process: backends on this thread, one worker thread per vcpu. */
-import { Worker } from "node:worker_threads";
 import { DomainMemory, type Gfn, kickVcpu } from "@xenoserver/cpu";
+import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import { ConsoleBackend } from "@xenoserver/devices";
 import {
   type BuiltDomain,
   buildDomain,
   framesNeeded,
+  HostClock,
   HostEventChannels,
   HostGrants,
+  pauseDomain,
   ShutdownReason,
+  unpauseDomain,
 } from "@xenoserver/xen";
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
+import { Field } from "@xenoserver/xen/domain/layout.ts";
 import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
 import type { GuestAgent } from "../agent/index.ts";
 import { ConfigError, type DiskSpec, type DomainConfig, type VifSpec } from "../cfg/index.ts";
 import { attachAgent } from "./agent-line.ts";
+import { countersOf, type DomainCounters } from "./counters.ts";
 import {
   closeDevices,
   DomainDevices,
@@ -26,40 +31,47 @@ import {
 } from "./devices.ts";
 import { asConfigError, type DomainPlan, freePlan } from "./plan.ts";
 import { RegionThread } from "./region-channel.ts";
-import type { DomainListener, EngineChoice, ExitReason, ExitReport, RunningDomain } from "./running-domain.ts";
-import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
+import {
+  type DomainListener,
+  type EngineChoice,
+  type ExitReason,
+  type ExitReport,
+  FIRST_DOMID,
+  type LaunchOptions,
+  type RunningDomain,
+} from "./running-domain.ts";
+import type { VcpuThreadData } from "./vcpu-messages.ts";
+import { VcpuThread } from "./vcpu-worker.ts";
 
-/** A process holds one domain, and it is the first beside the host's. */
-const DOMID = 1;
 /** How long threads may take to notice that their domain has ended before they are stopped by force. */
 const STOP_MS = 2000;
 const CONSOLE_CHUNK_BYTES = 16384;
 
 /**
  * Builds a domain and starts it. The plan is used up: its files' bytes are given back.
- * @param engine  how the vcpus execute; the default is the engine's own
+ * @param options  how the vcpus execute, and under which number; the defaults are the engine's own and 1
  * @throws ConfigError  the plan cannot be built, e.g. a disk cannot be opened or the host has not enough memory
  */
 export async function launchDomain(
   plan: DomainPlan,
   listener: DomainListener,
-  engine: EngineChoice = {},
+  options: LaunchOptions = {},
 ): Promise<RunningDomain> {
   const devices = await prepareDevices(plan.config);
   try {
-    const { memory, built } = build(plan);
-    return new LocalDomain(plan.config, memory, built, listener, engine, devices);
+    const { memory, built } = build(plan, options.domid ?? FIRST_DOMID);
+    return new LocalDomain(plan.config, memory, built, listener, options, devices);
   } catch (error) {
     await closeDevices(devices);
     throw asConfigError(error);
   }
 }
 
-function build(plan: DomainPlan): { memory: DomainMemory; built: BuiltDomain } {
+function build(plan: DomainPlan, domid: number): { memory: DomainMemory; built: BuiltDomain } {
   const { config, kernel, ramdisk } = plan;
   const memory = reserveMemory(config);
   const description = {
-    domid: DOMID,
+    domid,
     nrVcpus: config.vcpus,
     uuid: Buffer.from(config.uuid.replaceAll("-", ""), "hex"),
     memoryMiB: config.memoryMib,
@@ -82,51 +94,62 @@ function reserveMemory({ vcpus, memoryMib }: DomainConfig): DomainMemory {
   }
 }
 
+/** What is the engine's among the options, so that no more is sent to a vcpu's thread. */
+const engineChoice = ({ translate }: LaunchOptions): EngineChoice => (translate === undefined ? {} : { translate });
+
 class LocalDomain implements RunningDomain {
   readonly exited: Promise<ExitReport>;
+  readonly store: LocalClient;
   readonly #config: DomainConfig;
   readonly #memory: DomainMemory;
   readonly #built: BuiltDomain;
   readonly #listener: DomainListener;
-  readonly #engine: EngineChoice;
+  readonly #options: LaunchOptions;
   readonly #channels: HostEventChannels;
   readonly #console: ConsoleBackend;
   readonly #devices: DomainDevices;
   readonly #threads: VcpuThread[];
+  readonly #clock: HostClock;
+  readonly #pagesAtStart: number;
   /** Compiles hot code, unless all is to be interpreted. */
   readonly #regions: RegionThread | undefined;
   #agent: Promise<GuestAgent> | undefined;
   #drained = Promise.withResolvers<void>();
   #ended = false;
   #destroyed = false;
+  #paused: Promise<void> | undefined;
 
   constructor(
     config: DomainConfig,
     memory: DomainMemory,
     built: BuiltDomain,
     listener: DomainListener,
-    engine: EngineChoice,
+    options: LaunchOptions,
     devices: readonly PreparedDevice[],
   ) {
     this.#config = config;
     this.#memory = memory;
     this.#built = built;
+    this.#pagesAtStart = built.domain.get(Field.maxPages);
     this.#listener = listener;
-    this.#engine = engine;
+    this.#options = options;
     this.#channels = new HostEventChannels(built.domain, () => {
       if (built.domain.shutdownReason !== undefined) this.#channels.stop();
     });
     this.#console = this.#connectConsole();
+    this.store = this.#connectXenstore();
     this.#devices = new DomainDevices({
-      domid: DOMID,
-      store: this.#connectXenstore(),
+      domid: this.domid,
+      store: this.store,
       grants: new HostGrants(built.domain),
       channels: this.#channels,
       log: (message) => this.#log(message),
     });
     for (const device of devices) this.#devices.attach(device);
     const begin = performance.now();
-    if (engine.translate !== "never") this.#regions = new RegionThread(memory.handle, config.vcpus);
+    this.#clock = new HostClock(built.domain);
+    if (options.paused === true) void this.pause();
+    if (options.translate !== "never") this.#regions = new RegionThread(memory.handle, config.vcpus);
     this.#threads = built.domain.vcpus.map(({ id }) => this.#startVcpu(id));
     this.exited = this.#serve(begin);
   }
@@ -179,6 +202,39 @@ class LocalDomain implements RunningDomain {
     return this.#agent;
   }
 
+  get domid(): number {
+    return this.#built.domain.domid;
+  }
+
+  get isPaused(): boolean {
+    return this.#paused !== undefined;
+  }
+
+  pause(): Promise<void> {
+    this.#paused ??= pauseDomain(this.#built.domain);
+    return this.#paused;
+  }
+
+  async unpause(): Promise<void> {
+    const paused = this.#paused;
+    if (paused === undefined) return;
+    await paused;
+    // Somebody else may have been faster, and perhaps have paused it again.
+    if (this.#paused !== paused) return;
+    this.#paused = undefined;
+    unpauseDomain(this.#built.domain);
+  }
+
+  limitMemory(limitBytes: number): void {
+    const { memoryMib } = this.#config;
+    const cut = Math.max(0, memoryMib * 2 ** 20 - limitBytes) / PAGE_BYTES;
+    this.#built.domain.set(Field.maxPages, this.#pagesAtStart - Math.floor(cut));
+  }
+
+  counters(): DomainCounters {
+    return countersOf(this.#built.domain, this.#clock.nowNs(), this.#devices.counters());
+  }
+
   async destroy(): Promise<void> {
     if (this.#built.domain.shutdownReason === undefined) {
       this.#destroyed = true;
@@ -189,7 +245,7 @@ class LocalDomain implements RunningDomain {
 
   #connectConsole(): ConsoleBackend {
     const backend: ConsoleBackend = new ConsoleBackend({
-      name: `dom${DOMID} console`,
+      name: `dom${this.domid} console`,
       ...this.#ringOf(this.#built.consoleGfn, this.#built.consolePort, () => backend.onEvent()),
       onOutput: (bytes) => {
         const taken = this.#listener.onConsole(bytes);
@@ -211,7 +267,7 @@ class LocalDomain implements RunningDomain {
     const daemon = new XenstoreDaemon({ log: (message) => this.#log(message) });
     const client = daemon.openLocal();
     populateDomain(client, {
-      domid: DOMID,
+      domid: this.domid,
       uuid: config.uuid,
       name: config.name,
       memoryKiB: config.memoryMib * 1024,
@@ -223,7 +279,7 @@ class LocalDomain implements RunningDomain {
       startTime: Math.floor(Date.now() / 1000),
     });
     const connection = daemon.introduce(
-      DOMID,
+      this.domid,
       this.#ringOf(built.xenstoreGfn, built.xenstorePort, () => connection.onEvent()),
     );
     return client;
@@ -247,7 +303,7 @@ class LocalDomain implements RunningDomain {
       vcpuId,
       memory: this.#memory.handle,
       control: this.#built.domain.buffer,
-      engine: this.#engine,
+      engine: engineChoice(this.#options),
       ...(vcpuId === 0 && { start: this.#built.start }),
       ...(this.#regions && { regions: this.#regions.ends[vcpuId]! }),
     };
@@ -299,63 +355,3 @@ const EXIT_REASONS: Readonly<Record<ShutdownReason, ExitReason>> = {
   [ShutdownReason.watchdog]: "watchdog",
   [ShutdownReason.soft_reset]: "soft-reset",
 };
-
-const POST_MORTEMS: Readonly<Record<ExitReason, string>> = {
-  poweroff: "powered off",
-  reboot: "rebooted",
-  suspend: "the guest suspended itself",
-  crash: "the guest reported a crash",
-  watchdog: "the guest's watchdog expired",
-  "soft-reset": "the guest asked for a soft reset",
-  destroyed: "was running when it was destroyed",
-};
-
-/** A vcpu's worker thread as the main thread sees it. */
-class VcpuThread {
-  instructions = 0;
-  exits: Readonly<Record<string, number>> = {};
-  readonly #id: number;
-  readonly #worker: Worker;
-  readonly #exit: Promise<void>;
-  /** What the vcpu died of, if the guest did not ask for its end itself. */
-  #fault: string | undefined;
-  #registers: string | undefined;
-
-  constructor(data: VcpuThreadData, onLog: (message: string) => void, onFailure: () => void) {
-    this.#id = data.vcpuId;
-    this.#worker = new Worker(new URL("./vcpu-thread.ts", import.meta.url), {
-      workerData: data,
-      transferList: data.regions ? [data.regions.port] : [],
-      name: `vcpu${data.vcpuId}`,
-    });
-    this.#worker.on("message", (message: VcpuMessage) => {
-      if (message.kind === "end") {
-        this.instructions = message.instructions;
-        this.exits = message.exits;
-        this.#registers = message.registers;
-        return;
-      }
-      if (/: (triple fault|engine fault)/.test(message.message)) this.#fault = message.message;
-      onLog(message.message);
-    });
-    this.#worker.on("error", (error) => {
-      this.#fault = `vcpu${this.#id}: its thread failed: ${error instanceof Error ? error.stack : String(error)}`;
-      onFailure();
-    });
-    this.#exit = new Promise((resolve) => this.#worker.on("exit", () => resolve()));
-  }
-
-  /** Waits for the thread's end, and brings it about after `graceMs`. */
-  async stopped(graceMs: number): Promise<void> {
-    const timer = setTimeout(() => void this.#worker.terminate(), graceMs);
-    await this.#exit;
-    clearTimeout(timer);
-  }
-
-  /** What there is to say after an end that the guest's user did not ask for. */
-  postMortem(reason: ExitReason): string[] {
-    if (this.#fault !== undefined) return [this.#fault];
-    if (this.#registers === undefined || this.instructions === 0) return [];
-    return [`vcpu${this.#id}: ${POST_MORTEMS[reason]}\n${this.#registers}`];
-  }
-}

@@ -1,7 +1,9 @@
 /** What a running domain looks like to whoever started it. */
 import type { WasmEngineOptions } from "@xenoserver/cpu";
+import type { LocalClient } from "@xenoserver/xenstore";
 import type { GuestAgent } from "../agent/index.ts";
 import type { DiskSpec, VifSpec } from "../cfg/index.ts";
+import type { DomainCounters } from "./counters.ts";
 
 export interface DomainListener {
   /**
@@ -14,6 +16,10 @@ export interface DomainListener {
 }
 
 export interface RunningDomain {
+  /** The number by which its xenstore and the guest itself know it. */
+  readonly domid: number;
+  /** A privileged client of the domain's xenstore; usable until `exited` settles. */
+  readonly store: LocalClient;
   /**
    * Types bytes at the guest's console.
    * @returns settled when there is room for more, so that a writer can keep its pace; never rejects
@@ -45,6 +51,18 @@ export interface RunningDomain {
    * @see packages/toolstack/src/agent
    */
   agent(): Promise<GuestAgent>;
+  readonly isPaused: boolean;
+  /**
+   * Stops all vcpus between two instructions. Backends finish what they have begun; time goes on, as under Xen.
+   * @returns settled when the last vcpu stands still; a domain that is paused stays so
+   */
+  pause(): Promise<void>;
+  /** Lets the vcpus run on; nothing happens if they do. */
+  unpause(): Promise<void>;
+  /** How many bytes of memory the guest may own from now on, at most what it was built with; it has to give back by itself what it has. */
+  limitMemory(limitBytes: number): void;
+  /** What the domain has used since it was started. Counts only grow, but for memory. */
+  counters(): DomainCounters;
   /** Settles once every vcpu has stopped and nothing of the domain is left. Never rejects. */
   readonly exited: Promise<ExitReport>;
   /** Ends the domain at once, as `xl destroy`; `exited` then settles with reason "destroyed". */
@@ -53,6 +71,16 @@ export interface RunningDomain {
 
 /** How a domain's vcpus execute, for measurements and tests. */
 export type EngineChoice = Pick<WasmEngineOptions, "translate">;
+
+/** The first number beside the host's. */
+export const FIRST_DOMID = 1;
+
+export interface LaunchOptions extends EngineChoice {
+  /** 1 ≤ domid < 0x7ff0; a process holds one domain, so the default serves wherever numbers of several do not meet. */
+  readonly domid?: number;
+  /** Builds the domain and leaves its vcpus standing before their first instruction. */
+  readonly paused?: boolean;
+}
 
 /** Why a domain ended. */
 export type ExitReason = "poweroff" | "reboot" | "suspend" | "crash" | "watchdog" | "soft-reset" | "destroyed";

@@ -13,6 +13,7 @@ import type { PreparedDevice } from "./devices.ts";
  */
 export async function prepareVif(vif: VifSpec, devid: number, vcpus: number): Promise<PreparedDevice> {
   let log: (message: string) => void = () => {};
+  let counts: VifDriver["counts"] | undefined;
   let network: OpenNetwork;
   try {
     network = await openNetwork(vif, (message) => log(`vif ${devid}: ${message}`));
@@ -32,8 +33,14 @@ export async function prepareVif(vif: VifSpec, devid: number, vcpus: number): Pr
         ...(vif.mtuBytes !== undefined && { mtuBytes: vif.mtuBytes }),
         log,
       });
+      counts = driver.counts;
       if (network.end !== undefined) join(driver.port, network.end, vif);
       return driver;
+    },
+    counters: () => {
+      const { txPackets = 0, txBytes = 0, txErrors = 0, rxPackets = 0, rxBytes = 0, rxDropped = 0 } = counts ?? {};
+      const mac = formatMac(vif.mac);
+      return { kind: "vif", devid, mac, txPackets, txBytes, txErrors, rxPackets, rxBytes, rxDropped };
     },
     close: async () => {
       if (network.end !== undefined) unplug(network.end);

@@ -82,6 +82,7 @@ function addSystem(tree: RootTree, options: InitramfsOptions): void {
   tree.file("etc/group", "root:x:0:\nnogroup:x:65534:\n");
   tree.file("etc/profile", PROFILE);
   tree.file("init", INIT, 0o755);
+  for (const name of ["poweroff", "reboot"]) tree.file(`sbin/${name}`, endScript(name), 0o755);
   tree.file("etc/udhcpc/default.script", UDHCPC_SCRIPT, 0o755);
   if (options.script !== undefined) tree.file("etc/xeno-script", options.script, 0o755);
 }
@@ -119,6 +120,12 @@ else
   setsid cttyhack sh -l
 fi
 poweroff -f
+`;
+
+/** What the kernel runs when the toolstack asks for an end. Init is a shell, to which busybox's own requests mean nothing. */
+const endScript = (name: string): string => `#!/bin/sh
+sync
+exec /bin/busybox ${name} -f
 `;
 
 /** What udhcpc calls with what it has learned. */

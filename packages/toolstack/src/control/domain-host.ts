@@ -1,0 +1,331 @@
+/**
+ * A domain without a terminal, from its start to its end for good: restarts it as its configuration says, keeps its
+ * console, meters it, and does what its control socket asks. What a process of its own (`process.ts`) is for.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
+import { type Action, type DomainConfig, parseDisk, parseVif } from "../cfg/index.ts";
+import { Complaint } from "../cfg/readers.ts";
+import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
+import { type ExitReason, type ExitReport, launchDomain, planDomain, type RunningDomain } from "../domain/index.ts";
+import { UsageMeter, type UsageReading } from "../usage/meter.ts";
+import { HostedStore } from "./hosted-store.ts";
+import { ControlError, type DomainEnd, type DomainInfo, type DomainState, type ShutdownRequest } from "./protocol.ts";
+import { Scrollback } from "./scrollback.ts";
+
+export interface HostOptions {
+  /** Names this run in usage records. */
+  readonly runId: string;
+  readonly domid: number;
+  /** The domain's own folder, for what it leaves behind. */
+  readonly folder: string;
+  /** Leave it standing before its first instruction. */
+  readonly paused: boolean;
+  readonly log: (message: string) => void;
+}
+
+export type HostEvent =
+  | { readonly event: "state"; readonly state: DomainState }
+  | { readonly event: "restarted"; readonly reason: ExitReason };
+
+type Launch = (config: DomainConfig, paused: boolean) => Promise<RunningDomain>;
+
+const SCROLLBACK_BYTES = 256 * 1024;
+const MIB = 2 ** 20;
+/** Less would starve any guest. */
+const LEAST_MEMORY_BYTES = 4 * MIB;
+/** A guest that reboots as soon as it runs does so once in this time. */
+const RESTART_MS = 1000;
+
+export class DomainHost {
+  readonly console: Scrollback;
+  readonly store: HostedStore;
+  readonly meter: UsageMeter;
+  /** Settles when the domain has ended and will not be restarted. */
+  readonly ended: Promise<DomainEnd>;
+  readonly #options: HostOptions;
+  readonly #launch: Launch;
+  readonly #listeners = new Set<(event: HostEvent) => void>();
+  readonly #startedAt = Math.floor(Date.now() / 1000);
+  /** As it would be started again: with the devices that it has now. */
+  #config: DomainConfig;
+  #name: string;
+  #domain: RunningDomain;
+  #state: DomainState;
+  #destroyed = false;
+  #restarts = 0;
+  #memoryTargetBytes: number;
+  #vcpusWanted: number;
+  /** Of earlier starts of the guest within this process. */
+  #pastRanNs = 0;
+  #pastTraffic: Traffic = NO_TRAFFIC;
+
+  private constructor(
+    config: DomainConfig,
+    options: HostOptions,
+    console: Scrollback,
+    launch: Launch,
+    domain: RunningDomain,
+  ) {
+    this.console = console;
+    this.#launch = launch;
+    this.#options = options;
+    this.#config = config;
+    this.#name = config.name;
+    this.#domain = domain;
+    this.#state = options.paused ? "paused" : "running";
+    this.#memoryTargetBytes = config.memoryMib * MIB;
+    this.#vcpusWanted = config.vcpus;
+    this.store = new HostedStore(domain.store);
+    this.meter = new UsageMeter(options.folder, options.runId, () => this.#reading());
+    this.ended = this.#live();
+  }
+
+  /** @throws ConfigError  the domain cannot be built */
+  static async start(config: DomainConfig, options: HostOptions): Promise<DomainHost> {
+    const { domid, log } = options;
+    const console = new Scrollback(SCROLLBACK_BYTES);
+    const listener = { onConsole: (bytes: Uint8Array) => console.append(bytes), onLog: log };
+    const launch: Launch = (of, paused) => launchDomain(planDomain(of), listener, { domid, paused });
+    return new DomainHost(config, options, console, launch, await launch(config, options.paused));
+  }
+
+  onEvent(listener: (event: HostEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  info(): DomainInfo {
+    const { domid, runId } = this.#options;
+    const { vcpus, memoryBytes, devices } = this.#domain.counters();
+    return {
+      runId,
+      domid,
+      name: this.#name,
+      uuid: this.#config.uuid,
+      pid: process.pid,
+      state: this.#state,
+      startedAt: this.#startedAt,
+      restarts: this.#restarts,
+      memoryBytes,
+      memoryTargetBytes: this.#memoryTargetBytes,
+      memoryMaxBytes: this.#config.memoryMib * MIB,
+      vcpus,
+      vcpusWanted: this.#vcpusWanted,
+      devices,
+      usage: this.meter.totals,
+      consoleBytes: this.console.end,
+    };
+  }
+
+  type(bytes: Uint8Array): Promise<void> {
+    return this.#domain.writeConsole(bytes);
+  }
+
+  async pause(): Promise<void> {
+    this.#refuseEnded();
+    await this.#domain.pause();
+    this.#become("paused");
+  }
+
+  async unpause(): Promise<void> {
+    this.#refuseEnded();
+    await this.#domain.unpause();
+    this.#become("running");
+  }
+
+  /** @throws ControlError  the guest has not said that it listens, and none but it can do this */
+  shutdown(request: ShutdownRequest): void {
+    this.#refuseEnded();
+    if (this.#state === "paused")
+      throw new ControlError("conflict", `domain ${this.#name} is paused, expected it to run and hear of its end`);
+    this.store.write(`${this.#home}/control/shutdown`, request);
+  }
+
+  sysrq(key: string): void {
+    this.#refuseEnded();
+    this.store.write(`${this.#home}/control/sysrq`, key);
+  }
+
+  async destroy(): Promise<void> {
+    this.#destroyed = true;
+    await this.#domain.destroy();
+    await this.ended;
+  }
+
+  rename(name: string): void {
+    this.#name = name;
+    this.#showName();
+  }
+
+  /** @throws ControlError  more than the domain was built with, or too little */
+  setMemory(targetBytes: number): void {
+    this.#refuseEnded();
+    const mostBytes = this.#config.memoryMib * MIB;
+    if (targetBytes < LEAST_MEMORY_BYTES || targetBytes > mostBytes) {
+      const range = `${LEAST_MEMORY_BYTES / MIB} to ${mostBytes / MIB} MiB`;
+      throw new ControlError("invalid", `memory of ${this.#name}: ${targetBytes / MIB} MiB, expected ${range}`);
+    }
+    this.meter.record("memory");
+    this.#memoryTargetBytes = targetBytes;
+    this.#domain.limitMemory(targetBytes);
+    this.store.write(`${this.#home}/memory/target`, String(targetBytes / 1024));
+    this.meter.record("memory");
+  }
+
+  /** @throws ControlError  more than the domain was built with, or none */
+  setVcpus(count: number): void {
+    this.#refuseEnded();
+    const most = this.#config.vcpus;
+    if (count < 1 || count > most) {
+      throw new ControlError("invalid", `vcpus of ${this.#name}: ${count}, expected 1 to ${most}`);
+    }
+    this.meter.record("vcpus");
+    this.#vcpusWanted = count;
+    for (let id = 0; id < most; id++) {
+      this.store.write(`${this.#home}/cpu/${id}/availability`, id < count ? "online" : "offline");
+    }
+    this.meter.record("vcpus");
+  }
+
+  async attachDisk(text: string): Promise<void> {
+    this.#refuseEnded();
+    const disk = read(`disk ${JSON.stringify(text)}`, () => parseDisk(text));
+    await this.#domain.attachDisk(disk);
+    this.#config = { ...this.#config, disks: [...(this.#config.disks ?? []), disk] };
+    this.meter.record("devices");
+  }
+
+  async detachDisk(vdev: string): Promise<boolean> {
+    this.#refuseEnded();
+    const agreed = await this.#domain.detachDisk(vdev);
+    this.#config = { ...this.#config, disks: (this.#config.disks ?? []).filter((disk) => disk.vdev !== vdev) };
+    this.meter.record("devices");
+    return agreed;
+  }
+
+  async attachVif(text: string): Promise<number> {
+    this.#refuseEnded();
+    const vif = read(`vif ${JSON.stringify(text)}`, () => parseVif(text));
+    const devid = await this.#domain.attachVif(vif);
+    this.#config = { ...this.#config, vifs: [...(this.#config.vifs ?? []), vif] };
+    this.meter.record("devices");
+    return devid;
+  }
+
+  async detachVif(devid: number): Promise<boolean> {
+    this.#refuseEnded();
+    const gone = this.#domain.counters().devices.find((device) => device.kind === "vif" && device.devid === devid);
+    const agreed = await this.#domain.detachVif(devid);
+    const vifs = this.#config.vifs ?? [];
+    this.#config = {
+      ...this.#config,
+      vifs: vifs.filter(({ mac }) => gone?.kind !== "vif" || formatMac(mac) !== gone.mac),
+    };
+    this.meter.record("devices");
+    return agreed;
+  }
+
+  get #home(): string {
+    return `/local/domain/${this.#options.domid}`;
+  }
+
+  #refuseEnded(): void {
+    if (this.#state === "ended") throw new ControlError("conflict", `domain ${this.#name} has ended`);
+  }
+
+  #become(state: DomainState): void {
+    if (this.#state === state) return;
+    this.meter.record(state);
+    this.#state = state;
+    this.#tell({ event: "state", state });
+  }
+
+  #tell(event: HostEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+
+  #showName(): void {
+    this.store.write(`${this.#home}/name`, this.#name);
+    this.store.write(`/vm/${this.#config.uuid}/name`, this.#name);
+  }
+
+  #reading(): UsageReading {
+    const { vcpus, memoryBytes, devices, traffic } = this.#domain.counters();
+    const disks = devices.filter((device) => device.kind === "disk");
+    return {
+      vcpuRanNs: vcpus.reduce((sum, { ranNs }) => sum + ranNs, this.#pastRanNs),
+      vcpusReserved: this.#vcpusWanted,
+      memoryBytes,
+      // A guest that was asked to give memory back has it until it does.
+      memoryReservedBytes: Math.max(memoryBytes, this.#memoryTargetBytes),
+      diskStoredBytes: disks.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
+      diskReservedBytes: disks.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+      traffic: addTraffic(this.#pastTraffic, traffic),
+    };
+  }
+
+  /** Until the end for good. */
+  async #live(): Promise<DomainEnd> {
+    for (;;) {
+      const report = await this.#domain.exited;
+      if (this.#destroyed || actionFor(this.#config, report.reason) === "destroy") return this.#end(report);
+      const failure = await this.#restart(report);
+      if (failure !== undefined) return this.#end({ ...report, detail: failure });
+    }
+  }
+
+  /** @returns why the guest could not be started again */
+  async #restart({ reason, runMs }: ExitReport): Promise<string | undefined> {
+    this.#options.log(`${this.#name} ${reason === "reboot" ? "reboots" : `is restarted after ${reason}`}`);
+    await sleep(Math.max(0, RESTART_MS - runMs));
+    let next: RunningDomain;
+    try {
+      next = await this.#launch(this.#config, this.#destroyed);
+    } catch (error) {
+      return `it could not be started again: ${error instanceof Error ? error.message : String(error)}`;
+    }
+    const { vcpus, traffic } = this.#domain.counters();
+    this.#pastRanNs += vcpus.reduce((sum, { ranNs }) => sum + ranNs, 0);
+    this.#pastTraffic = addTraffic(this.#pastTraffic, traffic);
+    this.#domain = next;
+    this.#restarts++;
+    this.#memoryTargetBytes = this.#config.memoryMib * MIB;
+    this.#vcpusWanted = this.#config.vcpus;
+    this.meter.record("restarted");
+    this.store.follow(next.store);
+    if (this.#name !== this.#config.name) this.#showName();
+    this.#tell({ event: "restarted", reason });
+    if (this.#state === "paused") this.#become("running");
+    // Whoever wants its end while it had ended by itself already.
+    if (this.#destroyed) await next.destroy();
+    return undefined;
+  }
+
+  #end({ reason, detail, runMs, instructions, exits }: ExitReport): DomainEnd {
+    this.#state = "ended";
+    this.meter.close("end");
+    return {
+      reason: this.#destroyed ? "destroyed" : reason,
+      ...(detail !== undefined && !this.#destroyed && { detail }),
+      ...{ runMs, instructions, exits, restarts: this.#restarts },
+      endedAt: Math.floor(Date.now() / 1000),
+    };
+  }
+}
+
+/** @throws ControlError  for what a reader of configurations complains about */
+function read<T>(what: string, reader: () => T): T {
+  try {
+    return reader();
+  } catch (error) {
+    if (error instanceof Complaint) throw new ControlError("invalid", `${what} ${error.message}`);
+    throw error;
+  }
+}
+
+export function actionFor(config: DomainConfig, reason: ExitReason): Action {
+  if (reason === "poweroff") return config.onPoweroff;
+  if (reason === "reboot") return config.onReboot;
+  return reason === "crash" || reason === "watchdog" ? config.onCrash : "destroy";
+}

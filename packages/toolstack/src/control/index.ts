@@ -1,0 +1,5 @@
+/** A domain in a process of its own, and the socket by which it is told what to do. */
+export { ControlClient } from "./client.ts";
+export { DomainHost } from "./domain-host.ts";
+export * from "./protocol.ts";
+export { configOf, type DomainSpec, type SpecValue, specOf } from "./spec.ts";

@@ -1,0 +1,164 @@
+/** What a control socket's requests do. Arguments are somebody else's word: each is checked before use. */
+import type { DomainHost } from "./domain-host.ts";
+import { ControlError, type OperationName, type ResultOf, type ShutdownRequest } from "./protocol.ts";
+import type { ConsolePiece, Scrollback } from "./scrollback.ts";
+import type { ControlPeer, Dispatch } from "./server.ts";
+
+type Args = Readonly<Record<string, unknown>>;
+type Handlers = {
+  readonly [N in OperationName]: (
+    host: DomainHost,
+    args: Args,
+    peer: ControlPeer,
+  ) => ResultOf<N> | Promise<ResultOf<N>>;
+};
+
+const NOTHING = {};
+const PIECE_BYTES = 16 * 1024;
+const SHUTDOWN_REQUESTS: readonly ShutdownRequest[] = ["poweroff", "reboot", "halt", "suspend"];
+const NAME = /^[A-Za-z0-9][\w.+:-]{0,63}$/;
+
+const HANDLERS: Handlers = {
+  info: (host) => host.info(),
+  follow: (host, _args, peer) => {
+    peer.onClose(host.onEvent((event) => peer.send(event)));
+    void host.ended.then((end) => peer.send({ event: "ended", end }));
+    return host.info();
+  },
+  pause: async (host) => {
+    await host.pause();
+    return host.info();
+  },
+  unpause: async (host) => {
+    await host.unpause();
+    return host.info();
+  },
+  shutdown: (host, args) => {
+    const request = text(args, "request") as ShutdownRequest;
+    if (!SHUTDOWN_REQUESTS.includes(request))
+      throw new ControlError("invalid", `request is "${request}", expected one of ${SHUTDOWN_REQUESTS.join(", ")}`);
+    host.shutdown(request);
+    return NOTHING;
+  },
+  sysrq: (host, args) => {
+    const key = text(args, "key");
+    if (!/^[0-9a-zA-Z]$/.test(key)) throw new ControlError("invalid", `key is "${key}", expected one letter or digit`);
+    host.sysrq(key);
+    return NOTHING;
+  },
+  destroy: async (host) => {
+    await host.destroy();
+    return NOTHING;
+  },
+  rename: (host, args) => {
+    const name = text(args, "name");
+    if (!NAME.test(name))
+      throw new ControlError("invalid", `name is "${name}", expected up to 64 letters, digits or any of _.+:-`);
+    host.rename(name);
+    return host.info();
+  },
+  "memory-set": (host, args) => {
+    host.setMemory(integer(args, "targetBytes"));
+    return host.info();
+  },
+  "vcpu-set": (host, args) => {
+    host.setVcpus(integer(args, "count"));
+    return host.info();
+  },
+  "block-attach": async (host, args) => {
+    await host.attachDisk(text(args, "disk"));
+    return host.info();
+  },
+  "block-detach": async (host, args) => ({ agreed: await host.detachDisk(text(args, "vdev")) }),
+  "network-attach": async (host, args) => ({ devid: await host.attachVif(text(args, "vif")) }),
+  "network-detach": async (host, args) => ({ agreed: await host.detachVif(integer(args, "devid")) }),
+  "console-follow": (host, args, peer) => {
+    const { console } = host;
+    const begin = args["from"] === undefined ? console.begin : integer(args, "from");
+    // Behind the reply, so that the client knows what it is sent.
+    setImmediate(() => followConsole(console, begin, peer));
+    return { begin, end: console.end };
+  },
+  "console-read": ({ console }) => pieceOf(console.read(console.begin, console.end - console.begin)),
+  "console-write": async (host, args) => {
+    await host.type(Buffer.from(text(args, "base64"), "base64"));
+    return NOTHING;
+  },
+  "xenstore-read": (host, args) => ({ value: host.store.read(text(args, "path")) ?? null }),
+  "xenstore-list": (host, args) => ({ names: host.store.list(text(args, "path")) }),
+  "xenstore-tree": (host, args) => ({ nodes: host.store.tree(text(args, "path")) }),
+  "xenstore-write": (host, args) => {
+    host.store.write(text(args, "path"), text(args, "value"));
+    return NOTHING;
+  },
+  "xenstore-rm": (host, args) => {
+    host.store.rm(text(args, "path"));
+    return NOTHING;
+  },
+  "xenstore-chmod": (host, args) => {
+    const { permissions } = args;
+    if (!Array.isArray(permissions) || permissions.length === 0 || permissions.some((item) => typeof item !== "string"))
+      throw new ControlError("invalid", 'permissions are none, expected a list such as ["n0","r1"]');
+    host.store.setPermissions(text(args, "path"), permissions as string[]);
+    return NOTHING;
+  },
+  "xenstore-watch": (host, args, peer) => {
+    const token = text(args, "token");
+    peer.onClose(host.store.watch(text(args, "path"), (path) => peer.send({ event: "xenstore", token, path })));
+    return NOTHING;
+  },
+  "usage-sample": (host) => {
+    host.meter.record("asked");
+    return NOTHING;
+  },
+  "usage-forget": (host, args) => {
+    host.meter.forget(integer(args, "upToSeq"));
+    return NOTHING;
+  },
+};
+
+export function operationsOf(host: DomainHost): Dispatch {
+  return async (op, args, peer) => {
+    if (!Object.hasOwn(HANDLERS, op))
+      throw new ControlError("invalid", `op is "${op}", expected one of ${Object.keys(HANDLERS).join(", ")}`);
+    if (typeof args !== "object" || args === null) throw new ControlError("invalid", `${op}: args are no object`);
+    return HANDLERS[op as OperationName](host, args as Args, peer);
+  };
+}
+
+/** Sends the console from an offset on, as fast as the client takes it. */
+function followConsole(console: Scrollback, from: number, peer: ControlPeer): void {
+  let offset = from;
+  let waiting = false;
+  const pump = (): void => {
+    while (!waiting && offset < console.end) {
+      const piece = console.read(offset, PIECE_BYTES);
+      offset = piece.offset + piece.bytes.length;
+      peer.send({ event: "console", ...pieceOf(piece) });
+      if (!peer.isFull) continue;
+      waiting = true;
+      peer.onRoom(() => {
+        waiting = false;
+        pump();
+      });
+    }
+  };
+  peer.onClose(console.onAppend(pump));
+  pump();
+}
+
+const pieceOf = ({ offset, bytes }: ConsolePiece) => ({ offset, base64: Buffer.from(bytes).toString("base64") });
+
+function text(args: Args, key: string): string {
+  const value = args[key];
+  if (typeof value !== "string")
+    throw new ControlError("invalid", `${key} is ${JSON.stringify(value)}, expected a string`);
+  return value;
+}
+
+function integer(args: Args, key: string): number {
+  const value = args[key];
+  if (!Number.isSafeInteger(value))
+    throw new ControlError("invalid", `${key} is ${JSON.stringify(value)}, expected a whole number`);
+  return value as number;
+}

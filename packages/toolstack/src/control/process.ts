@@ -1,0 +1,73 @@
+/**
+ * Entry of a domain's own process: `process.ts FOLDER`. The folder has a `spec.json` and gets all else:
+ *
+ *     spec.json       what to start, written before
+ *     control.sock    while it runs; see protocol.ts
+ *     failed.json     why it could not be started
+ *     end.json        how it ended; written last, so that what lies beside it is complete
+ *     console.log     the console's last words
+ *     usage.*         see usage/meter.ts
+ *
+ * A domain that is to come from a stream instead of from its kernel would be built here, behind the same socket.
+ */
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ConfigError } from "../cfg/index.ts";
+import { DomainHost } from "./domain-host.ts";
+import { operationsOf } from "./operations.ts";
+import { ControlServer } from "./server.ts";
+import { configOf, type DomainSpec } from "./spec.ts";
+
+export interface ProcessSpec {
+  readonly version: 1;
+  readonly runId: string;
+  readonly domid: number;
+  /** Names and values as in xl.cfg; paths are absolute. */
+  readonly domain: DomainSpec;
+  readonly paused: boolean;
+}
+
+export const SPEC_FILE = "spec.json";
+export const SOCKET_FILE = "control.sock";
+export const FAILED_FILE = "failed.json";
+export const END_FILE = "end.json";
+export const CONSOLE_FILE = "console.log";
+
+if (import.meta.main) await main(process.argv[2]!);
+
+async function main(folder: string): Promise<void> {
+  // A terminal that closes, or is interrupted, is not the domain's affair: its end is asked for at its socket.
+  for (const signal of ["SIGHUP", "SIGINT", "SIGPIPE"] as const) process.on(signal, () => {});
+  const file = (name: string): string => join(folder, name);
+  const { runId, domid, domain, paused } = JSON.parse(readFileSync(file(SPEC_FILE), "utf8")) as ProcessSpec;
+  let host: DomainHost;
+  try {
+    const { config } = configOf(domain, "domain");
+    host = await DomainHost.start(config, { runId, domid, folder, paused, log });
+  } catch (error) {
+    const message = error instanceof ConfigError ? error.message : String((error as Error).stack);
+    writeWhole(file(FAILED_FILE), { message });
+    process.exitCode = 2;
+    return;
+  }
+  process.on("SIGTERM", () => void host.destroy());
+  const server = await ControlServer.listen(file(SOCKET_FILE), operationsOf(host));
+  const end = await host.ended;
+  const { bytes } = host.console.read(host.console.begin, host.console.end);
+  writeFileSync(file(CONSOLE_FILE), bytes, { mode: 0o600 });
+  writeWhole(file(END_FILE), end);
+  // Who waits for the end has its answer first.
+  await new Promise((resolve) => setImmediate(resolve));
+  await server.close();
+}
+
+/** Standard error is the domain's log. */
+function log(message: string): void {
+  process.stderr.write(`${new Date().toISOString()} ${message.trimEnd()}\n`);
+}
+
+/** A file that is there whole or not at all. */
+function writeWhole(path: string, value: unknown): void {
+  writeFileSync(`${path}.part`, JSON.stringify(value), { mode: 0o600 });
+  renameSync(`${path}.part`, path);
+}
