@@ -18,6 +18,7 @@ const LAYERS = [
   "migrate",
   "toolstack",
   "api",
+  "agent",
 ];
 /** Only tests and tools import it. */
 const TESTKIT = "testkit";

@@ -5,6 +5,8 @@
 import "../apps/cli/src/main.ts";
 import "../apps/cli/src/run-command.ts";
 import "../apps/cli/src/try-command.ts";
+import "../packages/agent/src/index.ts";
+import "../packages/toolstack/src/control/process.ts";
 import "../packages/toolstack/src/domain/disks.ts";
 import "../packages/toolstack/src/domain/region-thread.ts";
 import "../packages/toolstack/src/domain/vcpu-thread.ts";

@@ -41,7 +41,10 @@ async function main(): Promise<void> {
           : error instanceof ConfigError
             ? ExitStatus.badConfig
             : ExitStatus.failed;
-      const known = [ExitError, ConfigError, PackageError, StorageError].some((kind) => error instanceof kind);
+      const known =
+        [ExitError, ConfigError, PackageError, StorageError].some((kind) => error instanceof kind) ||
+        // Loaded by those verbs only that speak to the agent.
+        (error as Error).name === "AgentError";
       process.stderr.write(`xeno: ${chain(error)}\n`);
       if (!known || process.env["XENO_DEBUG"]) process.stderr.write(`${(error as Error).stack}\n`);
     }

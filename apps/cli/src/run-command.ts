@@ -116,7 +116,8 @@ function textOf(settings: ReadonlyMap<string, CfgSetting>, key: string): string 
   return value?.kind === "atom" ? value.text : undefined;
 }
 
-function readCfg(path: string): string {
+/** @throws ConfigError  it cannot be read */
+export function readCfg(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (cause) {

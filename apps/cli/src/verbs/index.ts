@@ -1,8 +1,18 @@
 /** The verbs of the command, in the order in which `xeno --help` lists them. A new family of verbs is a line here. */
 import { addDiskCommands } from "../disk-commands.ts";
 import { addImageCommands } from "../image-commands.ts";
+import { addAgent } from "./agent.ts";
 import { addBridge } from "./bridge.ts";
+import { addDomains } from "./domains.ts";
 import { addRun, addTry } from "./run.ts";
 import type { AddVerb } from "./verb.ts";
 
-export const VERBS: readonly AddVerb[] = [addRun, addTry, addBridge, addImageCommands, addDiskCommands];
+export const VERBS: readonly AddVerb[] = [
+  addRun,
+  addTry,
+  addDomains,
+  addAgent,
+  addBridge,
+  addImageCommands,
+  addDiskCommands,
+];

@@ -96,7 +96,8 @@ const STATES: Readonly<Record<Runstate, VcpuCounters["state"]>> = {
   [Runstate.running]: "running",
   [Runstate.runnable]: "runnable",
   [Runstate.blocked]: "blocked",
-  [Runstate.offline]: "offline",
+  // Its thread has not come to it yet.
+  [Runstate.offline]: "runnable",
 };
 
 /** @param nowNs  the domain's system time */

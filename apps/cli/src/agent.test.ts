@@ -1,0 +1,143 @@
+/** Domains under an agent, from the outside: the agent and its domains are killed, and nothing is lost or left behind. */
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { AgentClient, agentHome, type UsageSum } from "@xenoserver/agent/index.ts";
+import { findProcess } from "@xenoserver/agent/spawn.ts";
+import { spinGuest } from "@xenoserver/testkit";
+import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
+import { xeno } from "./test-process.ts";
+import { memoryBytes } from "./verbs/domains.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "xeno-agent-"));
+const env = { XENO_AGENT_HOME: folder };
+const home = agentHome(env);
+const guest = join(folder, "guest");
+const agent = new AgentClient(home.socket);
+
+const run = async (...args: string[]) => {
+  const { status, stdout, stderr } = await xeno(args, { env });
+  assert.equal(status, 0, stderr);
+  return stdout;
+};
+const json = async <T>(...args: string[]): Promise<T> => JSON.parse(await run(...args, "--json")) as T;
+const create = (name: string, ...more: string[]) =>
+  json<DomainInfo>("create", `name=${name}`, `kernel=${guest}`, "memory=32", "--paused", "--overcommit", ...more);
+const names = (domains: readonly DomainInfo[]): string[] => domains.map(({ name }) => name);
+
+const killAgent = async (): Promise<void> => {
+  const { pid } = await agent.get<{ pid: number }>("/v1/agent");
+  process.kill(pid, "SIGKILL");
+  while (await agent.isThere()) await sleep(10);
+};
+
+before(() => writeFileSync(guest, spinGuest()));
+after(async () => {
+  for (const { name } of await json<DomainInfo[]>("list")) await run("destroy", name);
+  await run("agent", "stop");
+  while (await agent.isThere()) await sleep(10);
+  rmSync(folder, { recursive: true });
+});
+
+test("the first command starts an agent; a domain is listed as xl lists it", async () => {
+  const { domid, state } = await create("one");
+  assert.deepEqual([domid, state], [1, "paused"]);
+  assert.equal(
+    await run("list"),
+    "Name                                        ID   Mem VCPUs\tState\tTime(s)\n" +
+      `one                                          1    32     1     --p---       0.0\n`,
+  );
+});
+
+test("an agent that was killed finds its domains again, as they were", async () => {
+  const [before] = await json<DomainInfo[]>("list");
+  await killAgent();
+  assert.notEqual(findProcess(home.domain(1)), undefined);
+  const [after] = await json<DomainInfo[]>("list");
+  assert.deepEqual([after!.pid, after!.runId, after!.state], [before!.pid, before!.runId, "paused"]);
+});
+
+test("usage is kept once, however often the agent dies between a domain's records", async () => {
+  await run("unpause", "one");
+  for (let n = 0; n < 2; n++) {
+    await json("usage");
+    await run("pause", "one");
+    await killAgent();
+    await run("unpause", "one");
+  }
+  await run("pause", "one");
+  const [sum] = await json<UsageSum[]>("usage");
+  const { usage } = await json<DomainInfo>("unpause", "one");
+  assert.ok(sum!.records > 8);
+  // What the domain counted by itself and what the journal has are one account, but for what came since.
+  assert.ok(sum!.totals.vcpuUsedNs > 0 && sum!.totals.vcpuUsedNs <= usage.vcpuUsedNs);
+  assert.ok(sum!.totals.wallNs <= usage.wallNs);
+  const [again] = await json<UsageSum[]>("usage");
+  assert.ok(again!.totals.vcpuUsedNs >= usage.vcpuUsedNs);
+});
+
+test("a domain that was killed is put away with its usage; what ended while no agent ran, too", async () => {
+  const two = await create("two");
+  process.kill(two.pid, "SIGKILL");
+  while (names(await json<DomainInfo[]>("list")).includes("two")) await sleep(20);
+  const three = await create("three");
+  await killAgent();
+  process.kill(three.pid, "SIGKILL");
+  while (findProcess(home.domain(three.domid)) !== undefined) await sleep(10);
+  assert.deepEqual(names(await json<DomainInfo[]>("list")), ["one"]);
+  assert.deepEqual(readdirSync(join(folder, "domains")), ["1"]);
+  assert.deepEqual(
+    (await json<UsageSum[]>("usage")).map(({ name }) => name),
+    ["one", "two", "three"],
+  );
+});
+
+test("an agent that dies while it creates a domain leaves a domain or nothing", async () => {
+  for (const delayMs of [0, 60, 150]) {
+    const creating = xeno(["create", `name=at${delayMs}`, `kernel=${guest}`, "memory=32", "--paused", "--overcommit"], {
+      env,
+    });
+    while (
+      !(await agent.get<{ pid: number }>("/v1/agent").then(
+        () => true,
+        () => false,
+      ))
+    )
+      await sleep(10);
+    await sleep(delayMs);
+    await killAgent();
+    await creating;
+    const there = await json<DomainInfo[]>("list");
+    assert.deepEqual(readdirSync(join(folder, "domains")).sort(), there.map(({ domid }) => String(domid)).sort());
+    for (const { name } of there) if (name !== "one") await run("destroy", name);
+  }
+});
+
+test("what is asked wrongly is a sentence and harms nothing", async () => {
+  const refused: [args: string[], message: RegExp][] = [
+    [["create", "name=one", `kernel=${guest}`, "memory=32", "--overcommit"], /^xeno: domain one is there already\n$/],
+    [["create", "name=x", "kernel=/nowhere", "--overcommit"], /^xeno: kernel \/nowhere: no such file\n$/],
+    [["create", "name=x", `kernel=${guest}`, "memory=many"], /memory is "many", expected/],
+    [["pause", "nobody"], /^xeno: domain nobody is not there\n$/],
+    [["mem-set", "one", "64"], /^xeno: memory of one: 64 MiB, expected 4 to 32 MiB\n$/],
+    [["shutdwon", "one"], /Did you mean shutdown\?/],
+    [["xenstore-read", "one", "/nothing"], /^xeno: xenstore \/nothing: no such node\n$/],
+  ];
+  for (const [args, message] of refused) {
+    const { status, stderr } = await xeno(args, { env });
+    assert.notEqual(status, 0);
+    assert.match(stderr, message);
+  }
+  assert.deepEqual(names(await json<DomainInfo[]>("list")), ["one"]);
+  const { domid } = await json<DomainInfo>("rename", "one", "uno");
+  assert.equal(await run("xenstore-read", "uno", `/local/domain/${domid}/name`), "uno\n");
+  await run("destroy", "uno");
+  assert.equal(existsSync(home.domain(domid)), false);
+});
+
+test("sizes are written as xl has them", () => {
+  assert.deepEqual(["64", "64m", "1g", "512k"].map(memoryBytes), [2 ** 26, 2 ** 26, 2 ** 30, 2 ** 19]);
+});

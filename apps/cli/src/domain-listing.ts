@@ -1,0 +1,52 @@
+/** Tables as xl prints them. */
+import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
+
+const MIB = 2 ** 20;
+const seconds = (ns: number): string => (ns / 1e9).toFixed(1);
+const ranNs = ({ vcpus }: DomainInfo): number => vcpus.reduce((sum, vcpu) => sum + vcpu.ranNs, 0);
+
+/** xl's six letters: running, blocked, paused, shut down, crashed, dying. */
+export function stateLetters({ state, vcpus }: DomainInfo): string {
+  if (state === "ended") return "---s--";
+  if (state === "paused") return "--p---";
+  const running = vcpus.some((vcpu) => vcpu.state === "running" || vcpu.state === "runnable");
+  return running ? "r-----" : "-b----";
+}
+
+export function describeList(domains: readonly DomainInfo[]): string[] {
+  const head = "Name                                        ID   Mem VCPUs\tState\tTime(s)";
+  const rows = domains.map((domain) => {
+    const { name, domid, memoryBytes, vcpus } = domain;
+    const online = vcpus.filter(({ state }) => state !== "offline").length;
+    const memory = String(Math.round(memoryBytes / MIB)).padStart(5);
+    const numbers = `${String(domid).padStart(5)} ${memory} ${String(online).padStart(5)}`;
+    return `${name.padEnd(40)} ${numbers}     ${stateLetters(domain)}  ${seconds(ranNs(domain)).padStart(8)}`;
+  });
+  return [head, ...rows];
+}
+
+export function describeVcpus(domains: readonly DomainInfo[]): string[] {
+  const head = `${"Name".padEnd(32)} ${["ID", "VCPU", "CPU", "State"].map((word) => word.padStart(5)).join(" ")} ${"Time(s)".padStart(9)} Affinity (Hard / Soft)`;
+  const rows = domains.flatMap(({ name, domid, vcpus }) =>
+    vcpus.map(({ id, state, ranNs: time }) => {
+      const numbers = `${name.padEnd(32)} ${String(domid).padStart(5)} ${String(id).padStart(5)}`;
+      const where =
+        state === "offline"
+          ? `${"-".padStart(5)} ${"-".padStart(3)}-p`
+          : `${"-".padStart(6)} ${(state === "blocked" ? "-b-" : "r--").padStart(3)} `;
+      return `${numbers} ${where} ${seconds(time).padStart(9)}  all / all`;
+    }),
+  );
+  return [head, ...rows];
+}
+
+export function describeUptime(domains: readonly DomainInfo[], nowSeconds: number): string[] {
+  const rows = domains.map(({ name, domid, startedAt }) => {
+    const up = Math.max(0, Math.floor(nowSeconds - startedAt));
+    const two = (n: number): string => String(n).padStart(2, "0");
+    const clock = `${String(Math.floor((up % 86400) / 3600)).padStart(2)}:${two(Math.floor((up % 3600) / 60))}:${two(up % 60)}`;
+    const days = Math.floor(up / 86400);
+    return `${name.padEnd(33)} ${String(domid).padStart(4)} ${days === 0 ? "" : `${days} day${days === 1 ? "" : "s"}, `}${clock}`;
+  });
+  return [`${"Name".padEnd(33)} ${"ID".padStart(4)} Uptime`, ...rows];
+}

@@ -1,0 +1,215 @@
+/** The verbs of xl: domains that the agent runs. */
+import type { DomainInfo, ShutdownRequest, StoreNode } from "@xenoserver/toolstack/control/protocol.ts";
+import { type Command, InvalidArgumentError } from "commander";
+import type { AddVerb } from "./verb.ts";
+
+const access = () => import("../agent-access.ts");
+const tables = () => import("../domain-listing.ts");
+const at = (ref: string, op: string): string => `/v1/domains/${encodeURIComponent(ref)}/${op}`;
+const MIB = 2 ** 20;
+
+/** An operation on one domain, whose result `--json` shows. */
+async function operate<T>(ref: string, op: string, body: unknown, { json }: { readonly json?: boolean }): Promise<T> {
+  const { openAgent, sayJson } = await access();
+  const result = await (await openAgent()).post<T>(at(ref, op), body);
+  if (json === true) sayJson(result);
+  return result;
+}
+
+interface JsonOption {
+  readonly json?: boolean;
+}
+
+function verb(program: Command, name: string, description: string): Command {
+  return program.command(name).description(description).option("--json", "print the result as JSON");
+}
+
+const wholeNumber = (written: string): number => {
+  if (!/^\d+$/.test(written)) throw new InvalidArgumentError("Expected a whole number.");
+  return Number(written);
+};
+
+/** As xl: MiB, or with k, m, g or t behind the number. */
+export function memoryBytes(written: string): number {
+  const match = /^(\d+)([kmgt]?)b?$/i.exec(written);
+  if (match === null) throw new InvalidArgumentError("Expected a number of MiB, or such as 512m or 1g.");
+  return Number(match[1]) * { "": MIB, k: 2 ** 10, m: MIB, g: 2 ** 30, t: 2 ** 40 }[match[2]!.toLowerCase()]!;
+}
+
+export const addDomains: AddVerb = (program) => {
+  verb(program, "create", "start a domain in the background; -c shows its console")
+    .argument("<args...>", "FILE.cfg in xl.cfg syntax, and key=value settings on top of it")
+    .option("-c, --attach", "show its console; Ctrl-] leaves it running")
+    .option("-p, --paused", "leave it standing before its first instruction")
+    .option("--overcommit", "start it even if too little memory is free for it")
+    .action(async (args: string[], options: JsonOption & { attach?: true; paused?: true; overcommit?: true }) => {
+      const { readSpec } = await import("../domain-spec.ts");
+      const spec = await readSpec(args);
+      const { openAgent, sayJson } = await access();
+      const agent = await openAgent();
+      const { paused, overcommit } = options;
+      const info = await agent.post<DomainInfo>("/v1/domains", { spec, paused, overcommit });
+      if (options.json === true) sayJson(info);
+      if (options.attach !== true) return;
+      const { attachConsole } = await import("../attach-console.ts");
+      await attachConsole(agent, String(info.domid));
+    });
+  verb(program, "console", "a domain's console, from what it printed last; Ctrl-] leaves")
+    .argument("<domain>", "name or number")
+    .action(async (ref: string) => {
+      const { openAgent } = await access();
+      const { attachConsole } = await import("../attach-console.ts");
+      await attachConsole(await openAgent(), ref);
+    });
+  addListings(program);
+  addLifecycle(program);
+  addResources(program);
+  addStore(program);
+};
+
+function addListings(program: Command): void {
+  const listing = (name: string, description: string, describe: (domains: DomainInfo[]) => Promise<string[]>): void => {
+    verb(program, name, description)
+      .argument("[domains...]", "names or numbers; all without")
+      .action(async (refs: string[], options: JsonOption) => {
+        const { openAgent, say, sayJson } = await access();
+        const agent = await openAgent();
+        const domains =
+          refs.length === 0
+            ? (await agent.get<{ domains: DomainInfo[] }>("/v1/domains")).domains
+            : await Promise.all(refs.map((ref) => agent.post<DomainInfo>(at(ref, "info"))));
+        if (options.json === true) sayJson(domains);
+        else for (const line of await describe(domains)) say(line);
+      });
+  };
+  listing("list", "what runs", async (domains) => (await tables()).describeList(domains));
+  listing("vcpu-list", "vcpus and what they do", async (domains) => (await tables()).describeVcpus(domains));
+  listing("uptime", "since when", async (domains) => (await tables()).describeUptime(domains, Date.now() / 1000));
+  verb(program, "usage", "what each domain used and had reserved, those included that have ended").action(
+    async (options: JsonOption) => {
+      const { openAgent, say, sayJson } = await access();
+      const { usage } = await (await openAgent()).get<{ usage: import("@xenoserver/agent").UsageSum[] }>("/v1/usage");
+      if (options.json === true) return sayJson(usage);
+      say(
+        `${"Name".padEnd(32)} ${"ID".padStart(5)} ${["vcpu s", "reserved", "GiB h", "read MB", "written", "sent MB", "received"].map((word) => word.padStart(9)).join(" ")}`,
+      );
+      for (const { name, domid, totals: t } of usage) {
+        const gibHours = t.memoryReservedByteSeconds / 2 ** 30 / 3600;
+        const mb = [t.diskReadBytes, t.diskWrittenBytes, t.netSentBytes, t.netReceivedBytes].map((bytes) =>
+          (bytes / 1e6).toFixed(1),
+        );
+        const columns = [
+          (t.vcpuUsedNs / 1e9).toFixed(1),
+          (t.vcpuReservedNs / 1e9).toFixed(1),
+          gibHours.toFixed(4),
+          ...mb,
+        ];
+        say(`${name.padEnd(32)} ${String(domid).padStart(5)} ${columns.map((column) => column.padStart(9)).join(" ")}`);
+      }
+    },
+  );
+}
+
+function addLifecycle(program: Command): void {
+  for (const [name, request, description] of [
+    ["shutdown", "poweroff", "ask the guest to power off"],
+    ["reboot", "reboot", "ask the guest to reboot"],
+  ] as [string, ShutdownRequest, string][]) {
+    verb(program, name, description)
+      .argument("<domain>", "name or number")
+      .option("-w, --wait", "wait until it has ended")
+      .action(async (ref: string, options: JsonOption & { wait?: true }) => {
+        const { openAgent, sayJson } = await access();
+        const agent = await openAgent();
+        const end = options.wait === true && name === "shutdown" ? agent.get(at(ref, "end")) : Promise.resolve({});
+        await Promise.all([agent.post(at(ref, "shutdown"), { request }), end]);
+        if (options.json === true) sayJson(await end);
+      });
+  }
+  for (const [name, description] of [
+    ["destroy", "end a domain at once"],
+    ["pause", "stop its vcpus between two instructions"],
+    ["unpause", "let them run on"],
+  ] as const) {
+    verb(program, name, description)
+      .argument("<domain>", "name or number")
+      .action(async (ref: string, options: JsonOption) => {
+        await operate(ref, name, {}, options);
+      });
+  }
+  verb(program, "rename", "give it another name")
+    .argument("<domain>")
+    .argument("<name>")
+    .action((ref: string, name: string, options: JsonOption) => operate(ref, "rename", { name }, options));
+  verb(program, "sysrq", "press a key of the kernel's magic SysRq")
+    .argument("<domain>")
+    .argument("<letter>")
+    .action((ref: string, key: string, options: JsonOption) => operate(ref, "sysrq", { key }, options));
+}
+
+function addResources(program: Command): void {
+  verb(program, "mem-set", "how much memory the guest is to have, up to what it was created with")
+    .argument("<domain>")
+    .argument("<memory>", "in MiB, or such as 512m or 1g", memoryBytes)
+    .action((ref: string, targetBytes: number, options: JsonOption) =>
+      operate(ref, "memory-set", { targetBytes }, options),
+    );
+  verb(program, "vcpu-set", "how many vcpus the guest is to use")
+    .argument("<domain>")
+    .argument("<count>", "up to what it was created with", wholeNumber)
+    .action((ref: string, count: number, options: JsonOption) => operate(ref, "vcpu-set", { count }, options));
+  verb(program, "block-attach", "plug a disk in")
+    .argument("<domain>")
+    .argument("<disk>", "as in xl.cfg: disk.img,raw,xvdb")
+    .action(async (ref: string, disk: string, options: JsonOption) => {
+      const { absoluteDisk } = await import("../domain-spec.ts");
+      await operate(ref, "block-attach", { disk: absoluteDisk(disk) }, options);
+    });
+  verb(program, "block-detach", "take a disk out")
+    .argument("<domain>")
+    .argument("<disk>", "the guest's name for it: xvdb")
+    .action((ref: string, vdev: string, options: JsonOption) => operate(ref, "block-detach", { vdev }, options));
+  verb(program, "network-attach", "plug a network interface in")
+    .argument("<domain>")
+    .argument("[vif]", "as in xl.cfg: bridge=lan", "")
+    .action((ref: string, vif: string, options: JsonOption) => operate(ref, "network-attach", { vif }, options));
+  verb(program, "network-detach", "take a network interface out")
+    .argument("<domain>")
+    .argument("<number>", "the first is 0", wholeNumber)
+    .action((ref: string, devid: number, options: JsonOption) => operate(ref, "network-detach", { devid }, options));
+}
+
+/** Paths name their domain: /local/domain/N. A path of no domain is looked for in the one that is named. */
+function addStore(program: Command): void {
+  const store = (name: string, description: string): Command =>
+    verb(program, name, description)
+      .argument("<domain>", "whose xenstore")
+      .argument("<path>", "such as /local/domain/1/name");
+  store("xenstore-read", "a node's value").action(async (ref: string, path: string, options: JsonOption) => {
+    const { value } = await operate<{ value: string | null }>(ref, "xenstore-read", { path }, options);
+    const { ExitError, ExitStatus } = await import("../exit-status.ts");
+    if (value === null) throw new ExitError(ExitStatus.failed, `xenstore ${path}: no such node`);
+    if (options.json !== true) (await access()).say(value);
+  });
+  store("xenstore-write", "change or make a node")
+    .argument("<value>")
+    .action((ref: string, path: string, value: string, options: JsonOption) =>
+      operate(ref, "xenstore-write", { path, value }, options),
+    );
+  store("xenstore-rm", "remove a node and all below").action((ref: string, path: string, options: JsonOption) =>
+    operate(ref, "xenstore-rm", { path }, options),
+  );
+  verb(program, "xenstore-ls", "a node and all below")
+    .argument("<domain>", "whose xenstore")
+    .argument("[path]", "where to begin", "/")
+    .action(async (ref: string, path: string, options: JsonOption) => {
+      const { nodes } = await operate<{ nodes: StoreNode[] }>(ref, "xenstore-tree", { path }, options);
+      if (options.json === true) return;
+      const { say } = await access();
+      const base = path === "/" ? 0 : path.split("/").length - 1;
+      for (const node of nodes.slice(1)) {
+        const depth = node.path.split("/").length - 2 - base;
+        say(`${" ".repeat(depth)}${node.path.split("/").at(-1)} = "${node.value}"`);
+      }
+    });
+}

@@ -1,0 +1,53 @@
+/** Where an agent keeps what it knows, and where it is found. */
+import { mkdirSync, statSync } from "node:fs";
+import { homedir, userInfo } from "node:os";
+import { join } from "node:path";
+
+/** UNIX sockets' paths may not be longer, with the NUL behind them. */
+const MAX_SOCKET_PATH_BYTES = 107;
+
+/** What is wrong with what was asked of an agent; `status` is that of the HTTP answer. */
+export class AgentError extends Error {
+  override readonly name = "AgentError";
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export interface AgentHome {
+  readonly folder: string;
+  readonly socket: string;
+  readonly journal: string;
+  readonly log: string;
+  domain(domid: number): string;
+}
+
+/** `$XENO_AGENT_HOME`, or `$XDG_STATE_HOME/xenoserver`, or `~/.local/state/xenoserver`. */
+export function agentHome(env: NodeJS.ProcessEnv = process.env): AgentHome {
+  const state = env["XDG_STATE_HOME"] || join(homedir(), ".local", "state");
+  const folder = env["XENO_AGENT_HOME"] || join(state, "xenoserver");
+  return {
+    folder,
+    socket: join(folder, "agent.sock"),
+    journal: join(folder, "journal.sqlite"),
+    log: join(folder, "agent.log"),
+    domain: (domid) => join(folder, "domains", String(domid)),
+  };
+}
+
+/** @throws AgentError  the folder is another user's, or its path is too long for a socket in it */
+export function makeHome(home: AgentHome): void {
+  mkdirSync(join(home.folder, "domains"), { recursive: true, mode: 0o700 });
+  const { uid } = userInfo();
+  if (statSync(home.folder).uid !== uid)
+    throw new AgentError(500, `agent's folder ${home.folder} belongs to another user, expected this one`);
+  const longest = Buffer.byteLength(join(home.domain(32751), "control.sock"));
+  if (longest > MAX_SOCKET_PATH_BYTES)
+    throw new AgentError(
+      500,
+      `agent's folder ${home.folder}: sockets in it have ${longest} bytes, expected ≤ ${MAX_SOCKET_PATH_BYTES}`,
+    );
+}

@@ -1,0 +1,5 @@
+/** The agent of a server: starts, finds, meters and ends its domains. */
+export { AgentClient } from "./client.ts";
+export { AgentError, type AgentHome, agentHome } from "./home.ts";
+export type { UsageSum } from "./journal.ts";
+export { type RunningAgent, startAgent } from "./server.ts";

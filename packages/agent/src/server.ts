@@ -1,0 +1,175 @@
+/**
+ * The agent's API: HTTP/1.1 with JSON bodies over a UNIX socket.
+ *
+ *     GET  /v1/agent                      pid and version of the protocol
+ *     GET  /v1/domains                    what runs
+ *     POST /v1/domains                    {"spec":{…},"paused":false,"overcommit":false} → what runs now
+ *     GET  /v1/domains/REF                one of them, by name or number
+ *     POST /v1/domains/REF/OPERATION      an operation of the control socket, its arguments as the body
+ *     GET  /v1/domains/REF/end            waits for its end, and tells it
+ *     GET  /v1/domains/REF/console        upgraded: bytes both ways
+ *     GET  /v1/usage                      sums by domain
+ *     POST /v1/agent/stop                 ends the agent; domains stay
+ *
+ * Errors are {"error":SENTENCE}.
+ */
+import { rmSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
+import { ControlError, type DomainSpec, type OperationName } from "@xenoserver/toolstack/control/index.ts";
+import { AgentError, type AgentHome } from "./home.ts";
+import { Supervisor } from "./supervisor.ts";
+
+/** Operations that make sense without a connection that stays. */
+const OPERATIONS: readonly OperationName[] = [
+  ...(["info", "pause", "unpause", "shutdown", "sysrq", "destroy", "rename", "memory-set", "vcpu-set"] as const),
+  ...(["block-attach", "block-detach", "network-attach", "network-detach", "console-read", "console-write"] as const),
+  ...(["xenstore-read", "xenstore-list", "xenstore-tree", "xenstore-write", "xenstore-rm", "xenstore-chmod"] as const),
+];
+const MAX_BODY_BYTES = 1 << 20;
+
+export interface RunningAgent {
+  /** Settles when somebody asked for its end at its socket. */
+  readonly stopAsked: Promise<void>;
+  close(): Promise<void>;
+}
+
+/** @throws AgentError  another agent runs in this folder */
+export async function startAgent(home: AgentHome): Promise<RunningAgent> {
+  const supervisor = await Supervisor.open(home);
+  const { promise: stopAsked, resolve: stop } = Promise.withResolvers<void>();
+  const server = createServer((request, response) => void answer(supervisor, request, response, stop));
+  server.on("upgrade", (request, socket) => void upgrade(supervisor, request, socket));
+  // Whoever listened here before does not any more, or would have the journal.
+  rmSync(home.socket, { force: true });
+  await listen(server, home.socket);
+  return {
+    stopAsked,
+    close: async () => {
+      supervisor.close();
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+      rmSync(home.socket, { force: true });
+    },
+  };
+}
+
+function listen(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    const mask = process.umask(0o177);
+    server.listen(path, resolve);
+    process.umask(mask);
+  });
+}
+
+async function answer(
+  supervisor: Supervisor,
+  request: IncomingMessage,
+  response: ServerResponse,
+  stop: () => void,
+): Promise<void> {
+  let status = 200;
+  let body: unknown;
+  try {
+    body = await route(supervisor, request, stop);
+  } catch (error) {
+    status = statusOf(error);
+    body = { error: status === 500 ? String((error as Error).stack) : (error as Error).message };
+  }
+  response.writeHead(status, { "content-type": "application/json" });
+  response.end(`${JSON.stringify(body)}\n`);
+}
+
+async function route(supervisor: Supervisor, request: IncomingMessage, stop: () => void): Promise<unknown> {
+  const { method, parts } = targetOf(request);
+  const [version, kind, ref, op] = parts;
+  const target = `${method} ${kind ?? ""}${op === undefined ? "" : `/${op}`}`;
+  if (version !== "v1" || parts.length > 4) throw new AgentError(404, `${request.url}: no such resource`);
+  if (target === "GET agent" && ref === undefined) return { pid: process.pid, protocol: 1 };
+  if (target === "POST agent" && ref === "stop") {
+    setImmediate(stop);
+    return {};
+  }
+  if (target === "GET usage") return { usage: await supervisor.usage() };
+  if (target === "GET domains" && ref === undefined) return { domains: await supervisor.list() };
+  if (target === "POST domains" && ref === undefined) return create(supervisor, await bodyOf(request));
+  if (target === "GET domains") return supervisor.call(ref!, "info", {});
+  if (target === "GET domains/end") return supervisor.ended(ref!);
+  if (method === "POST" && kind === "domains" && OPERATIONS.includes(op as OperationName))
+    return supervisor.call(ref!, op as "info", (await bodyOf(request)) as Record<string, never>);
+  throw new AgentError(404, `${method} ${request.url}: no such resource`);
+}
+
+function create(supervisor: Supervisor, body: Readonly<Record<string, unknown>>): Promise<unknown> {
+  const { spec, paused = false, overcommit = false } = body;
+  if (typeof spec !== "object" || spec === null) throw new AgentError(400, "spec is missing, expected keys of xl.cfg");
+  for (const [key, value] of Object.entries(spec)) {
+    const isList = Array.isArray(value) && value.every((item) => typeof item === "string");
+    if (typeof value !== "string" && typeof value !== "number" && !isList)
+      throw new AgentError(
+        400,
+        `spec: ${key} is ${JSON.stringify(value)}, expected a string, a number or a list of strings`,
+      );
+  }
+  return supervisor.create(spec as DomainSpec, { paused: paused === true, overcommit: overcommit === true });
+}
+
+async function bodyOf(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {
+  let text = "";
+  for await (const piece of request) {
+    text += String(piece);
+    if (text.length > MAX_BODY_BYTES) throw new AgentError(413, `body has more than ${MAX_BODY_BYTES} bytes`);
+  }
+  try {
+    const value: unknown = text === "" ? {} : JSON.parse(text);
+    if (typeof value === "object" && value !== null) return value as Readonly<Record<string, unknown>>;
+  } catch {
+    // As for a value that is none.
+  }
+  throw new AgentError(400, "body is no JSON object");
+}
+
+function targetOf(request: IncomingMessage): { method: string; parts: string[] } {
+  const path = new URL(request.url ?? "/", "http://agent").pathname;
+  return {
+    method: request.method ?? "GET",
+    parts: path
+      .split("/")
+      .filter((part) => part !== "")
+      .map(decodeURIComponent),
+  };
+}
+
+const STATUS_OF = { invalid: 400, "not-found": 404, conflict: 409, internal: 500 } as const;
+
+function statusOf(error: unknown): number {
+  if (error instanceof AgentError) return error.status;
+  return error instanceof ControlError ? STATUS_OF[error.code] : 500;
+}
+
+/** A console: what the guest prints, from the oldest byte that is kept on; and what is typed. */
+async function upgrade(supervisor: Supervisor, request: IncomingMessage, socket: Duplex): Promise<void> {
+  socket.on("error", () => {});
+  try {
+    const [, kind, ref, op] = targetOf(request).parts;
+    if (kind !== "domains" || op !== "console") throw new AgentError(404, `${request.url}: no such console`);
+    const client = await supervisor.connect(ref!);
+    socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: xeno-console\r\n\r\n");
+    client.onEvent = (event) => {
+      if (event.event !== "console" || socket.write(Buffer.from(event.base64, "base64"))) return;
+      client.hold();
+      socket.once("drain", () => client.release());
+    };
+    void client.closed.then(() => socket.end());
+    socket.on("close", () => client.close());
+    await client.call("console-follow", {});
+    for await (const bytes of socket) {
+      await client.call("console-write", { base64: (bytes as Buffer).toString("base64") });
+    }
+  } catch (error) {
+    const body = JSON.stringify({ error: (error as Error).message });
+    if (!socket.destroyed)
+      socket.end(`HTTP/1.1 ${statusOf(error)} Refused\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+  }
+}

@@ -1,0 +1,48 @@
+/** Starts a domain's process so that it outlives the agent and may do less than it. */
+import { spawn } from "node:child_process";
+import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const ENTRY = fileURLToPath(import.meta.resolve("@xenoserver/toolstack/control/process.ts"));
+/** What a domain may have open: its disks, and the sockets of its networks. */
+const MAX_OPEN_FILES = 4096;
+
+/**
+ * @param folder         with the domain's spec in it
+ * @param mayRunPrograms  for networks that are a program
+ */
+export function spawnDomain(folder: string, mayRunPrograms: boolean): void {
+  const permissions = ["--permission", "--allow-worker", "--allow-net", "--allow-fs-read=*", "--allow-fs-write=*"];
+  if (mayRunPrograms) permissions.push("--allow-child-process");
+  const flags = [
+    ...process.execArgv.filter((flag) => !/^--(test|permission|allow)/.test(flag)),
+    "--no-warnings",
+    ...permissions,
+  ];
+  const log = openSync(join(folder, "log"), "a", 0o600);
+  const command = [process.execPath, ...flags, ENTRY, folder];
+  // The shell sets limits that Node cannot, and becomes Node.
+  const limits = `ulimit -c 0; ulimit -n ${MAX_OPEN_FILES}; exec "$@"`;
+  const [program, args] =
+    process.platform === "win32" ? [command[0]!, command.slice(1)] : ["/bin/sh", ["-c", limits, "sh", ...command]];
+  const child = spawn(program, args, { detached: true, cwd: "/", stdio: ["ignore", log, log] });
+  // What became of it, its folder tells.
+  child.on("error", () => {});
+  child.unref();
+  closeSync(log);
+}
+
+/** The process that serves a domain's folder, by its command line; undefined if there is none. */
+export function findProcess(folder: string): number | undefined {
+  for (const name of readdirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const argv = readFileSync(`/proc/${name}/cmdline`, "utf8").split("\0");
+      if (argv.includes(ENTRY) && argv.includes(folder)) return Number(name);
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,224 @@
+/**
+ * The domains of one server. Each is a process that lives by itself; the agent knows it by its row in the journal and its
+ * folder, follows it at its control socket, and takes its usage over. An agent that was killed finds all of them again.
+ */
+import { randomUUID } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { freemem } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  type ArgsOf,
+  ControlClient,
+  configOf,
+  type DomainEnd,
+  type DomainInfo,
+  type DomainSpec,
+  type OperationName,
+  type ResultOf,
+} from "@xenoserver/toolstack/control/index.ts";
+import {
+  END_FILE,
+  FAILED_FILE,
+  type ProcessSpec,
+  SOCKET_FILE,
+  SPEC_FILE,
+} from "@xenoserver/toolstack/control/process.ts";
+import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
+import { AgentError, type AgentHome, makeHome } from "./home.ts";
+import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
+import { findProcess, spawnDomain } from "./spawn.ts";
+
+interface Followed {
+  readonly client: ControlClient;
+  /** Settles when the domain's end is in the journal and its folder gone. */
+  readonly settled: Promise<void>;
+}
+
+const MIB = 2 ** 20;
+/** Beside the guest's own memory; see docs/memory.md. */
+const OVERHEAD_MIB = 200;
+const COLLECT_MS = 10_000;
+const POLL_MS = 20;
+/** How often a process that was just started is looked for before it counts as gone. */
+const MAX_UNSEEN_POLLS = 250;
+
+export class Supervisor {
+  readonly #home: AgentHome;
+  readonly #journal: Journal;
+  readonly #followed = new Map<number, Followed>();
+  readonly #timer: NodeJS.Timeout;
+
+  private constructor(home: AgentHome) {
+    makeHome(home);
+    this.#home = home;
+    this.#journal = new Journal(home.journal);
+    this.#timer = setInterval(() => void this.collect(), COLLECT_MS);
+  }
+
+  /** Takes up all domains that the journal knows. @throws AgentError  another agent has them */
+  static async open(home: AgentHome): Promise<Supervisor> {
+    const supervisor = new Supervisor(home);
+    await Promise.all(supervisor.#journal.live().map((row) => supervisor.#follow(row).catch(() => {})));
+    return supervisor;
+  }
+
+  /**
+   * Starts a domain.
+   * @param overcommit  start it even if the host seems to have too little memory for it
+   * @throws AgentError  with one line per mistake; nothing is left then
+   */
+  async create(
+    spec: DomainSpec,
+    { paused, overcommit }: { readonly paused: boolean; readonly overcommit: boolean },
+  ): Promise<DomainInfo> {
+    const uuid = spec["uuid"] ?? randomUUID();
+    const { config } = checked(() => configOf({ ...spec, uuid }, "domain"));
+    const neededMib = config.memoryMib + OVERHEAD_MIB;
+    const freeMib = Math.floor(freemem() / MIB);
+    if (!overcommit && neededMib > freeMib)
+      throw new AgentError(
+        409,
+        `domain ${config.name} needs ${neededMib} MiB with its overhead, expected ≤ ${freeMib} that are free`,
+      );
+    const runId = randomUUID();
+    const whole = { ...spec, name: config.name, uuid };
+    const domid = this.#journal.add(config.name, runId, whole, paused);
+    const folder = this.#home.domain(domid);
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const file: ProcessSpec = { version: 1, runId, domid, domain: whole, paused };
+    writeFileSync(join(folder, SPEC_FILE), JSON.stringify(file), { mode: 0o600 });
+    spawnDomain(folder, config.vifs?.some(({ network }) => network.kind === "passt") === true);
+    const { client } = await this.#follow(this.#journal.find(domid)!, true);
+    return client.call("info", {});
+  }
+
+  async list(): Promise<DomainInfo[]> {
+    const infos = [...this.#followed.values()].map(({ client }) => client.call("info", {}).catch(() => undefined));
+    return (await Promise.all(infos)).filter((info) => info !== undefined);
+  }
+
+  /** @param ref  a domain's name or number @throws AgentError  there is none */
+  async call<N extends OperationName>(ref: string, op: N, args: ArgsOf<N>): Promise<ResultOf<N>> {
+    const domid = this.#domidOf(ref);
+    const { client, settled } = this.#followed.get(domid)!;
+    if (op === "rename") this.#journal.rename(domid, String((args as { name?: unknown }).name));
+    const result = await client.call(op, args);
+    // Who destroys a domain may create it again at once.
+    if (op === "destroy") await settled;
+    return result;
+  }
+
+  /** A connection of its own to a domain's control socket, for its console or watches. */
+  connect(ref: string): Promise<ControlClient> {
+    return ControlClient.connect(join(this.#home.domain(this.#domidOf(ref)), SOCKET_FILE));
+  }
+
+  /** Settles when a domain has ended and all that it left is put away. */
+  async ended(ref: string): Promise<DomainRow["end"]> {
+    const domid = this.#domidOf(ref);
+    await this.#followed.get(domid)!.settled;
+    return this.#journal.find(domid)?.end;
+  }
+
+  /** Takes over what domains have used. */
+  async collect(): Promise<void> {
+    await Promise.all(
+      [...this.#followed].map(([domid, { client }]) => this.#collectFrom(domid, client).catch(() => {})),
+    );
+  }
+
+  async usage(): Promise<UsageSum[]> {
+    await Promise.all(
+      [...this.#followed.values()].map(({ client }) => client.call("usage-sample", {}).catch(() => {})),
+    );
+    await this.collect();
+    return this.#journal.usage();
+  }
+
+  /** Leaves all domains to themselves. */
+  close(): void {
+    clearInterval(this.#timer);
+    for (const { client } of this.#followed.values()) client.close();
+    this.#followed.clear();
+    this.#journal.close();
+  }
+
+  #domidOf(ref: string): number {
+    for (const { domid, name } of this.#journal.live())
+      if ((name === ref || String(domid) === ref) && this.#followed.has(domid)) return domid;
+    throw new AgentError(404, `domain ${ref} is not there`);
+  }
+
+  /** @param isNew  its process was started just now, and may not be seen yet */
+  async #follow(row: DomainRow, isNew = false): Promise<Followed> {
+    const client = await this.#connectTo(row, isNew);
+    const { promise: settled, resolve } = Promise.withResolvers<void>();
+    const followed = { client, settled };
+    this.#followed.set(row.domid, followed);
+    // A supervisor that is closed has let go of it: the domain goes on.
+    void client.closed.then(async () => {
+      if (this.#followed.get(row.domid) !== followed) return;
+      while (findProcess(this.#home.domain(row.domid)) !== undefined) await sleep(POLL_MS);
+      if (this.#followed.get(row.domid) !== followed) return;
+      this.#putAway(row, { reason: "killed", endedAt: Math.floor(Date.now() / 1000) });
+      this.#followed.delete(row.domid);
+      resolve();
+    });
+    return followed;
+  }
+
+  /** @throws AgentError  it ended, or never began; that is in the journal then */
+  async #connectTo(row: DomainRow, isNew: boolean): Promise<ControlClient> {
+    const folder = this.#home.domain(row.domid);
+    let unseen = isNew ? MAX_UNSEEN_POLLS : 0;
+    for (;;) {
+      const client = await ControlClient.connect(join(folder, SOCKET_FILE)).catch(() => undefined);
+      if (client !== undefined) return client;
+      const failed = readJson<{ message: string }>(join(folder, FAILED_FILE));
+      const alive = findProcess(folder) !== undefined;
+      if (failed === undefined && (alive || unseen-- > 0)) {
+        // Between the shell and its program nothing is seen; that passes.
+        if (alive) unseen = 0;
+        await sleep(POLL_MS);
+        continue;
+      }
+      const endedAt = Math.floor(Date.now() / 1000);
+      const end =
+        failed === undefined
+          ? ({ reason: "killed", endedAt } as const)
+          : ({ reason: "failed", detail: failed.message, endedAt } as const);
+      while (findProcess(folder) !== undefined) await sleep(POLL_MS);
+      this.#putAway(row, end);
+      throw new AgentError(400, failed?.message ?? `domain ${row.name} ended before it could be reached`);
+    }
+  }
+
+  /** The last of a domain: its usage and its end into the journal, then its folder away. */
+  #putAway({ domid }: DomainRow, otherwise: NonNullable<DomainRow["end"]>): void {
+    const folder = this.#home.domain(domid);
+    const end = readJson<DomainEnd>(join(folder, END_FILE)) ?? otherwise;
+    this.#journal.end(domid, end, existsSync(folder) ? lastRecords(folder) : []);
+    rmSync(folder, { recursive: true, force: true });
+  }
+
+  async #collectFrom(domid: number, client: ControlClient): Promise<void> {
+    const records = readRecords(join(this.#home.domain(domid), SPOOL_FILE));
+    const last = records.at(-1);
+    if (last === undefined) return;
+    this.#journal.keep(records);
+    await client.call("usage-forget", { upToSeq: last.seq });
+  }
+}
+
+function readJson<T>(path: string): T | undefined {
+  return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as T) : undefined;
+}
+
+function checked<T>(use: () => T): T {
+  try {
+    return use();
+  } catch (error) {
+    throw (error as Error).name === "ConfigError" ? new AgentError(400, (error as Error).message) : error;
+  }
+}
