@@ -53,6 +53,7 @@ export class JitOps extends Ops {
   /** Of the instruction being translated. */
   private place: Place = 0;
   private nextPlace: Place = 0;
+  private flagsAreDead = false;
   private nesting = 0;
 
   /** @param deferred registers that loops write */
@@ -115,9 +116,11 @@ export class JitOps extends Ops {
   get kind(): FlagKind {
     return this.flags.kind;
   }
-  begin({ d, place }: { readonly d: Decoded; readonly place: Place }): Instruction {
+  /** @param flagsAreDead  the flags that it sets need not be made: see `deadFlags` */
+  begin({ d, place }: { readonly d: Decoded; readonly place: Place }, flagsAreDead: boolean): Instruction {
+    this.flagsAreDead = flagsAreDead;
     // What sets flags only sometimes needs them in the form in which their kind is not known.
-    if (mayKeepFlags(d)) this.flags.forgetKind();
+    if (mayKeepFlags(d) && !flagsAreDead) this.flags.forgetKind();
     if (isRepeated(d)) for (const reg of likelyWritten(d)) this.touch(reg);
     this.nesting = this.f.nesting;
     this.place = place;
@@ -175,6 +178,7 @@ export class JitOps extends Ops {
   // Flags
 
   override setFlags(recipe: FlagRecipe): void {
+    if (this.flagsAreDead) return;
     this.checkConditional();
     if (!this.flags.setRecipe(recipe)) {
       const words = this.flagWords(recipe);
@@ -182,7 +186,11 @@ export class JitOps extends Ops {
     }
     if (this.isConditional) this.flags.forgetKind();
   }
+  override setCarryAndOverflow(cf: I64, of: I64): void {
+    if (!this.flagsAreDead) super.setCarryAndOverflow(cf, of);
+  }
   override setFlagWords(res: I64, carries: I64, cf: I32): void {
+    if (this.flagsAreDead) return;
     this.checkConditional();
     this.flags.setWords(res, carries, cf);
     if (this.isConditional) this.flags.forgetKind();

@@ -3,6 +3,7 @@ import { REGION_SIGNATURE, RegionStatus } from "../interp/record.ts";
 import { emitFindRegion } from "../mmu/region-cache.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { Slot, State } from "../state/layout.ts";
+import { deadFlags } from "./dead-flags.ts";
 import { type Exits, JitOps } from "./jit-ops.ts";
 import { type FlagKind, MEMORY, sameKind } from "./lazy-flags.ts";
 import { type Block, likelyWritten, type Place, type Region } from "./region.ts";
@@ -142,9 +143,10 @@ class RegionTranslator {
     const block = this.region.blocks[index];
     this.current = index;
     ops.beginBlock(block.instructions.length, this.kinds.get(index) ?? "dynamic");
-    for (const placed of block.instructions) {
-      f.scope(() => placed.d.def.semantics!(ops, ops.begin(placed)));
-    }
+    const dead = deadFlags(block.instructions);
+    block.instructions.forEach((placed, k) => {
+      f.scope(() => placed.d.def.semantics!(ops, ops.begin(placed, dead[k])));
+    });
     if (!block.fallsThrough) return;
     ops.endBlock();
     this.goTo(block.end, index + 1);
