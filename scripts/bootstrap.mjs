@@ -17,6 +17,7 @@ function staleness() {
   const read = (path) => JSON.parse(readFileSync(path, "utf8")).packages;
   const have = read(installed);
   for (const [path, wanted] of Object.entries(read(join(ROOT, "package-lock.json")))) {
+    if (wanted.link && have[path] === undefined) return `${path.slice("node_modules/".length)} is missing`;
     if (!path.startsWith("node_modules/") || wanted.link || (wanted.optional && have[path] === undefined)) continue;
     if (have[path]?.version !== wanted.version) {
       return `${path.slice("node_modules/".length)} is ${have[path]?.version ?? "missing"}, expected ${wanted.version}`;

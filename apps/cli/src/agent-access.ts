@@ -29,5 +29,8 @@ export async function openAgent(): Promise<AgentClient> {
   throw new ExitError(ExitStatus.failed, `the agent did not start; ${home.log} may say why`);
 }
 
+// Whoever reads only the first lines, as head(1), ends the command as SIGPIPE would.
+process.stdout.on("error", () => process.exit(ExitStatus.outputGone));
+
 export const say = (line: string): void => void process.stdout.write(`${line}\n`);
 export const sayJson = (value: unknown): void => say(JSON.stringify(value));

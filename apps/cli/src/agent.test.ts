@@ -52,6 +52,22 @@ test("the first command starts an agent; a domain is listed as xl lists it", asy
   );
 });
 
+test("devices are listed with what xenstore has of them", async () => {
+  const disk = join(folder, "disk.img");
+  writeFileSync(disk, new Uint8Array(4096));
+  await run("block-attach", "one", `${disk},raw,xvda`);
+  await run("network-attach", "one", "net=none,mac=00:16:3e:00:00:01");
+  assert.deepEqual((await run("block-list", "one")).split(/\s+/).slice(7, 14), [
+    ...["51712", "0", "51712", "1", "-1", "-1", "/local/domain/0/backend/vbd/1/51712"],
+  ]);
+  assert.match(
+    await run("network-list", "one"),
+    /\n0 {3}0 {2}00:16:3e:00:00:01 0 .* \/local\/domain\/0\/backend\/vif\/1\/0/,
+  );
+  const [found] = await json<{ vdev: string; sizeBytes: number }[]>("block-list", "one");
+  assert.deepEqual([found!.vdev, found!.sizeBytes], ["xvda", 4096]);
+});
+
 test("an agent that was killed finds its domains again, as they were", async () => {
   const [before] = await json<DomainInfo[]>("list");
   await killAgent();

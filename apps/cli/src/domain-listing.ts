@@ -1,5 +1,5 @@
 /** Tables as xl prints them. */
-import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
+import type { DomainInfo, StoreNode } from "@xenoserver/toolstack/control/index.ts";
 
 const MIB = 2 ** 20;
 const seconds = (ns: number): string => (ns / 1e9).toFixed(1);
@@ -49,4 +49,54 @@ export function describeUptime(domains: readonly DomainInfo[], nowSeconds: numbe
     return `${name.padEnd(33)} ${String(domid).padStart(4)} ${days === 0 ? "" : `${days} day${days === 1 ? "" : "s"}, `}${clock}`;
   });
   return [`${"Name".padEnd(33)} ${"ID".padStart(4)} Uptime`, ...rows];
+}
+
+/** Keys of a device's directory, as the guest wrote them; −1 for what it did not, as xl shows it. */
+function keysOf(nodes: readonly StoreNode[], folder: string): (key: string) => string {
+  const values = new Map(nodes.map(({ path, value }) => [path, value]));
+  return (key) => values.get(`${folder}/${key}`) ?? values.get(`${folder}/queue-0/${key}`) ?? "-1";
+}
+
+/** Directories of the devices of a class, in the order of their numbers. */
+function foldersOf(nodes: readonly StoreNode[], top: string): string[] {
+  const depth = top.split("/").length + 1;
+  const folders = nodes.map(({ path }) => path).filter((path) => path.split("/").length === depth);
+  return folders.sort((a, b) => numberOf(a) - numberOf(b));
+}
+
+const numberOf = (folder: string): number => Number(folder.split("/").at(-1));
+const columns = (values: readonly string[], widths: readonly number[]): string =>
+  values.map((value, n) => value.padEnd(widths[n] ?? 0)).join(" ");
+
+/** @param nodes  of /local/domain/N/device/vbd */
+export function describeDisks(nodes: readonly StoreNode[], top: string): string[] {
+  const widths = [5, 3, 6, 5, 6, 8, 30];
+  const rows = foldersOf(nodes, top).map((folder) => {
+    const key = keysOf(nodes, folder);
+    const [number, ring] = [String(numberOf(folder)), key("ring-ref") === "-1" ? key("ring-ref0") : key("ring-ref")];
+    return columns(
+      [number, key("backend-id"), number, key("state"), key("event-channel"), ring, key("backend")],
+      widths,
+    );
+  });
+  return [columns(["Vdev", "BE", "handle", "state", "evt-ch", "ring-ref", "BE-path"], widths), ...rows];
+}
+
+/** @param nodes  of /local/domain/N/device/vif */
+export function describeVifs(nodes: readonly StoreNode[], top: string): string[] {
+  const widths = [3, 2, 17, 6, 5, 6, 17, 30];
+  const rows = foldersOf(nodes, top).map((folder) => {
+    const key = keysOf(nodes, folder);
+    const channel = key("event-channel") === "-1" ? key("event-channel-tx") : key("event-channel");
+    const rings = `${key("tx-ring-ref").padStart(5)}/${key("rx-ring-ref")}`;
+    const number = String(numberOf(folder));
+    return columns(
+      [number, key("backend-id"), key("mac"), number, key("state"), channel, rings, key("backend")],
+      widths,
+    );
+  });
+  return [
+    columns(["Idx", "BE", "Mac Addr.", "handle", "state", "evt-ch", "  tx-/rx-ring-ref", "BE-path"], widths),
+    ...rows,
+  ];
 }

@@ -64,6 +64,7 @@ export const addDomains: AddVerb = (program) => {
   addListings(program);
   addLifecycle(program);
   addResources(program);
+  addDeviceLists(program);
   addStore(program);
 };
 
@@ -177,6 +178,27 @@ function addResources(program: Command): void {
     .argument("<domain>")
     .argument("<number>", "the first is 0", wholeNumber)
     .action((ref: string, devid: number, options: JsonOption) => operate(ref, "network-detach", { devid }, options));
+}
+
+function addDeviceLists(program: Command): void {
+  for (const [name, deviceClass, what] of [
+    ["block-list", "vbd", "its disks"],
+    ["network-list", "vif", "its network interfaces"],
+  ] as const) {
+    verb(program, name, what)
+      .argument("<domain>", "name or number")
+      .action(async (ref: string, options: JsonOption) => {
+        const { openAgent, say, sayJson } = await access();
+        const agent = await openAgent();
+        const { domid, devices } = await agent.post<DomainInfo>(at(ref, "info"));
+        const kind = deviceClass === "vbd" ? "disk" : "vif";
+        if (options.json === true) return sayJson(devices.filter((device) => device.kind === kind));
+        const path = `/local/domain/${domid}/device/${deviceClass}`;
+        const { nodes } = await agent.post<{ nodes: StoreNode[] }>(at(ref, "xenstore-tree"), { path });
+        const { describeDisks, describeVifs } = await tables();
+        for (const line of deviceClass === "vbd" ? describeDisks(nodes, path) : describeVifs(nodes, path)) say(line);
+      });
+  }
 }
 
 /** Paths name their domain: /local/domain/N. A path of no domain is looked for in the one that is named. */
