@@ -3,6 +3,7 @@ import { addDiskCommands } from "../disk-commands.ts";
 import { addImageCommands } from "../image-commands.ts";
 import { addAgent } from "./agent.ts";
 import { addBridge } from "./bridge.ts";
+import { addCompletion } from "./completion.ts";
 import { addDomains } from "./domains.ts";
 import { addRun, addTry } from "./run.ts";
 import type { AddVerb } from "./verb.ts";
@@ -15,4 +16,5 @@ export const VERBS: readonly AddVerb[] = [
   addBridge,
   addImageCommands,
   addDiskCommands,
+  addCompletion,
 ];
