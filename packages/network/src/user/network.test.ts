@@ -1,6 +1,7 @@
 /** The network as a guest meets it: addresses, names, echoes, and what it says to nonsense. */
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import fc from "fast-check";
 import { GUEST_MAC, ipv4Frame, TestGuest } from "../testing/test-guest.ts";
@@ -94,6 +95,29 @@ describe("DHCP", () => {
     guest = new TestGuest(fixed, GATEWAY_MAC);
     assert.equal(yourIp(askDhcp(DhcpType.discover, [50, 4, 10, 0, 2, 20])!), "10.0.2.77");
   });
+});
+
+test("a connection to a guest that has an address of its own reaches it before it has said a word", async () => {
+  const free = createServer();
+  await new Promise<void>((resolve) => free.listen(0, "127.0.0.1", resolve));
+  const { port } = free.address() as AddressInfo;
+  await new Promise((resolve) => free.close(resolve));
+  const own = await UserNetwork.open({
+    fixed: new Map([[GUEST_MAC, "10.0.2.77"]]),
+    forwards: [{ protocol: "tcp", host: "127.0.0.1", hostPort: port, guest: "10.0.2.77", guestPort: 22 }],
+  });
+  const silent = new TestGuest(own, GATEWAY_MAC, "10.0.2.77");
+  const socket = connect(port, "127.0.0.1");
+  socket.on("error", () => {});
+  try {
+    for (let turn = 0; turn < 200 && silent.frames.length === 0; turn++)
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    const [segment] = silent.segments();
+    assert.equal(segment?.destinationPort, 22);
+  } finally {
+    socket.destroy();
+    own.close();
+  }
 });
 
 test("ARP is answered for the gateway and the resolver, and for nobody else", () => {

@@ -66,12 +66,14 @@ export class UserNetwork implements Frames {
     this.#gateway = gateway;
     this.#dns = dns;
     const mtuBytes = config.mtuBytes ?? DEFAULT_MTU_BYTES;
-    for (const address of config.fixed?.values() ?? []) {
+    for (const [mac, address] of config.fixed ?? []) {
       if (!this.#plan.subnet.holdsAddress(address) || address === gateway || address === dns) {
         throw new RangeError(
           `the guest's address is ${address}, expected one of ${this.#plan.subnet} that is not ours`,
         );
       }
+      // A guest that sets its address itself may have sent nothing when the first connection comes for it.
+      this.#neighbours.learn(address, mac);
     }
     this.#dhcp = new DhcpServer({ ...this.#plan, mtuBytes, ...(config.fixed && { fixed: config.fixed }) });
     const own = {
