@@ -27,6 +27,9 @@ const MOST_LOG_LINES = 300;
 
 const said = ({ log }: TinyRun, text: string): boolean => log.some((line) => line.includes(`guest: ${text.trimEnd()}`));
 
+/** What the hypervisor logged of itself; what a guest prints on its console, random hypercalls do too, is the guest's. */
+const ownLines = ({ log }: TinyRun): string[] => log.filter((line) => !line.includes("guest: "));
+
 let before: Readonly<Record<string, number>>;
 beforeEach(() => {
   before = openResources();
@@ -83,7 +86,7 @@ for (const mode of MODES) {
         assert.equal(run.report.reason, "poweroff", run.report.detail ?? run.log.join("\n"));
         assert.ok(said(run, "fuzzed"), run.log.join("\n"));
         assert.ok(run.report.exits["hypercall"]! >= FUZZ_CALLS);
-        assert.ok(run.log.length < MOST_LOG_LINES, run.log.join("\n"));
+        assert.ok(ownLines(run).length < MOST_LOG_LINES, ownLines(run).join("\n"));
       });
     }
 
@@ -91,7 +94,7 @@ for (const mode of MODES) {
       const run = await runTiny(garbageGuest({ seed: 1, rounds: GARBAGE_ROUNDS, mode }));
       assert.equal(run.report.reason, "poweroff", run.report.detail ?? run.log.join("\n"));
       assert.ok(said(run, "littered"), run.log.join("\n"));
-      assert.ok(run.log.length < MOST_LOG_LINES, run.log.join("\n"));
+      assert.ok(ownLines(run).length < MOST_LOG_LINES, ownLines(run).join("\n"));
     });
   });
 }
