@@ -43,9 +43,6 @@ const NODE_FLAGS = [
   // Counting calls for inlining costs baseline code of translated regions a call at each entry, and regions call one another by
   // tail calls through a table, which are not inlined anyhow.
   "--no-wasm-inlining",
-  // Regions are large and enter one another often: with V8's usual budget nearly each was optimised, at some fifty times the cost of
-  // its baseline code.
-  "--wasm-tiering-budget=50000000",
 ];
 
 /** Set before Node starts, for it or the C library read these then. */

@@ -29,8 +29,8 @@ import { isStackAccess } from "./system/stack-access.ts";
 const TICK_NS = 60_000;
 const MIN_TICK_WORK = 8192;
 const MAX_TICK_WORK = 1 << 18;
-/** What leaving generated code counts for, some microsecond. A guest that does little else has its ticks too. */
-const LEAVE_WORK = 512;
+/** What leaving generated code counts for, so that a guest that does little else has its ticks too. */
+const LEAVE_WORK = 64;
 
 export interface WasmEngineOptions {
   readonly cpuid: readonly CpuidLeaf[];

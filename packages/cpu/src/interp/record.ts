@@ -75,7 +75,8 @@ export const BUILTIN_COUNT = 8;
 export const AddressRecord = { segmentMask: 7, noCheck: 8, wrap32: 16, moreShift: 16 } as const;
 
 /**
- * An interpreted instruction counts as so many translated ones: some 5 to 16 ns against 0.7 to 1. Counted alike, interpreted code
- * would hardly be met at a tick although it takes most of the time, and so never be found hot.
+ * An interpreted instruction counts as so many translated ones, for it takes longer. Counted alike, it would hardly be met at a tick,
+ * and so never be found hot. That it takes some 5 to 16 ns against 0.7 to 1 would speak for 8, but then code that is not worth its
+ * translation is found hot as well: a shell's first second and forks take longer.
  */
-export const INTERPRETED_WORK = 8;
+export const INTERPRETED_WORK = 2;

@@ -3,7 +3,7 @@ import type { Interpreter } from "../interp/interpreter.ts";
 import { type CompiledRegions, MAX_REGIONS_PER_MODULE, type RegionService, type Spot } from "./region-compiler.ts";
 
 /** Ticks at which an address must have been seen before its region is translated. */
-const HOT_AFTER = 24;
+const HOT_AFTER = 16;
 /** Regions asked for at a time. */
 const BATCH = 8;
 /** Ticks after which fewer are asked for too. */
