@@ -90,8 +90,9 @@ export function defineChangeSplit(m: ModuleBuilder, commitBounce: Func): Func {
   f.if(found.ne(before), () => f.return(i32(1)));
   f.if(exchange(f, low, lowOld, lowNew).eqz(), () => f.return(i32(1)));
   f.if(exchange(f, high, highOld, highNew).eqz(), () => {
-    // Somebody changed the second half: take the first one back and look again. What others made of it meanwhile is kept.
-    f.drop(exchange(f, low, lowNew, lowOld));
+    // Somebody changed the second half: the first one is taken back, and all is looked at again. By subtraction, since others may have
+    // added to the first group meanwhile; what else they did to the same bytes cannot be told apart.
+    f.drop(f.load("i64.atomic.rmw.sub", low, 0, lowNew.sub(lowOld)));
     f.return(i32(1));
   });
   unlock();
