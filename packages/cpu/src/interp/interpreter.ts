@@ -8,6 +8,7 @@ import { emitHelpers } from "../semantics/helpers.ts";
 import { CodeMode, State, TLB_OFFSET, Tlb } from "../state/layout.ts";
 import type { MmuExports } from "../system/machine.ts";
 import type { AddressForm } from "./address.ts";
+import { defineDeliverPageFault } from "./deliver-page-fault.ts";
 import { isWideImmediate } from "./interp-ops.ts";
 import { emitHandlerFunction, type HandlerSample, MainLoop } from "./main-loop.ts";
 import { BUILTIN_COUNT, REGION_SIGNATURE, RegionStatus } from "./record.ts";
@@ -92,7 +93,9 @@ export class Interpreter {
     const mmioWrite = m.importFunc("env", "mmioWrite", { params: ["i32", "i32", "i32", "i32", "i32"], results: [] });
     const mmu = defineMmu(m, this.domain.layout, { codeModified, accessed, mmioWrite }, TLB_OFFSET);
     defineHostAddress(m, mmu);
-    const loop = new MainLoop(m, { ...mmu, named: emitHelpers(m) }, mmu, counting);
+    const helpers = { ...mmu, named: emitHelpers(m) };
+    const deliverPageFault = defineDeliverPageFault(m, mmu.translate, helpers);
+    const loop = new MainLoop(m, helpers, { ...mmu, deliverPageFault }, counting);
     loop.emit(inline);
     defineDropped(m);
     return m.finish();

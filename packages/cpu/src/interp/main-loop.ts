@@ -40,6 +40,8 @@ export interface HandlerSample {
 export interface LoopMmu {
   readonly fillItlb: Callee;
   readonly linkRegion: Callee;
+  /** See deliver-page-fault.ts. */
+  readonly deliverPageFault: Callee;
 }
 
 /** Builds the dispatch loop `run(vb)`: executes from `Slot.rip` until something needs the host program. */
@@ -58,6 +60,7 @@ export class MainLoop {
   private nextLabel!: Label;
   private lookupLabel!: Label;
   private faultLabel!: Label;
+  private faultedLabel!: Label;
   private tickLabel!: Label;
   private systemLabel!: Label;
 
@@ -93,28 +96,46 @@ export class MainLoop {
     f.store("i32.store", vb, i32(0), State.jitInstructions);
     this.linkFrom.set(i32(0));
     this.target.set(f.load("i64.load", vb, Slot.rip));
-    f.block((fault) => {
-      this.faultLabel = fault;
-      f.block((system) => {
-        this.systemLabel = system;
-        f.block((tick) => {
-          this.tickLabel = tick;
-          f.loop((lookup) => {
-            this.lookupLabel = lookup;
-            this.lookup();
-            f.loop((next) => {
-              this.nextLabel = next;
-              this.dispatch(inline);
-            });
+    f.loop((again) => {
+      f.block((faulted) => {
+        this.faultedLabel = faulted;
+        f.block((fault) => {
+          this.faultLabel = fault;
+          this.execute(inline);
+        });
+        f.store("i64.store", vb, this.addressOf(pc.get()), Slot.rip);
+      });
+      f.if(f.call<"i32">(this.mmu.deliverPageFault, vb).eqz(), () => {
+        f.store("i32.store", vb, this.retired(), State.instructions);
+        f.return(i32(LoopExit.fault));
+      });
+      this.target.set(f.load("i64.load", vb, Slot.rip));
+      f.br(again);
+    });
+    f.unreachable();
+  }
+
+  /** Executes from `target` until something leaves; a fault leaves by its label. */
+  private execute(inline: readonly HandlerSample[]): void {
+    const f = this.func.fn;
+    const { vb, pc } = this;
+    f.block((system) => {
+      this.systemLabel = system;
+      f.block((tick) => {
+        this.tickLabel = tick;
+        f.loop((lookup) => {
+          this.lookupLabel = lookup;
+          this.lookup();
+          f.loop((next) => {
+            this.nextLabel = next;
+            this.dispatch(inline);
           });
         });
-        this.leaveAt(pc.get(), LoopExit.tick);
       });
-      f.store("i32.store", vb, pc.get(), State.result);
-      this.leaveAt(pc.get(), LoopExit.system);
+      this.leaveAt(pc.get(), LoopExit.tick);
     });
-    this.leaveAt(pc.get(), LoopExit.fault);
-    f.unreachable();
+    f.store("i32.store", vb, pc.get(), State.result);
+    this.leaveAt(pc.get(), LoopExit.system);
   }
 
   /** Returns with RIP at a record's instruction. */
@@ -359,8 +380,7 @@ export class MainLoop {
     });
     f.store("i64.store", vb, target.get(), Slot.rip);
     const status = f.let(f.callIndirect(this.regionType, "i32", 0, place.get(), vb));
-    const rip = f.load<"i64">("i64.load", vb, Slot.rip);
-    f.if(status.eq(RegionStatus.fault), () => this.leaveTo(rip, LoopExit.fault));
+    f.brIf(this.faultedLabel, status.eq(RegionStatus.fault));
     this.once.set(status);
     target.set(f.load("i64.load", vb, Slot.rip));
     f.br(this.lookupLabel);

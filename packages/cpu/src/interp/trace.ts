@@ -152,14 +152,12 @@ export class TraceWriter {
     );
     const registers = registerFields(d);
     const fields = { handler, place, dst: registers[0], src: registers[1], ...immediates(d) };
+    if (d.def.system) fields.imm = this.directory.rememberSystem(d);
     if (form) {
       const inMain = form.prefix === "none" ? form : SCRATCH_FORM;
       this.put({ ...fields, base: inMain.base, index: inMain.index, scale: inMain.scale, disp: inMain.disp });
     } else if (d.operands[0]?.kind === "rel") this.branch(fields, d, place);
-    else {
-      if (d.def.system) fields.imm = this.directory.rememberSystem(d);
-      this.put({ ...fields, base: impliedSegment(d, codeMode) });
-    }
+    else this.put({ ...fields, base: impliedSegment(d, codeMode) });
   }
 
   private branch(fields: { handler: number; place: number }, d: Decoded, place: number): void {

@@ -1,4 +1,4 @@
-import { type Fn, type I32, i32 } from "@xenoserver/wasm";
+import { type Fn, type I32, type I64, i32 } from "@xenoserver/wasm";
 import type { MemoryLayout } from "../state/layout.ts";
 
 /** Kinds of access, also the argument of `translate`. */
@@ -9,3 +9,9 @@ export const state64 = (f: Fn, vb: I32, offset: number) => f.load<"i64">("i64.lo
 
 /** Emits "frame number of a host address". */
 export const frameOf = (host: I32, layout: MemoryLayout) => host.sub(i32(layout.framesOffset)).shrU(12);
+
+/**
+ * Number of an address's bit in `State.largePages`: by its GiB, the kernel's half apart from that of programs. Otherwise programs, which
+ * have small pages, would share bits with the kernel's direct map, which begins at a multiple of 64 GiB too.
+ */
+export const largePageBit = (va: I64): I64 => va.shrU(30).and(31).or(va.shrU(58).and(32));

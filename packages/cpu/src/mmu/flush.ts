@@ -1,7 +1,8 @@
-import { type Func, type I32, i32, i64, type ModuleBuilder } from "@xenoserver/wasm";
+import { type Fn, type Func, type I32, type I64, i32, i64, type ModuleBuilder } from "@xenoserver/wasm";
 import {
   EMPTY_TLB_SET,
   ITLB_BYTES,
+  ITLB_ENTRIES,
   ITLB_ENTRY_BYTES,
   ITLB_OFFSET,
   Itlb,
@@ -10,6 +11,7 @@ import {
   TLB_ENTRIES,
   TLB_ENTRY_BYTES,
   TLB_FLAG_GLOBAL,
+  TLB_OFFSET,
   TLB_SETS,
   Tlb,
 } from "../state/layout.ts";
@@ -65,25 +67,32 @@ export function defineFlushTlb(m: ModuleBuilder, tlbOffset: number): Func {
   return func;
 }
 
-export function defineFlushTlbPage(m: ModuleBuilder, tlbOffset: number): Func {
+/** (vb, va): forgets the translation of a page of 4 KiB, for data and for execution. */
+export function defineFlushTlbPage(m: ModuleBuilder): Func {
   const func = m.func(["i32", "i64"], [], "flushTlbPage");
-  const f = func.fn;
-  emitEmptyRegionCaches(f, f.param(0), emitCachesOfPage(f, f.param(0), f.param(1)));
-  const slot = f.let(
-    f
-      .param<"i64">(1)
-      .shrU(7)
-      .wrap()
-      .and((TLB_ENTRIES - 1) << 5)
-      .add(f.param<"i32">(0))
-      .add(tlbOffset),
-  );
+  emitFlushPage(func.fn, func.fn.param(0), func.fn.param(1));
+  return func;
+}
+
+/** Emits the forgetting of a page's translation. */
+export function emitFlushPage(f: Fn, vb: I32, va: I64): void {
+  emitEmptyRegionCaches(f, vb, emitCachesOfPage(f, vb, va));
+  const entry = (shift: number, entries: number, bytes: number): I32 =>
+    f.let(
+      va
+        .shrU(shift)
+        .wrap()
+        .and((entries - 1) * bytes)
+        .add(vb),
+    );
+  const slot = entry(12 - Math.log2(TLB_ENTRY_BYTES), TLB_ENTRIES, TLB_ENTRY_BYTES);
   for (let set = 0; set < TLB_SETS; set++) {
-    const offset = set * TLB_ENTRIES * 32;
+    const offset = TLB_OFFSET + set * TLB_BYTES;
     f.store("i64.store", slot, i64(-1), offset + Tlb.read);
     f.store("i64.store", slot, i64(-1), offset + Tlb.write);
   }
-  return func;
+  const code = entry(12 - Math.log2(ITLB_ENTRY_BYTES), ITLB_ENTRIES, ITLB_ENTRY_BYTES);
+  for (const offset of [ITLB_OFFSET, ITLB_OFFSET + ITLB_BYTES]) f.store("i64.store", code, i64(-1), offset + Itlb.tag);
 }
 
 /** (vb, frameHost) → 1 if it was so: forgets that a frame may be written directly, since somebody has code from it now. */

@@ -75,7 +75,7 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
     regionSlowWrite,
     regionSlowStore: defineSlowStore(m, imports, regionSlowWrite, commitBounce, "regionSlowStore"),
     flushTlb: defineFlushTlb(m, tlbOffset),
-    flushTlbPage: defineFlushTlbPage(m, tlbOffset),
+    flushTlbPage: defineFlushTlbPage(m),
     dropWriteEntries: defineDropWriteEntries(m, tlbOffset),
     dropAllWriteEntries: defineDropAllWriteEntries(m, tlbOffset),
   };

@@ -11,11 +11,11 @@ import {
   TLB_FLAG_GLOBAL,
   Tlb,
 } from "../state/layout.ts";
-import { Access, frameOf, state32, state64 } from "./emit.ts";
+import { Access, frameOf, largePageBit, state32, state64 } from "./emit.ts";
 
 /** Notes that a translation of a page of more than 4 KiB is cached, in parts: INVLPG for any of it must drop them all. */
 function emitNoteLargePage(f: Fn, vb: I32, va: I64): void {
-  const bit = i64(1).shl(va.shrU(30));
+  const bit = i64(1).shl(largePageBit(va));
   f.store("i64.store", vb, state64(f, vb, State.largePages).or(bit), State.largePages);
 }
 

@@ -8,6 +8,7 @@ import "./integer/stack.ts";
 import "./integer/branch.ts";
 import "./integer/bits.ts";
 import "./integer/string.ts";
+import "./integer/invalidate.ts";
 import "./integer/privilege.ts";
 import "./x87/control.ts";
 import "./sse/control.ts";

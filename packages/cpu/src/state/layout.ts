@@ -134,7 +134,7 @@ export const State = {
   /** Sign and exponent of an 80-bit result whose significand was returned. */
   fpSignExp: 0x698,
   fpLanes: 0x6a0, // two vectors, taken apart lane by lane
-  /** 64 bits: of which GiB of the address space (modulo 64) pages of more than 4 KiB were cached since the last full flush. */
+  /** 64 bits: of which GiB of either half of the address space (modulo 32) pages of more than 4 KiB were cached since the last full flush. */
   largePages: 0x6c0,
 } as const;
 

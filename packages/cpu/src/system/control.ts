@@ -2,6 +2,7 @@ import { type Decoded, Seg } from "../decode/decoded.ts";
 import { defineSystem } from "../semantics/define.ts";
 import { Flag } from "../semantics/flags.ts";
 import { PHYSICAL_BITS, Slot, State } from "../state/layout.ts";
+import { invalidatePage } from "./invalidate.ts";
 import { Cr0, Cr4, Efer, GuestFault, gp, hiOf, LDTR, type Machine, TR, ud, Vector } from "./machine.ts";
 import { readDescriptor, setDescriptor } from "./segments.ts";
 
@@ -231,18 +232,6 @@ defineSystem("LTR", "0f 00 /3 Ew", (m, d) => {
   m.set32(State.segAttr + TR * 4, m.get32(State.segAttr + TR * 4) | 2);
 });
 
-export function invalidatePage(m: Machine, va: number): void {
-  // A large page may have left many entries.
-  const gib = ((Math.floor(va / 2 ** 30) % 64) + 64) % 64;
-  if ((m.get32(State.largePages + (gib >> 5) * 4) >>> (gib & 31)) & 1) m.flushAll();
-  else m.mmu.flushTlbPage(m.vb, BigInt(va));
-  m.flushItlbPage(va);
-}
-defineSystem("INVLPG", "0f 01 /7 M", (m, d) => {
-  m.needCpl0();
-  const va = m.address(d);
-  if (va >= -(2 ** 47) && va < 2 ** 47) invalidatePage(m, va);
-});
 defineSystem("INVPCID", "66 0f38 82 Gy,Mx", (m, d) => {
   m.needCpl0();
   const reg = d.operands[0].kind === "gpr" ? d.operands[0].reg : 0;

@@ -6,7 +6,6 @@ import {
   CodeMode,
   EMPTY_TLB_SET,
   ITLB_BYTES,
-  ITLB_ENTRIES,
   ITLB_OFFSET,
   NOT_CANONICAL,
   REGION_CACHE_HALF_BYTES,
@@ -140,7 +139,9 @@ export class Machine {
   deliveries = 0;
   /** Set by SYSCALL and SYSRET, which trap by the TF that they load, not by the one with which they began. */
   loadedTf: boolean | undefined;
-  private itlbModes = [-1, -1];
+  /** Decoding modes that each level's ITLB set was last used in, and whether it ever was. */
+  private readonly itlbModes = [-1, -1];
+  private readonly itlbUsed = [false, false];
 
   constructor(memory: WebAssembly.Memory, vb: number, mmu: MmuExports, options: MachineOptions) {
     this.vb = vb;
@@ -240,8 +241,9 @@ export class Machine {
       this.flushItlbSet(which);
       this.itlbModes[which] = mode;
     }
+    this.itlbUsed[which] = true;
     // The other level's set is empty as long as nothing ran there, and fits any mode.
-    if (this.itlbModes[1 - which] === -1) this.itlbModes[1 - which] = mode;
+    if (!this.itlbUsed[1 - which]) this.itlbModes[1 - which] = mode;
     this.set32(State.regionCache, this.vb + REGION_CACHE_OFFSET + (user ? 0 : REGION_CACHE_HALF_BYTES));
     const usual = slow === 0 && mode === USUAL_MODE && this.itlbModes.every((m) => m === USUAL_MODE);
     this.set32(State.usualModes, usual ? 1 : 0);
@@ -272,13 +274,6 @@ export class Machine {
   private flushItlbSet(which: number): void {
     const start = (this.vb + ITLB_OFFSET + which * ITLB_BYTES) >>> 2;
     this.words.fill(-1, start, start + ITLB_BYTES / 4);
-  }
-  flushItlbPage(va: number): void {
-    for (const which of [0, 1]) {
-      const index = Math.floor(va / 4096) & (ITLB_ENTRIES - 1);
-      const at = (this.vb + ITLB_OFFSET + which * ITLB_BYTES + index * 16) >>> 2;
-      this.words.fill(-1, at, at + 2);
-    }
   }
   /** Physical address of the page tables in use. */
   get pageTables(): number {

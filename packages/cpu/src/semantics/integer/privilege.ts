@@ -26,21 +26,21 @@ import type { Ops } from "../ops.ts";
 const UNUSUAL = Flag.tf | Flag.vm | Flag.ac;
 const SYSTEM = Flag.if | Flag.df | Flag.iopl | Flag.nt | Flag.id | Flag.vif | Flag.vip;
 /** The halves of flat descriptors, as operating systems write them. */
-const FLAT_LOW = 0xffff;
-const codeHigh = (level: number): number => 0x00af9b00 | (level << 13);
+export const FLAT_LOW = 0xffff;
+export const codeHigh = (level: number): number => 0x00af9b00 | (level << 13);
 const dataHigh = (level: number): number => 0x00cf9300 | (level << 13);
 
 /** Leaves to the host program if the condition holds. */
 const unless = (o: Ops, unusual: I32): void => o.f.if(unusual, () => o.leaveToHost(), undefined, false);
 
-function setFlat(o: Ops, segment: number, selector: I32, attributes: number): void {
+export function setFlat(o: Ops, segment: number, selector: I32, attributes: number): void {
   o.setState32(State.selector + segment * 4, selector);
   o.setState64(Slot.segBase + segment * 8, i64(0));
   o.setState32(State.segLimit + segment * 4, i32(-1));
   o.setState32(State.segAttr + segment * 4, i32(attributes));
 }
 /** Makes a privilege level the current one, with what follows from it in the usual modes. */
-function setLevel(o: Ops, level: 0 | 3): void {
+export function setLevel(o: Ops, level: 0 | 3): void {
   const user = level === 3;
   o.setState32(State.cpl, i32(level));
   o.setState32(State.tlb, o.vb.add(TLB_OFFSET + (user ? 0 : TLB_BYTES)));
