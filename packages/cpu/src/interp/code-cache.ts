@@ -1,6 +1,7 @@
 import { type CompiledRegion, REGION_MODE, type RegionPage, type RegionPiece } from "../jit/region-compiler.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
 import { RegionInfo } from "../mmu/link.ts";
+import { noteItlb } from "../mmu/used-groups.ts";
 import {
   CODE_GRANULE_BYTES,
   CODE_TABLE_BYTES,
@@ -280,6 +281,7 @@ export class CodeCache {
     this.words[at + Itlb.tag / 4 + 1] = Math.floor(page / 2 ** 32);
     this.words[at + Itlb.codeTable / 4] = table;
     this.words[at + Itlb.frame / 4] = frame;
+    noteItlb(this.words, this.vb, this.words[(this.vb + State.itlb) >>> 2] - this.vb, page);
   }
 
   private markCode(frame: number, start: number, end: number): void {

@@ -1,12 +1,12 @@
 import { type Fn, type Func, type I32, type I64, i32, i64, type ModuleBuilder } from "@xenoserver/wasm";
 import {
-  EMPTY_TLB_SET,
   ITLB_BYTES,
   ITLB_ENTRIES,
   ITLB_ENTRY_BYTES,
   ITLB_OFFSET,
   Itlb,
   RegionCacheUse,
+  State,
   TLB_BYTES,
   TLB_ENTRIES,
   TLB_ENTRY_BYTES,
@@ -15,57 +15,50 @@ import {
   TLB_SETS,
   Tlb,
 } from "../state/layout.ts";
-import { emitCachesOfPage, emitEmptyRegionCaches } from "./region-cache.ts";
+import { emitCachesOfPage, emitClearRegionCaches, emitEmptyRegionCaches } from "./region-cache.ts";
+import { emitEachUsed, ITLB_GROUP_BYTES, TLB_GROUP_BYTES } from "./used-groups.ts";
 
 /**
  * (vb, keepGlobal): empties the TLBs. Only the supervisor's sets keep global entries: the others hold user pages, or the few
  * entries through which the kernel reaches them.
  */
-export function defineFlushTlb(m: ModuleBuilder, tlbOffset: number): Func {
+export function defineFlushTlb(m: ModuleBuilder): Func {
   const func = m.func(["i32", "i32"], [], "flushTlb");
   const f = func.fn;
   const [vb, keep] = [f.param<"i32">(0), f.param<"i32">(1)];
-  const empty = (offset: number, bytes: number) => f.memoryFill(vb.add(offset), i32(0xff), i32(bytes));
-  const local = RegionCacheUse.user | RegionCacheUse.kernelLocal;
-  emitEmptyRegionCaches(f, vb, f.select(keep, i32(local), i32(-1)));
-  empty(tlbOffset, TLB_BYTES);
-  empty(tlbOffset + 2 * TLB_BYTES, TLB_BYTES);
-  empty(ITLB_OFFSET + ITLB_BYTES, ITLB_BYTES);
   f.if(keep.eqz(), () => {
-    empty(tlbOffset + TLB_BYTES, TLB_BYTES);
-    empty(tlbOffset + EMPTY_TLB_SET * TLB_BYTES, TLB_BYTES);
-    empty(ITLB_OFFSET, ITLB_BYTES);
+    emitClearRegionCaches(f, vb);
+    f.memoryFill(vb.add(TLB_OFFSET), i32(0xff), i32(TLB_SETS * TLB_BYTES));
+    f.memoryFill(vb.add(ITLB_OFFSET), i32(0xff), i32(2 * ITLB_BYTES));
+    for (const used of [0, 8, 16]) f.store("i64.store", vb, i64(0), State.tlbUsed + used);
+    for (const used of [0, 8]) f.store("i64.store", vb, i64(0), State.itlbUsed + used);
     f.return();
   });
-  const entry = f.var("i32", vb.add(tlbOffset + TLB_BYTES));
-  const sweep = (bytes: number, size: number, isGlobal: () => I32, drop: () => void) => {
-    const end = f.let(entry.get().add(bytes));
-    f.while(
-      () => entry.get().ltU(end),
-      () => {
-        f.if(isGlobal().eqz(), drop);
-        entry.set(entry.get().add(size));
-      },
+  emitEmptyRegionCaches(f, vb, i32(RegionCacheUse.user | RegionCacheUse.kernelLocal));
+  for (const set of [0, 2])
+    emitEachUsed(f, vb, State.tlbUsed + set * 8, tlbSet(set), (group) =>
+      f.memoryFill(group, i32(0xff), i32(TLB_GROUP_BYTES)),
     );
-  };
-  sweep(
-    TLB_BYTES,
-    TLB_ENTRY_BYTES,
-    () => f.load<"i32">("i32.load", entry.get(), Tlb.flags).and(TLB_FLAG_GLOBAL),
-    () => {
-      f.store("i64.store", entry.get(), i64(-1), Tlb.read);
-      f.store("i64.store", entry.get(), i64(-1), Tlb.write);
-    },
-  );
-  entry.set(vb.add(ITLB_OFFSET));
-  sweep(
-    ITLB_BYTES,
-    ITLB_ENTRY_BYTES,
-    () => f.load<"i32">("i32.load", entry.get(), Itlb.frame).shrU(31),
-    () => f.store("i64.store", entry.get(), i64(-1), Itlb.tag),
-  );
+  emitEachUsed(f, vb, State.itlbUsed + 8, itlbSet(1), (group) => f.memoryFill(group, i32(0xff), i32(ITLB_GROUP_BYTES)));
+  emitEachUsed(f, vb, State.tlbUsed + 8, tlbSet(1), (group) => {
+    for (let at = 0; at < TLB_GROUP_BYTES; at += TLB_ENTRY_BYTES) {
+      const isGlobal = f.load<"i32">("i32.load", group, at + Tlb.flags).and(TLB_FLAG_GLOBAL);
+      f.if(isGlobal.eqz(), () => {
+        f.store("i64.store", group, i64(-1), at + Tlb.read);
+        f.store("i64.store", group, i64(-1), at + Tlb.write);
+      });
+    }
+  });
+  emitEachUsed(f, vb, State.itlbUsed, itlbSet(0), (group) => {
+    for (let at = 0; at < ITLB_GROUP_BYTES; at += ITLB_ENTRY_BYTES) {
+      const isGlobal = f.load<"i32">("i32.load", group, at + Itlb.frame).shrU(31);
+      f.if(isGlobal.eqz(), () => f.store("i64.store", group, i64(-1), at + Itlb.tag));
+    }
+  });
   return func;
 }
+const tlbSet = (set: number) => ({ offset: TLB_OFFSET + set * TLB_BYTES, groupBytes: TLB_GROUP_BYTES });
+const itlbSet = (set: number) => ({ offset: ITLB_OFFSET + set * ITLB_BYTES, groupBytes: ITLB_GROUP_BYTES });
 
 /** (vb, va): forgets the translation of a page of 4 KiB, for data and for execution. */
 export function defineFlushTlbPage(m: ModuleBuilder): Func {

@@ -74,7 +74,7 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
     slowStore: defineSlowStore(m, imports, slowWrite, commitBounce, "slowStore"),
     regionSlowWrite,
     regionSlowStore: defineSlowStore(m, imports, regionSlowWrite, commitBounce, "regionSlowStore"),
-    flushTlb: defineFlushTlb(m, tlbOffset),
+    flushTlb: defineFlushTlb(m),
     flushTlbPage: defineFlushTlbPage(m),
     dropWriteEntries: defineDropWriteEntries(m, tlbOffset),
     dropAllWriteEntries: defineDropAllWriteEntries(m, tlbOffset),

@@ -1,4 +1,4 @@
-import { type Fn, type I32, type I64, i32 } from "@xenoserver/wasm";
+import { type Fn, type I32, type I64, i32, i64 } from "@xenoserver/wasm";
 import {
   REGION_CACHE_BITS,
   REGION_CACHE_HALF_BYTES,
@@ -9,22 +9,21 @@ import {
   RegionCacheUse,
   State,
 } from "../state/layout.ts";
+import { emitEachUsed, emitNoteRegion, REGION_GROUP_BYTES } from "./used-groups.ts";
 
 const state = (f: Fn, vb: I32, offset: number): I32 => f.load<"i32">("i32.load", vb, offset);
 
-/** Emits the address of the entry that a linear address can be in. */
-function emitEntry(f: Fn, vb: I32, at: I64): I32 {
+/** Emits the number of the entry that a linear address can be in. */
+function emitHash(f: Fn, at: I64): I32 {
   const low = f.let(at.wrap());
-  const hash = low
-    .xor(low.shrU(REGION_CACHE_BITS))
-    .and((1 << REGION_CACHE_BITS) - 1)
-    .shl(4);
-  return f.let(hash.add(state(f, vb, State.regionCache)));
+  return low.xor(low.shrU(REGION_CACHE_BITS)).and((1 << REGION_CACHE_BITS) - 1);
 }
+/** Emits the address of that entry. */
+const emitEntry = (f: Fn, vb: I32, hash: I32): I32 => f.let(hash.shl(4).add(state(f, vb, State.regionCache)));
 
 /** Emits the look-up of a linear address; `place` is valid if it matches. */
 export function emitFindRegion(f: Fn, vb: I32, at: I64): { readonly matches: I32; readonly place: I32 } {
-  const entry = emitEntry(f, vb, at);
+  const entry = emitEntry(f, vb, emitHash(f, at));
   return {
     matches: f.load<"i64">("i64.load", entry, RegionCache.address).eq(at),
     place: f.load<"i32">("i32.load", entry, RegionCache.place),
@@ -36,7 +35,9 @@ export function emitFindRegion(f: Fn, vb: I32, at: I64): { readonly matches: I32
  * @param isGlobal whether all of the region's pages are global
  */
 export function emitEnterRegion(f: Fn, vb: I32, at: I64, place: I32, isGlobal: I32): void {
-  const entry = emitEntry(f, vb, at);
+  const hash = f.let(emitHash(f, at));
+  const entry = emitEntry(f, vb, hash);
+  emitNoteRegion(f, vb, hash);
   f.store("i64.store", entry, at, RegionCache.address);
   f.store("i32.store", entry, place, RegionCache.place);
   const isUser = state(f, vb, State.regionCache).eq(vb.add(REGION_CACHE_OFFSET));
@@ -79,15 +80,25 @@ export function emitCachesOfPage(f: Fn, vb: I32, page: I64): I32 {
     .or(noted(REGION_PAGES_BYTES).mul(i32(kernel | kernelLocal)));
 }
 
+/** Emits the emptying of both caches, whatever was in their memory. */
+export function emitClearRegionCaches(f: Fn, vb: I32): void {
+  // No code starts at address −1.
+  f.memoryFill(vb.add(REGION_CACHE_OFFSET), i32(0xff), i32(2 * REGION_CACHE_HALF_BYTES));
+  f.memoryFill(vb.add(REGION_PAGES_OFFSET), i32(0), i32(2 * REGION_PAGES_BYTES));
+  f.store("i32.store", vb, i32(0), State.regionCacheUsed);
+  for (const half of [0, 8]) f.store("i64.store", vb, i64(0), State.regionsUsed + half);
+}
+
 /** Emits the emptying of those caches (bits of `RegionCacheUse`) that have entries. */
 export function emitEmptyRegionCaches(f: Fn, vb: I32, which: I32): void {
   const used = f.let(state(f, vb, State.regionCacheUsed));
   const now = f.let(used.and(which));
   f.if(now, () => {
-    // No code starts at address −1.
     const empty = (half: 0 | 1) => {
-      const entries = vb.add(REGION_CACHE_OFFSET + half * REGION_CACHE_HALF_BYTES);
-      f.memoryFill(entries, i32(0xff), i32(REGION_CACHE_HALF_BYTES));
+      const cache = { offset: REGION_CACHE_OFFSET + half * REGION_CACHE_HALF_BYTES, groupBytes: REGION_GROUP_BYTES };
+      emitEachUsed(f, vb, State.regionsUsed + half * 8, cache, (group) =>
+        f.memoryFill(group, i32(0xff), i32(REGION_GROUP_BYTES)),
+      );
       f.memoryFill(vb.add(REGION_PAGES_OFFSET + half * REGION_PAGES_BYTES), i32(0), i32(REGION_PAGES_BYTES));
     };
     const { user, kernel, kernelLocal } = RegionCacheUse;

@@ -7,11 +7,14 @@ import {
   type MemoryLayout,
   Pending,
   State,
+  TLB_BYTES,
   TLB_ENTRIES,
   TLB_FLAG_GLOBAL,
+  TLB_OFFSET,
   Tlb,
 } from "../state/layout.ts";
 import { Access, frameOf, largePageBit, state32, state64 } from "./emit.ts";
+import { emitNoteItlb, emitNoteTlb } from "./used-groups.ts";
 
 /** Notes that a translation of a page of more than 4 KiB is cached, in parts: INVLPG for any of it must drop them all. */
 function emitNoteLargePage(f: Fn, vb: I32, va: I64): void {
@@ -62,6 +65,9 @@ export function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Fu
     f.store("i64.store", entry, f.select(writeEntry.get(), page, i64(-1)), Tlb.write);
     f.store("i32.store", entry, host.sub(page.wrap()), Tlb.addend);
     f.store("i32.store", entry, flags.shrU(1).and(TLB_FLAG_GLOBAL), Tlb.flags);
+    // The supervisor's global entries stay.
+    const inSupervisors = state32(f, vb, State.tlb).eq(vb.add(TLB_OFFSET + TLB_BYTES));
+    f.if(inSupervisors.and(flags.shrU(1)).and(1).eqz(), () => emitNoteTlb(f, vb, va));
   });
   f.if(flags.and(4), () => emitNoteLargePage(f, vb, va));
   f.return(host.add(va.wrap().and(4095)));
@@ -107,6 +113,7 @@ export function defineFillItlb(m: ModuleBuilder, layout: MemoryLayout, walk: Fun
   f.store("i64.store", entry, page, Itlb.tag);
   f.store("i32.store", entry, table, Itlb.codeTable);
   f.store("i32.store", entry, frame.or(walked.shrU(53).wrap().and(1).shl(31)), Itlb.frame);
+  emitNoteItlb(f, vb, page);
   f.return(i32(1));
   f.unreachable();
   return func;

@@ -136,6 +136,10 @@ export const State = {
   fpLanes: 0x6a0, // two vectors, taken apart lane by lane
   /** 64 bits: of which GiB of either half of the address space (modulo 32) pages of more than 4 KiB were cached since the last full flush. */
   largePages: 0x6c0,
+  /** 64 bits for each TLB set, ITLB set and region cache: which groups of it may hold what the next change of page tables drops. */
+  tlbUsed: 0x6c8, // user, supervisor, supervisor allowed into user pages
+  itlbUsed: 0x6e0, // kernel, user
+  regionsUsed: 0x6f0, // user, kernel
 } as const;
 
 /** Instruction decoding depends on these; two traces of the same bytes with different modes are different traces. */
