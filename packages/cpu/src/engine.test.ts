@@ -1,34 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import {
-  type Assembler,
-  al,
-  assemble,
-  eax,
-  ecx,
-  edx,
-  mem,
-  r11,
-  rax,
-  rbx,
-  rcx,
-  rdi,
-  rdx,
-  rsi,
-  rsp,
-} from "@xenoserver/testkit";
+import { type Assembler, al, eax, ecx, edx, mem, r11, rax, rbx, rcx, rdi, rdx, rsi, rsp } from "@xenoserver/testkit";
 import { Gpr } from "./engine.ts";
 import { State } from "./state/layout.ts";
 import { BareMachine, CODE, MODES, STACK_TOP, type Translate, TSS } from "./testing/bare-machine.ts";
-
-/** What the guest does when it is done. */
-const HALTED = { kind: "shutdown", reason: "halted-with-interrupts-off" };
-
-/** Runs the same scenario interpreted, with hot code translated, and with all code translated. */
-function inEveryMode(name: string, scenario: (machine: BareMachine, mode: Translate) => void): void {
-  for (const mode of MODES) it(`${name} (translate: ${mode})`, () => scenario(new BareMachine(mode), mode));
-}
-const guest = (write: (a: Assembler) => void, origin = CODE): Uint8Array => assemble(64, write, origin);
+import { guest, HALTED, inEveryMode } from "./testing/every-mode.ts";
 
 describe("code that changes", () => {
   inEveryMode("a loop that patches the instruction behind it", (m, mode) => {

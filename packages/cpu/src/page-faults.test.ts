@@ -1,25 +1,19 @@
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
-import { type Assembler, assemble, ecx, mem, rax, rbx, rdi, rsi } from "@xenoserver/testkit";
+import { describe } from "node:test";
+import { ecx, mem, rax, rbx, rdi, rsi } from "@xenoserver/testkit";
 import { Gpr } from "./engine.ts";
 import { State } from "./state/layout.ts";
-import { BareMachine, CODE, MODES, STACK_TOP, type Translate } from "./testing/bare-machine.ts";
+import { BareMachine, CODE, STACK_TOP } from "./testing/bare-machine.ts";
+import { guest, HALTED, inEveryMode } from "./testing/every-mode.ts";
 
-const HALTED = { kind: "shutdown", reason: "halted-with-interrupts-off" };
 const [ABSENT, PROGRAM, HANDLER, USER_STACK] = [0x50000, 0x30000, 0x40000, 0x58000];
-
-function inEveryMode(name: string, scenario: (machine: BareMachine) => void): void {
-  for (const mode of MODES) it(`${name} (translate: ${mode})`, () => scenario(new BareMachine(mode as Translate)));
-}
-const guest = (write: (a: Assembler) => void, origin = CODE): Uint8Array => assemble(64, write, origin);
 
 /** A machine whose page faults halt it, with descriptors as operating systems write them. */
 function withHandler(m: BareMachine): BareMachine {
-  m.memory.write(0x5008 as never, Uint8Array.of(0xff, 0xff, 0, 0, 0, 0x9b, 0xaf, 0));
   m.mapPage(ABSENT, ABSENT, 0);
   m.mapPage(PROGRAM, PROGRAM, 7);
   m.gate(14, HANDLER);
-  return m.userDescriptors().load(HANDLER, Uint8Array.of(0xf4));
+  return m.flatKernel().userDescriptors().load(HANDLER, Uint8Array.of(0xf4));
 }
 /** Error code, RIP, CS, RFLAGS, RSP and SS of the fault. */
 function frameAt(m: BareMachine, at: number): number[] {
@@ -69,13 +63,8 @@ describe("page faults", () => {
   });
 
   inEveryMode("by a gate with a stack of its own are delivered there", (m) => {
-    m.memory.write(0x5124 as never, Uint8Array.of(0, 0, 7, 0, 0, 0, 0, 0)); // IST 1: 0x70000
-    const onItsStack = (): BareMachine => {
-      withHandler(m);
-      m.memory.write((0x6000 + 14 * 16 + 4) as never, Uint8Array.of(1));
-      return m;
-    };
-    onItsStack().load(CODE, reads(CODE)).setGpr(Gpr.rdi, ABSENT);
+    withHandler(m).load(CODE, reads(CODE)).setGpr(Gpr.rdi, ABSENT);
+    m.gateStack(14, 0x70000);
     assert.deepEqual(m.run(), HALTED);
     assert.deepEqual(frameAt(m, 0x70000 - 48), [0, CODE + READ_AT, 8, FLAGS, STACK_TOP, 0]);
   });
@@ -119,5 +108,38 @@ describe("INVLPG", () => {
     assert.deepEqual(m.run(5000), HALTED);
     assert.equal(m.gpr(Gpr.rbx), 20_000 * 15);
     assert.equal(m.gpr(Gpr.rcx), 0);
+  });
+});
+
+describe("a change of page tables", () => {
+  inEveryMode("drops what the old ones said of data and code, and finds it again when they come back", (m) => {
+    const [data, code, tables] = [ABSENT, 0x60000, 0x70000];
+    // The same tables but for two pages: data that is 1 or 2, and a function that returns 4 or 8.
+    const copy = new Uint8Array(0x4000);
+    m.memory.read(0x1000 as never, copy);
+    m.load(tables, copy);
+    const write = (at: number, value: number) =>
+      m.memory.write(at as never, new Uint8Array(Uint32Array.of(value, 0).buffer));
+    for (const level of [0, 1, 2]) write(tables + level * 0x1000, tables + (level + 1) * 0x1000 + 7);
+    write(tables + 0x3000 + (data / 4096) * 8, 0x52003);
+    write(tables + 0x3000 + (code / 4096) * 8, 0x62003);
+    m.memory.write(data as never, Uint8Array.of(1));
+    m.memory.write(0x52000 as never, Uint8Array.of(2));
+    m.load(code, Uint8Array.of(0xb8, 4, 0, 0, 0, 0xc3)); // mov eax, 4; ret
+    m.load(0x62000, Uint8Array.of(0xb8, 8, 0, 0, 0, 0xc3));
+    m.load(
+      CODE,
+      guest((a) => {
+        a.mov(ecx, 10_000).mov(rbx, 0).mov(rsi, data).mov(rdi, code);
+        a.label("again");
+        for (const to of [tables, 0x1000]) {
+          a.mov(rax, to).db(0x0f, 0x22, 0xd8); // mov cr3, rax
+          a.mov(rax, mem(64, rsi)).add(rbx, rax).call(rdi).add(rbx, rax);
+        }
+        a.sub(ecx, 1).jcc("ne", "again").hlt();
+      }),
+    );
+    assert.deepEqual(m.run(5000), HALTED);
+    assert.equal(m.gpr(Gpr.rbx), 10_000 * 15);
   });
 });

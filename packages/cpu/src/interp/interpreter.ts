@@ -5,7 +5,7 @@ import type { DomainMemory } from "../memory/domain-memory.ts";
 import { defineMmu, type Mmu } from "../mmu/mmu.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { emitHelpers } from "../semantics/helpers.ts";
-import { CodeMode, State, TLB_OFFSET, Tlb } from "../state/layout.ts";
+import { CodeMode, State, Tlb } from "../state/layout.ts";
 import type { MmuExports } from "../system/machine.ts";
 import type { AddressForm } from "./address.ts";
 import { defineDeliverPageFault } from "./deliver-page-fault.ts";
@@ -91,7 +91,7 @@ export class Interpreter {
     const codeModified = m.importFunc("env", "codeModified", { params: ["i32", "i32", "i32"], results: [] });
     const accessed = m.importFunc("env", "accessed", { params: ["i32", "i32", "i32", "i32"], results: ["i32"] });
     const mmioWrite = m.importFunc("env", "mmioWrite", { params: ["i32", "i32", "i32", "i32", "i32"], results: [] });
-    const mmu = defineMmu(m, this.domain.layout, { codeModified, accessed, mmioWrite }, TLB_OFFSET);
+    const mmu = defineMmu(m, this.domain.layout, { codeModified, accessed, mmioWrite });
     defineHostAddress(m, mmu);
     const helpers = { ...mmu, named: emitHelpers(m) };
     const deliverPageFault = defineDeliverPageFault(m, mmu.translate, helpers);

@@ -89,12 +89,12 @@ export function emitFlushPage(f: Fn, vb: I32, va: I64): void {
 }
 
 /** (vb, frameHost) → 1 if it was so: forgets that a frame may be written directly, since somebody has code from it now. */
-export function defineDropWriteEntries(m: ModuleBuilder, tlbOffset: number): Func {
+export function defineDropWriteEntries(m: ModuleBuilder): Func {
   const func = m.func(["i32", "i32"], ["i32"], "dropWriteEntries");
   const f = func.fn;
   const frame = f.param<"i32">(1);
   const found = f.var("i32", i32(0));
-  const entry = f.var("i32", f.param<"i32">(0).add(tlbOffset));
+  const entry = f.var("i32", f.param<"i32">(0).add(TLB_OFFSET));
   const end = f.let(entry.get().add(TLB_SETS * TLB_ENTRIES * 32));
   f.while(
     () => entry.get().ltU(end),
@@ -114,10 +114,10 @@ export function defineDropWriteEntries(m: ModuleBuilder, tlbOffset: number): Fun
 }
 
 /** (vb): forgets that any page may be written directly, as when a round of logging begins. */
-export function defineDropAllWriteEntries(m: ModuleBuilder, tlbOffset: number): Func {
+export function defineDropAllWriteEntries(m: ModuleBuilder): Func {
   const func = m.func(["i32"], [], "dropAllWriteEntries");
   const f = func.fn;
-  const entry = f.var("i32", f.param<"i32">(0).add(tlbOffset));
+  const entry = f.var("i32", f.param<"i32">(0).add(TLB_OFFSET));
   const end = f.let(entry.get().add(TLB_SETS * TLB_BYTES));
   f.while(
     () => entry.get().ltU(end),

@@ -45,7 +45,7 @@ export interface MmuImports {
 }
 
 /** Adds the memory-management unit to a module. */
-export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuImports, tlbOffset: number): Mmu {
+export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuImports): Mmu {
   const frameHost = defineFrameHost(m, layout);
   const walk = defineWalk(m, layout, frameHost, definePageFault(m));
   const holdsCode = defineHoldsCode(m, layout);
@@ -76,7 +76,7 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
     regionSlowStore: defineSlowStore(m, imports, regionSlowWrite, commitBounce, "regionSlowStore"),
     flushTlb: defineFlushTlb(m),
     flushTlbPage: defineFlushTlbPage(m),
-    dropWriteEntries: defineDropWriteEntries(m, tlbOffset),
-    dropAllWriteEntries: defineDropAllWriteEntries(m, tlbOffset),
+    dropWriteEntries: defineDropWriteEntries(m),
+    dropAllWriteEntries: defineDropAllWriteEntries(m),
   };
 }

@@ -99,6 +99,16 @@ export class BareMachine {
     this.memory.write((Table.gdt + 0x28) as never, Uint8Array.of(0xff, 0xff, 0, 0, 0, 0xfb, 0xaf, 0));
     return this;
   }
+  /** Lets a vector's gate change to a stack of its own. */
+  gateStack(vector: number, top: number): void {
+    this.write64(Table.tss + 0x24, top);
+    this.memory.write((Table.idt + vector * 16 + 4) as never, Uint8Array.of(1));
+  }
+  /** The kernel's code descriptor as operating systems write it, instead of one with the least that is needed. */
+  flatKernel(): this {
+    this.memory.write((Table.gdt + CODE_SELECTOR) as never, Uint8Array.of(0xff, 0xff, 0, 0, 0, 0x9b, 0xaf, 0));
+    return this;
+  }
   /** Where the stack lies on which the kernel is entered from a program. */
   kernelStack(top: number): this {
     this.write64(Table.tss + 4, top);

@@ -4,6 +4,7 @@ import { State } from "../../state/layout.ts";
 import { invalidateOperand } from "../../system/invalidate.ts";
 import { define } from "../define.ts";
 import { defineHelper } from "../helpers.ts";
+import { unless } from "./privilege.ts";
 
 /** (va): forgets a page of 4 KiB. */
 defineHelper("invalidatePage", ["i64"], undefined, (h) => emitFlushPage(h.f, h.vb, h.param<"i64">(0)));
@@ -21,7 +22,7 @@ define(
     const va = f.let(i.address());
     const isLarge = f.load<"i64">("i64.load", o.vb, State.largePages).shrU(largePageBit(va)).and(1).wrap();
     const isCanonical = va.shl(16).shrS(16).eq(va);
-    f.if(o.state32(State.cpl).or(isLarge).or(isCanonical.eqz()), () => o.leaveToHost(), undefined, false);
+    unless(o, o.state32(State.cpl).or(isLarge).or(isCanonical.eqz()));
     f.callVoid(o.helpers.named("invalidatePage"), o.vb, va);
     // What comes next may lie in that page.
     o.jumpTo(o.nextIp());

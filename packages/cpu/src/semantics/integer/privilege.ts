@@ -31,7 +31,7 @@ export const codeHigh = (level: number): number => 0x00af9b00 | (level << 13);
 const dataHigh = (level: number): number => 0x00cf9300 | (level << 13);
 
 /** Leaves to the host program if the condition holds. */
-const unless = (o: Ops, unusual: I32): void => o.f.if(unusual, () => o.leaveToHost(), undefined, false);
+export const unless = (o: Ops, unusual: I32): void => o.f.if(unusual, () => o.leaveToHost(), undefined, false);
 
 export function setFlat(o: Ops, segment: number, selector: I32, attributes: number): void {
   o.setState32(State.selector + segment * 4, selector);
