@@ -89,22 +89,32 @@ export class XenstoreRing {
     return { ...rest, payload };
   }
 
-  /** Copies bytes from the ring until `wanted` are there. */
+  /**
+   * Copies bytes from the ring until `wanted` are there or the ring is empty. It looks again after every move: a guest rings for what it
+   * writes only if all before it was taken, so what it wrote meanwhile must not be left.
+   */
   #fill(wanted: number): true | RingFault | undefined {
-    if (this.#partialBytes >= wanted) return true;
+    while (this.#partialBytes < wanted) {
+      const taken = this.#fillOnce(wanted);
+      if (typeof taken === "string") return taken;
+      if (!taken) return undefined;
+    }
+    return true;
+  }
+
+  #fillOnce(wanted: number): boolean | RingFault {
     const cons = this.#load(XsRing.req_cons);
     const available = (this.#load(XsRing.req_prod) - cons) >>> 0;
     if (available > XsRing.ringBytes) return "index";
+    if (available === 0) return false;
     const count = Math.min(available, wanted - this.#partialBytes);
     for (let n = 0; n < count; n++) {
       this.#partial[this.#partialBytes + n] = this.#bytes[XsRing.req + ((cons + n) & (XsRing.ringBytes - 1))];
     }
     this.#partialBytes += count;
-    if (count > 0) {
-      this.#store(XsRing.req_cons, cons + count);
-      this.#consumed = true;
-    }
-    return this.#partialBytes >= wanted ? true : undefined;
+    this.#store(XsRing.req_cons, cons + count);
+    this.#consumed = true;
+    return true;
   }
 
   /** True if request bytes were taken since the last call: the guest may wait for the room. */
