@@ -385,8 +385,8 @@ export class WasmVcpu implements Vcpu {
     const page = Math.floor(rip / 4096) * 4096;
     // Cut to an integer: as the difference of two fractions it would be boxed wherever it is kept.
     const offset = (rip - page) | 0;
-    const codeMode = m.get32(State.codeMode);
-    const provided = this.cache.provide(page, frame, offset, codeMode);
+    const view = m.decodeView(page);
+    const provided = this.cache.provide(page, frame, offset, view);
     this.interpreter.flush();
     if (provided) {
       if (this.translates === "always" && m.is64 && !m.isStepping) this.hotSpots.translate({ page, frame, offset });
@@ -394,7 +394,7 @@ export class WasmVcpu implements Vcpu {
     }
     const next = this.codeFrame(page + 4096);
     if (next === undefined) return undefined;
-    this.cache.provideCrossing(page, frame, offset, next, codeMode);
+    this.cache.provideCrossing(page, frame, offset, next, [view, m.decodeView(page + 4096)]);
     this.interpreter.flush();
     return undefined;
   }

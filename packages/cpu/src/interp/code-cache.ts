@@ -17,6 +17,7 @@ import {
   RECORDS_OFFSET,
   State,
 } from "../state/layout.ts";
+import { type DecodeView, viewKey } from "../system/code-window.ts";
 import { jumpCacheEntry } from "./jump-cache.ts";
 import { Builtin, Field } from "./record.ts";
 import type { TraceWriter } from "./trace.ts";
@@ -31,7 +32,7 @@ interface Trace {
   readonly place: number;
 }
 interface CodePage {
-  /** Code table of each mode that the page was decoded in. */
+  /** Code table of each view that the page was decoded in, by `viewKey`. */
   readonly tables: Map<number, number>;
   traces: Trace[];
 }
@@ -42,7 +43,8 @@ const CROSSING_RECORDS = 5;
 interface Crossing {
   readonly frame: number;
   readonly nextFrame: number;
-  readonly codeMode: number;
+  /** See `viewKey`. */
+  readonly view: number;
   readonly record: number;
   /** Its word in the code table. */
   readonly entry: number;
@@ -100,16 +102,16 @@ export class CodeCache {
    * @param page linear address of the page
    * @returns false if the instruction there goes on in the next page
    */
-  provide(page: number, frame: number, offset: number, codeMode: number): boolean {
+  provide(page: number, frame: number, offset: number, view: DecodeView): boolean {
     if (this.nextRecord + 2 * 256 + CROSSING_RECORDS > RECORDS) this.reset();
-    const table = this.tableOf(frame, codeMode);
+    const table = this.tableOf(frame, viewKey(view));
     this.fillItlb(page, table, frame);
     // A crossing instruction is there but its next page may not be: the caller sees to that.
     if (this.crossings.has(frame * 4096 + offset)) return false;
     if (this.words[(table + offset * 4) >>> 2] !== 0) return true;
     const at = this.frameAddress(frame);
     const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
-    const result = this.writer.write(this.bytes.subarray(at, at + 4096), offset, codeMode, record, 257);
+    const result = this.writer.write(this.bytes.subarray(at, at + 4096), offset, view, record, 257);
     if (result.kind === "crossing") return false;
     this.nextRecord = (result.recordEnd - this.recordsAt) / RECORD_BYTES;
     this.words[(table + offset * 4) >>> 2] = record;
@@ -128,28 +130,36 @@ export class CodeCache {
   /**
    * Makes the trace of the one instruction at an offset that goes on in the next page, and shows that page to the ITLB: the
    * trace begins with a check that it is still the same.
+   * @param views  of the page and of the next
    */
-  provideCrossing(page: number, frame: number, offset: number, nextFrame: number, codeMode: number): void {
+  provideCrossing(
+    page: number,
+    frame: number,
+    offset: number,
+    nextFrame: number,
+    views: readonly [DecodeView, DecodeView],
+  ): void {
     // Making the second table may drop everything, and the first with it.
-    const next = this.tableOf(nextFrame, codeMode);
+    const next = this.tableOf(nextFrame, viewKey(views[1]));
     const resets = this.resets;
-    const table = this.tableOf(frame, codeMode);
-    if (this.resets !== resets) return this.provideCrossing(page, frame, offset, nextFrame, codeMode);
+    const view = viewKey(views[0]);
+    const table = this.tableOf(frame, view);
+    if (this.resets !== resets) return this.provideCrossing(page, frame, offset, nextFrame, views);
     this.fillItlb(page, table, frame);
     this.fillItlb(page + 4096, next, nextFrame);
     const key = frame * 4096 + offset;
     const entry = table + offset * 4;
     const known = this.crossings.get(key);
-    const isThere = known?.nextFrame === nextFrame && known.codeMode === codeMode;
+    const isThere = known?.nextFrame === nextFrame && known.view === view;
     if (isThere && this.words[entry >>> 2] === known.record) return;
     const both = new Uint8Array(4096 + 16);
     both.set(this.bytes.subarray(this.frameAddress(frame), this.frameAddress(frame) + 4096));
     both.set(this.bytes.subarray(this.frameAddress(nextFrame), this.frameAddress(nextFrame) + 16), 4096);
     if (known) this.poison(known.entry, known.record, known.record + CROSSING_RECORDS * RECORD_BYTES);
     const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
-    this.writer.writeCrossing(both, offset, codeMode, record, nextFrame);
+    this.writer.writeCrossing(both, offset, views[0], record, nextFrame);
     this.nextRecord += CROSSING_RECORDS;
-    this.crossings.set(key, { frame, nextFrame, codeMode, record, entry });
+    this.crossings.set(key, { frame, nextFrame, view, record, entry });
     this.words[entry >>> 2] = record;
     this.markCode(frame, offset, 4096);
     this.markCode(nextFrame, 0, 16);
@@ -214,9 +224,10 @@ export class CodeCache {
     return info;
   }
 
-  private tableOf(frame: number, codeMode: number): number {
+  /** @param view  see `viewKey` */
+  private tableOf(frame: number, view: number): number {
     let page = this.pages.get(frame);
-    const known = page?.tables.get(codeMode);
+    const known = page?.tables.get(view);
     if (known !== undefined) return known;
     if (this.nextTable === CODE_TABLES) {
       this.reset();
@@ -230,8 +241,8 @@ export class CodeCache {
     const table = this.vb + CODE_TABLES_OFFSET + this.nextTable++ * CODE_TABLE_BYTES;
     // Fresh memory is zero, and stays the host's until it is used.
     if (this.resets > 0) this.words.fill(0, table >>> 2, (table + CODE_TABLE_BYTES) >>> 2);
-    page.tables.set(codeMode, table);
-    if ((codeMode & (CodeMode.sizeMask | CodeMode.singleStep)) === CodeMode.code64)
+    page.tables.set(view, table);
+    if ((view & (CodeMode.sizeMask | CodeMode.singleStep)) === CodeMode.code64)
       this.words[this.frameTable(frame)] = table;
     return table;
   }

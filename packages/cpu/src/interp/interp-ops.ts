@@ -1,5 +1,5 @@
 import { type Fn, type I32, type I64, i32, i64, type V128, type Var } from "@xenoserver/wasm";
-import type { Decoded, DecodedOperand } from "../decode/decoded.ts";
+import { type Decoded, type DecodedOperand, Seg } from "../decode/decoded.ts";
 import {
   bitsOf,
   type FlagRecipe,
@@ -10,6 +10,7 @@ import {
   type Width,
 } from "../semantics/ops.ts";
 import { CodeMode, RECORD_BYTES, Slot, State } from "../state/layout.ts";
+import { Vector } from "../system/machine.ts";
 import { AddressRecord, Field, HandlerStatus, INTERRUPTS_OPENED, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
 
 /** A segment may be written if it is no code and has its write bit. */
@@ -108,11 +109,13 @@ export class InterpOps extends Ops {
   private toIp(linear: I64): I64 {
     return this.legacyIp ? linear.sub(this.state64(Slot.segBase + 8)).and(this.const64(-1, 0)) : linear;
   }
+  /** An instruction pointer wraps at the operand size. */
+  private toOffset(ip: I64): I64 {
+    return ip.and(this.instruction.operandSize === 2 ? i64(0xffff) : this.const64(-1, 0));
+  }
   private toLinear(ip: I64): I64 {
     if (!this.legacyIp) return ip;
-    const mask = this.instruction.operandSize === 2 ? i64(0xffff) : this.const64(-1, 0);
-    return ip
-      .and(mask)
+    return this.toOffset(ip)
       .add(this.state64(Slot.segBase + 8))
       .and(this.const64(-1, 0));
   }
@@ -122,7 +125,15 @@ export class InterpOps extends Ops {
   override nextIp(): I64 {
     return this.f.let(this.toIp(this.ownAddress(this.pc.get().add(16))));
   }
+  override needTarget(ip?: I64, condition?: I32): void {
+    if (!this.legacyIp) return;
+    const { f } = this;
+    const limit = f.load<"i64">("i64.load32_u", this.vb, State.segLimit + Seg.cs * 4);
+    const beyond = this.toOffset(ip ?? this.relativeTarget()).gtU(limit);
+    f.if(condition ? beyond.and(condition) : beyond, () => this.raise(Vector.gp), undefined, false);
+  }
   override jumpTo(ip: I64): void {
+    this.needTarget(ip);
     this.exits.redirect(this.toLinear(ip));
   }
   override jumpRelative(condition?: I32): void {
@@ -131,9 +142,13 @@ export class InterpOps extends Ops {
   }
   private take(): void {
     if (!this.legacyIp) return this.exits.follow();
-    // The target wraps at the operand size.
+    const target = this.relativeTarget();
+    this.needTarget(target);
+    this.exits.redirect(this.toLinear(target));
+  }
+  private relativeTarget(): I64 {
     const target = this.state64(Slot.pageVa).add(this.field32(Field.disp).extS());
-    this.exits.redirect(this.toLinear(this.f.let(this.toIp(target))));
+    return this.f.let(this.toIp(target));
   }
   override requestCheck(): void {
     this.setState32(State.instructionLimit, i32(INTERRUPTS_OPENED));

@@ -1,6 +1,7 @@
 import { type Decoded, Seg } from "../decode/decoded.ts";
 import { type Decoder, NEED_MORE_BYTES } from "../decode/decoder.ts";
 import { CodeMode, RECORD_BYTES, Slot } from "../state/layout.ts";
+import type { DecodeView } from "../system/code-window.ts";
 import { Vector } from "../system/machine.ts";
 import { type AddressForm, addressForm, ignoresSegment, SCRATCH_FORM, segmentSlot } from "./address.ts";
 import { isWideImmediate } from "./interp-ops.ts";
@@ -46,30 +47,31 @@ export class TraceWriter {
    * @param page        the page's bytes; longer than 4096 if the bytes of the following page are there too
    * @param limit       how many records there is room for; a trace needs up to 2 per instruction and 1 more
    */
-  write(page: Uint8Array, offset: number, codeMode: number, recordAt: number, limit: number): TraceResult {
+  write(page: Uint8Array, offset: number, view: DecodeView, recordAt: number, limit: number): TraceResult {
+    const { codeMode, window } = view;
     this.at = recordAt;
     this.page = page;
+    const stop = Math.min(page.length, window.end);
     const most = codeMode & CodeMode.singleStep ? 1 : Math.min(MAX_TRACE, (limit - 1) >> 1);
     let place = offset;
     const templates = this.templatesOf(codeMode);
     for (let count = 0; count < most && place < 4096; count++) {
-      const template = templates.find(page, place, page.length);
+      if (place < window.start || place >= stop) return this.fault(place, Vector.gp);
+      const template = templates.find(page, place, stop);
       if (template && writeFromTemplate(template, page, place, this.view, this.at)) {
         this.at += RECORD_BYTES;
         place += template.lengthBytes;
         if (template.ends) return this.finish(place);
         continue;
       }
-      const d = this.decodeOne(page, place, codeMode);
+      const d = this.decodeOne(page, place, stop, codeMode);
       if (d === "crossing") {
+        // The limit of CS ends the instruction before its last byte.
+        if (window.end <= page.length) return this.fault(place, Vector.gp);
         if (count === 0) return { kind: "crossing" };
         break;
       }
-      if (typeof d === "number") {
-        this.builtin(Builtin.undefined, place, d);
-        place = Math.min(place + 1, 4096);
-        return { kind: "trace", endOffset: place, recordEnd: this.at };
-      }
+      if (typeof d === "number") return this.fault(place, d);
       const record = this.at;
       this.instruction(d, place, codeMode);
       if (this.at === record + RECORD_BYTES && d.def.semantics && !d.def.system && !isWideImmediate(d))
@@ -84,11 +86,12 @@ export class TraceWriter {
    * Writes the trace of one instruction that goes on in the next page.
    * @param both  the page's 4096 bytes and the first of the next
    */
-  writeCrossing(both: Uint8Array, offset: number, codeMode: number, recordAt: number, nextFrame: number): TraceResult {
+  writeCrossing(both: Uint8Array, offset: number, view: DecodeView, recordAt: number, nextFrame: number): TraceResult {
     this.at = recordAt;
     this.page = both;
     this.builtin(Builtin.crossing, offset, nextFrame);
-    return this.write(both, offset, codeMode | CodeMode.singleStep, this.at, 4);
+    const single = { ...view, codeMode: view.codeMode | CodeMode.singleStep };
+    return this.write(both, offset, single, this.at, 4);
   }
 
   private templatesOf(codeMode: number): RecordTemplates {
@@ -98,6 +101,12 @@ export class TraceWriter {
     return found;
   }
 
+  /** Ends the trace with an instruction that raises an exception. */
+  private fault(place: number, vector: number): TraceResult {
+    this.builtin(Builtin.undefined, place, vector);
+    return { kind: "trace", endOffset: Math.min(place + 1, 4096), recordEnd: this.at };
+  }
+
   /** Every trace is closed by a record for the address behind it, from which return addresses are taken too. */
   private finish(place: number): TraceResult {
     this.builtin(Builtin.relook, place, 0);
@@ -105,9 +114,9 @@ export class TraceWriter {
   }
 
   /** The instruction, or the vector of the exception that its bytes raise. */
-  private decodeOne(page: Uint8Array, place: number, codeMode: number): Decoded | "crossing" | number {
+  private decodeOne(page: Uint8Array, place: number, stop: number, codeMode: number): Decoded | "crossing" | number {
     try {
-      return this.decoder.decode(page, place, page.length, codeMode) ?? Vector.ud;
+      return this.decoder.decode(page, place, stop, codeMode) ?? Vector.ud;
     } catch (thrown) {
       if (thrown === NEED_MORE_BYTES) return "crossing";
       if (thrown instanceof RangeError) return Vector.gp;

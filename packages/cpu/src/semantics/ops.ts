@@ -125,6 +125,11 @@ export abstract class Ops {
   /** Architectural addresses of this instruction and of the next one (relative to CS base outside 64-bit mode). */
   abstract ownIp(): I64;
   abstract nextIp(): I64;
+  /**
+   * Raises #GP if the code segment does not reach to an architectural address, or to that of the instruction's `rel` operand. To be
+   * used before anything else is changed by instructions that change more than where control goes.
+   */
+  needTarget(_ip?: I64, _condition?: I32): void {}
   /** Goes on at an architectural address that is known only now. */
   abstract jumpTo(ip: I64): void;
   /** Goes on at the instruction's `rel` operand, if the condition holds. */
@@ -392,12 +397,20 @@ export abstract class Ops {
     this.store(this.stackLinear(i, sp, width), width, data);
     this.writeGpr(4, i.stackSize, sp);
   }
-  /** Reads the top of the stack and moves the pointer; the caller writes the value after this. */
-  pop(i: Instruction, width: number): I64 {
+  /**
+   * Reads the top of the stack and moves the pointer; the caller writes the value after this.
+   * @param check  looks at the value before the pointer is moved
+   */
+  pop(i: Instruction, width: number, check?: (value: I64) => void): I64 {
     const sp = this.f.let(this.stackPointer(i));
     const value = this.load(this.stackLinear(i, sp, width), width);
+    check?.(value);
     this.writeGpr(4, i.stackSize, sp.add(width));
     return value;
+  }
+  /** Pops where control goes on. */
+  popTarget(i: Instruction): I64 {
+    return this.pop(i, i.width, (ip) => this.needTarget(ip));
   }
 
   // Flags

@@ -2,7 +2,16 @@ import { Seg } from "../decode/decoded.ts";
 import { Flag } from "../semantics/flags.ts";
 import { State } from "../state/layout.ts";
 import { Attr, GuestFault, gp, type Machine, Vector } from "./machine.ts";
-import { codeSegment, dplOf, loadNull, readDescriptor, setCode, setDescriptor, setSegment } from "./segments.ts";
+import {
+  codeSegment,
+  dplOf,
+  loadNull,
+  needTarget,
+  readDescriptor,
+  setCode,
+  setDescriptor,
+  setSegment,
+} from "./segments.ts";
 import { Stack } from "./stack.ts";
 
 export type EventKind = "exception" | "external" | "software";
@@ -61,6 +70,7 @@ function deliverReal(m: Machine, vector: number): void {
   const at = m.getAddress(State.idtBase) + vector * 4;
   const ip = m.read16(at);
   const cs = m.read16(at + 2);
+  needTarget(m, ip);
   const stack = Stack.current(m, 2);
   stack.push(m.rflags & 0xffff);
   stack.push(m.get32(State.selector + Seg.cs * 4));
@@ -118,6 +128,7 @@ function deliverLong(m: Machine, vector: number, kind: EventKind, errorCode: num
   const gate = readGate(m, vector, kind, 16);
   const { code, cpl } = handlerSegment(m, gate.selector);
   if (!(code.attr & Attr.l) || code.attr & Attr.db) throw gp(gate.selector & ~3);
+  needTarget(m, gate.offset, code);
   const changes = cpl !== m.cpl;
   const returnIp = m.toIp(m.nextRip);
   const flags = m.rflags;
@@ -151,6 +162,8 @@ function deliverProtected(m: Machine, vector: number, kind: EventKind, errorCode
   const gate = readGate(m, vector, kind, 8);
   const { code, cpl } = handlerSegment(m, gate.selector);
   const wide = (gate.type & 8) !== 0;
+  const target = wide ? gate.offset : gate.offset & 0xffff;
+  needTarget(m, target, code);
   const width = wide ? 4 : 2;
   const returnIp = m.toIp(m.nextRip);
   const flags = m.rflags;
@@ -179,7 +192,7 @@ function deliverProtected(m: Machine, vector: number, kind: EventKind, errorCode
   flagsAtEntry(m, !(gate.type & 1));
   setCode(m, code, cpl);
   stack.commit();
-  m.setIp(wide ? gate.offset : gate.offset & 0xffff);
+  m.setIp(target);
 }
 
 /** IRET in every mode. */
@@ -195,6 +208,7 @@ export function interruptReturn(m: Machine, width: number): void {
   const rpl = selector & 3;
   if (rpl < m.cpl) throw gp(selector & ~3);
   const code = codeSegment(m, selector, rpl);
+  needTarget(m, ip, code);
   const outward = rpl > m.cpl;
   const oldCpl = m.cpl;
   const long = m.isLong;
@@ -202,7 +216,6 @@ export function interruptReturn(m: Machine, width: number): void {
     const [spLo, spHi] = width === 8 ? stack.popPair() : [stack.pop(), 0];
     const ss = stack.pop() & 0xffff;
     const target = long && code.attr & Attr.l;
-    if (target && (ip < -(2 ** 47) || ip >= 2 ** 47)) throw gp();
     const ssDescriptor = (ss & ~3) === 0 ? undefined : readDescriptor(m, ss);
     if (!ssDescriptor && !(target && rpl < 3)) throw gp();
     if (ssDescriptor && (!(ssDescriptor.attr & Attr.rw) || ssDescriptor.attr & Attr.code)) throw gp(ss & ~3);
@@ -247,6 +260,7 @@ function returnReal(m: Machine, width: number): void {
   const ip = stack.pop();
   const cs = stack.pop() & 0xffff;
   const flags = stack.pop();
+  needTarget(m, ip);
   stack.commit();
   restoreFlags(m, flags, width, 0);
   setSegment(m, Seg.cs, cs, cs * 16, 0xffff, 0x9b);

@@ -16,6 +16,7 @@ import {
   TLB_BYTES,
   TLB_OFFSET,
 } from "../state/layout.ts";
+import { codeWindow, type DecodeView, NO_LIMIT, WHOLE_PAGE } from "./code-window.ts";
 
 /** An exception for the guest. */
 export class GuestFault {
@@ -121,6 +122,16 @@ export const hiOf = (n: number): number => Math.floor(n / 2 ** 32) | 0;
 /** The decoding mode of 64-bit kernels and programs that nobody watches. */
 const USUAL_MODE = CodeMode.code64 | CodeMode.stack32 | CodeMode.flat;
 
+/** What an ITLB set's entries were made for: a decoding mode, and CS where it limits code. */
+interface ItlbUse {
+  mode: number;
+  base: number;
+  limit: number;
+  /** Whether code ran at this level. */
+  used: boolean;
+}
+const newItlbUse = (): ItlbUse => ({ mode: -1, base: 0, limit: NO_LIMIT, used: false });
+
 /** One vcpu's architectural state in shared memory, and the operations on it that generated code does not do. */
 export class Machine {
   readonly vb: number;
@@ -139,9 +150,8 @@ export class Machine {
   deliveries = 0;
   /** Set by SYSCALL and SYSRET, which trap by the TF that they load, not by the one with which they began. */
   loadedTf: boolean | undefined;
-  /** Decoding modes that each level's ITLB set was last used in, and whether it ever was. */
-  private readonly itlbModes = [-1, -1];
-  private readonly itlbUsed = [false, false];
+  /** What the entries of the kernel's and of the user's ITLB set were made for. */
+  private readonly itlbs: readonly ItlbUse[] = [newItlbUse(), newItlbUse()];
 
   constructor(memory: WebAssembly.Memory, vb: number, mmu: MmuExports, options: MachineOptions) {
     this.vb = vb;
@@ -237,16 +247,35 @@ export class Machine {
     this.set32(State.tlb, this.vb + TLB_OFFSET + set * TLB_BYTES);
     const which = user ? 1 : 0;
     this.set32(State.itlb, this.vb + ITLB_OFFSET + which * ITLB_BYTES);
-    if (this.itlbModes[which] !== mode) {
-      this.flushItlbSet(which);
-      this.itlbModes[which] = mode;
-    }
-    this.itlbUsed[which] = true;
-    // The other level's set is empty as long as nothing ran there, and fits any mode.
-    if (!this.itlbUsed[1 - which]) this.itlbModes[1 - which] = mode;
+    this.useItlb(which, mode);
     this.set32(State.regionCache, this.vb + REGION_CACHE_OFFSET + (user ? 0 : REGION_CACHE_HALF_BYTES));
-    const usual = slow === 0 && mode === USUAL_MODE && this.itlbModes.every((m) => m === USUAL_MODE);
+    const usual = slow === 0 && mode === USUAL_MODE && this.itlbs.every((set) => set.mode === USUAL_MODE);
     this.set32(State.usualModes, usual ? 1 : 0);
+  }
+  private useItlb(which: number, mode: number): void {
+    const set = this.itlbs[which];
+    const is64 = (mode & CodeMode.sizeMask) === CodeMode.code64;
+    const limit = is64 ? NO_LIMIT : this.codeLimit;
+    const base = limit === NO_LIMIT ? 0 : this.segmentBase(Seg.cs);
+    if (set.mode !== mode || set.base !== base || set.limit !== limit) {
+      this.flushItlbSet(which);
+      Object.assign(set, { mode, base, limit });
+    }
+    set.used = true;
+    // The other level's set is empty as long as nothing ran there, and fits any mode. Once it has the usual one, returns to
+    // programs may have filled it that did not come by here.
+    const other = this.itlbs[1 - which];
+    if (!other.used && other.mode !== USUAL_MODE) Object.assign(other, { mode, base, limit });
+  }
+  /** The last offset in CS that may be executed, outside 64-bit mode. */
+  get codeLimit(): number {
+    return this.get32(State.segLimit + Seg.cs * 4) >>> 0;
+  }
+  /** How the page at a linear address is to be decoded. */
+  decodeView(page: number): DecodeView {
+    const codeMode = this.get32(State.codeMode);
+    const window = this.is64 ? WHOLE_PAGE : codeWindow(this.segmentBase(Seg.cs), this.codeLimit, page);
+    return { codeMode, window };
   }
   private isFlat(segment: number): boolean {
     const slot = Slot.segBase + segment * 8;

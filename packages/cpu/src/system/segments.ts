@@ -119,6 +119,18 @@ export function codeSegment(m: Machine, selector: number, cpl: number): Descript
   return d;
 }
 
+/**
+ * Checks where control is about to go, before anything is changed.
+ * @param code  the code segment that will be loaded; the present one if there is none
+ * @throws #GP if the address is beyond the segment's limit, or not canonical in 64-bit mode
+ */
+export function needTarget(m: Machine, ip: number, code?: Descriptor): void {
+  const attr = code?.attr ?? m.get32(State.segAttr + Seg.cs * 4);
+  const is64 = m.isLong && (attr & Attr.l) !== 0;
+  const limit = code?.limit ?? m.codeLimit;
+  if (is64 ? ip < -(2 ** 47) || ip >= 2 ** 47 : ip > limit) throw gp();
+}
+
 /** Loads CS and sets CPL. */
 export function setCode(m: Machine, d: Descriptor, cpl: number): void {
   setSegment(

@@ -5,7 +5,16 @@ import { Slot, State } from "../state/layout.ts";
 import { flatCode, flatStack } from "./fast-call.ts";
 import { deliver } from "./interrupts.ts";
 import { Attr, GuestFault, gp, type Machine, ud, Vector } from "./machine.ts";
-import { codeSegment, dplOf, loadSegment, readDescriptor, setCode, setDescriptor, setSegment } from "./segments.ts";
+import {
+  codeSegment,
+  dplOf,
+  loadSegment,
+  needTarget,
+  readDescriptor,
+  setCode,
+  setDescriptor,
+  setSegment,
+} from "./segments.ts";
 import { Stack } from "./stack.ts";
 
 /** Far pointers, system calls and returns: everything that changes CS. */
@@ -33,17 +42,17 @@ function setRealCode(m: Machine, selector: number): void {
 }
 
 function farJump(m: Machine, p: FarPointer): void {
-  if (!m.isProtected) {
-    setRealCode(m, p.selector);
-    return m.setIp(p.ip);
-  }
-  setCode(m, codeSegment(m, p.selector, m.cpl), m.cpl);
+  const code = m.isProtected ? codeSegment(m, p.selector, m.cpl) : undefined;
+  needTarget(m, p.ip, code);
+  if (code) setCode(m, code, m.cpl);
+  else setRealCode(m, p.selector);
   m.setIp(p.ip);
 }
 
 function farCall(m: Machine, d: Decoded, p: FarPointer): void {
   const stack = Stack.current(m, d.operandSize);
   const code = m.isProtected ? codeSegment(m, p.selector, m.cpl) : undefined;
+  needTarget(m, p.ip, code);
   stack.push(m.get32(State.selector + Seg.cs * 4));
   stack.push(m.toIp(m.nextRip));
   stack.commit();
@@ -57,6 +66,7 @@ function farReturn(m: Machine, d: Decoded, extra: number): void {
   const ip = stack.pop();
   const selector = stack.pop() & 0xffff;
   if (!m.isProtected) {
+    needTarget(m, ip);
     stack.pointer += extra;
     stack.commit();
     setRealCode(m, selector);
@@ -65,6 +75,7 @@ function farReturn(m: Machine, d: Decoded, extra: number): void {
   const rpl = selector & 3;
   if (rpl < m.cpl) throw gp(selector & ~3);
   const code = codeSegment(m, selector, rpl);
+  needTarget(m, ip, code);
   stack.pointer += extra;
   if (rpl > m.cpl) {
     const sp = stack.pop();

@@ -46,6 +46,8 @@ const TIMEOUT_TICKS = 400;
 /** What a segment register of 32-bit cases is to hold instead of a flat segment. */
 export interface SegmentLimit {
   readonly segment: number;
+  /** 0 for ES, CS, SS and DS if there is none. */
+  readonly base?: number;
   readonly limit: number;
   /** As in the second word of a descriptor, without base and limit: see `Attr`. */
   readonly attr: number;
@@ -165,8 +167,9 @@ export class CaseEngine implements TestEngine {
     for (const segment of [0, 2, 3, 4, 5]) setSegment(m, segment, USER_DATA, 0, -1, 0xcf3);
     m.setAddress(Slot.segBase + 4 * 8, FS_BASE);
     m.setAddress(Slot.segBase + 5 * 8, GS_BASE);
-    for (const { segment, limit, attr } of this.limits) {
-      setSegment(m, segment, USER_DATA, m.getAddress(Slot.segBase + segment * 8), limit, attr);
+    for (const { segment, base, limit, attr } of this.limits) {
+      const selector = segment === 1 ? USER_CODE32 : USER_DATA;
+      setSegment(m, segment, selector, base ?? m.getAddress(Slot.segBase + segment * 8), limit, attr);
     }
     m.set32(State.cpl, 3);
     c.gprs.forEach((value, reg) => m.setPair(reg * 8, Number(value & 0xffffffffn), Number(value >> 32n)));

@@ -1,5 +1,5 @@
-import { i64 } from "@xenoserver/wasm";
 import { define } from "../define.ts";
+import { bitsOf } from "../ops.ts";
 
 const ENDS = { ends: true } as const;
 
@@ -9,6 +9,7 @@ define(
   "CALL",
   "e8 Jz f64",
   (o, i) => {
+    o.needTarget();
     o.push(i, i.width, o.nextIp());
     o.jumpRelative();
   },
@@ -19,17 +20,18 @@ define(
   "ff /2 Ev f64",
   (o, i) => {
     const target = i.operands[0].read();
+    o.needTarget(target);
     o.push(i, i.width, o.nextIp());
     o.jumpTo(target);
   },
   ENDS,
 );
-define("RET", "c3 f64", (o, i) => o.jumpTo(o.pop(i, i.width)), ENDS);
+define("RET", "c3 f64", (o, i) => o.jumpTo(o.popTarget(i)), ENDS);
 define(
   "RET imm",
   "c2 Iw f64",
   (o, i) => {
-    const target = o.pop(i, i.width);
+    const target = o.popTarget(i);
     o.writeGpr(4, i.stackSize, o.stackPointer(i).add(i.imm().and(0xffff).extU()));
     o.jumpTo(target);
   },
@@ -40,9 +42,11 @@ define(
 ["LOOPNE", "LOOPE", "LOOP"].forEach((name, k) => {
   define(name, `e${k} Jb f64 a`, (o, i) => {
     const count = o.f.let(o.readGpr(1, i.addressSize).sub(1));
+    const left = count.zeroExtend(bitsOf(i.addressSize)).eqz().eqz();
+    const jumps = o.f.let(k === 2 ? left : left.and(o.condition(k === 0 ? 5 : 4)));
+    o.needTarget(undefined, jumps);
     o.writeGpr(1, i.addressSize, count);
-    const left = o.readGpr(1, i.addressSize).eq(i64(0)).eqz();
-    o.jumpRelative(k === 2 ? left : left.and(o.condition(k === 0 ? 5 : 4)));
+    o.jumpRelative(jumps);
   });
 });
 define("JCXZ", "e3 Jb f64 a", (o, i) => o.jumpRelative(o.readGpr(1, i.addressSize).eqz()));
