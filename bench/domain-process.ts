@@ -1,7 +1,7 @@
 /** A process that runs one domain with its console on standard input and output. */
 import { randomUUID } from "node:crypto";
 import { type DiskSpec, type DomainConfig, parseVif } from "@xenoserver/toolstack/cfg/index.ts";
-import { type EngineChoice, launchDomain, planDomain } from "@xenoserver/toolstack/domain/index.ts";
+import { type EngineChoice, launchDomain } from "@xenoserver/toolstack/domain/index.ts";
 
 export interface DomainProcessOptions {
   readonly kernel: string;
@@ -28,7 +28,7 @@ async function main({ engine, network, ...given }: DomainProcessOptions): Promis
     ...given,
   };
   const listener = { onConsole: (bytes: Uint8Array) => void process.stdout.write(bytes) };
-  const domain = await launchDomain(planDomain(config), listener, engine);
+  const domain = await launchDomain(config, listener, engine);
   // An orderly end keeps what Node compiled, so that the next process need not do it again.
   process.once("SIGTERM", () => process.exit(143));
   process.stdin.on("data", (bytes: Buffer) => void domain.writeConsole(bytes));

@@ -4,7 +4,6 @@ import {
   type ExitReason,
   type ExitReport,
   launchDomain,
-  planDomain,
   type RunningDomain,
 } from "@xenoserver/toolstack/domain/index.ts";
 import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
@@ -89,7 +88,7 @@ async function runUntilEnd(
     let bootMs: number | null = null;
     const { promise: booted, resolve: onBooted } = Promise.withResolvers<void>();
     // The files are read again at each start, so that they need not be kept in memory while the guest runs.
-    const domain = await launchDomain(planDomain(config), {
+    const domain = await launchDomain(config, {
       onConsole: (bytes) => {
         const lineEnd = watch.feed(bytes);
         if (lineEnd === undefined) return end.write(bytes);

@@ -7,7 +7,7 @@ import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
 import { type Action, type DomainConfig, parseDisk, parseVif } from "../cfg/index.ts";
 import { Complaint } from "../cfg/readers.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
-import { type ExitReason, type ExitReport, launchDomain, planDomain, type RunningDomain } from "../domain/index.ts";
+import { type ExitReason, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
 import { UsageMeter, type UsageReading } from "../usage/meter.ts";
 import { HostedStore } from "./hosted-store.ts";
 import { ControlError, type DomainEnd, type DomainInfo, type DomainState, type ShutdownRequest } from "./protocol.ts";
@@ -86,7 +86,7 @@ export class DomainHost {
     const { domid, log } = options;
     const console = new Scrollback(SCROLLBACK_BYTES);
     const listener = { onConsole: (bytes: Uint8Array) => console.append(bytes), onLog: log };
-    const launch: Launch = (of, paused) => launchDomain(planDomain(of), listener, { domid, paused });
+    const launch: Launch = (of, paused) => launchDomain(of, listener, { domid, paused });
     return new DomainHost(config, options, console, launch, await launch(config, options.paused));
   }
 

@@ -10,7 +10,6 @@ import { DebianGuest } from "../testing/debian-guest.ts";
 import { GuestShell } from "../testing/guest-shell.ts";
 import { type Bridge, openBridge } from "./bridge.ts";
 import { launchDomain } from "./launch.ts";
-import { planDomain } from "./plan.ts";
 
 const TIMEOUT_SECONDS = 240;
 const NAME = `test-${process.pid}`;
@@ -87,7 +86,7 @@ describe("two domains on a bridge", { skip, timeout: 900_000 }, () => {
   test("there is one bridge of a name, and none of another", async () => {
     await assert.rejects(openBridge(NAME, { log: () => {} }), /is there already/);
     const config = await (debian as DebianGuest).config({}, { vifs: [parseVif("bridge=nobody")] });
-    await assert.rejects(launchDomain(planDomain(config), { onConsole: () => {} }), {
+    await assert.rejects(launchDomain(config, { onConsole: () => {} }), {
       name: "ConfigError",
       message: "vif 0: bridge nobody is not there, expected one started by: xeno bridge nobody",
     });

@@ -29,47 +29,52 @@ import {
   prepareDevices,
   vifModule,
 } from "./devices.ts";
-import { asConfigError, type DomainPlan, freePlan } from "./plan.ts";
-import { RegionThread } from "./region-channel.ts";
+import { DomainThreads } from "./domain-threads.ts";
+import { asConfigError, type DomainPlan, freePlan, planDomain } from "./plan.ts";
 import {
   type DomainListener,
-  type EngineChoice,
   type ExitReason,
   type ExitReport,
   FIRST_DOMID,
   type LaunchOptions,
   type RunningDomain,
 } from "./running-domain.ts";
-import type { VcpuThreadData } from "./vcpu-messages.ts";
-import { VcpuThread } from "./vcpu-worker.ts";
 
 /** How long threads may take to notice that their domain has ended before they are stopped by force. */
 const STOP_MS = 2000;
 const CONSOLE_CHUNK_BYTES = 16384;
 
 /**
- * Builds a domain and starts it. The plan is used up: its files' bytes are given back.
+ * Builds a domain and starts it.
  * @param options  how the vcpus execute, and under which number; the defaults are the engine's own and 1
- * @throws ConfigError  the plan cannot be built, e.g. a disk cannot be opened or the host has not enough memory
+ * @throws ConfigError  it cannot be built, e.g. a file is not what its key says or the host has not enough memory
  */
 export async function launchDomain(
-  plan: DomainPlan,
+  config: DomainConfig,
   listener: DomainListener,
   options: LaunchOptions = {},
 ): Promise<RunningDomain> {
-  const devices = await prepareDevices(plan.config);
+  const memory = reserveMemory(config);
+  const threads = new DomainThreads(memory, config, options);
   try {
-    const { memory, built } = build(plan, options.domid ?? FIRST_DOMID);
-    return new LocalDomain(plan.config, memory, built, listener, options, devices);
+    const plan = planDomain(config);
+    const devices = await prepareDevices(config);
+    try {
+      const built = build(plan, memory, options.domid ?? FIRST_DOMID);
+      return new LocalDomain(config, memory, built, listener, options, devices, threads);
+    } catch (error) {
+      await closeDevices(devices);
+      throw asConfigError(error);
+    }
   } catch (error) {
-    await closeDevices(devices);
-    throw asConfigError(error);
+    await threads.discard();
+    throw error;
   }
 }
 
-function build(plan: DomainPlan, domid: number): { memory: DomainMemory; built: BuiltDomain } {
+/** The plan is used up: its files' bytes are given back. */
+function build(plan: DomainPlan, memory: DomainMemory, domid: number): BuiltDomain {
   const { config, kernel, ramdisk } = plan;
-  const memory = reserveMemory(config);
   const description = {
     domid,
     nrVcpus: config.vcpus,
@@ -82,7 +87,7 @@ function build(plan: DomainPlan, domid: number): { memory: DomainMemory; built: 
   freePlan(plan);
   // Xen reboots a domain after a triple fault; unless the kernel asks for that, it hides a broken guest in a loop.
   built.domain.setHvmParam(HvmParam.TRIPLE_FAULT_REASON, ShutdownReason.crash, 0);
-  return { memory, built };
+  return built;
 }
 
 function reserveMemory({ vcpus, memoryMib }: DomainConfig): DomainMemory {
@@ -94,9 +99,6 @@ function reserveMemory({ vcpus, memoryMib }: DomainConfig): DomainMemory {
   }
 }
 
-/** What is the engine's among the options, so that no more is sent to a vcpu's thread. */
-const engineChoice = ({ translate }: LaunchOptions): EngineChoice => (translate === undefined ? {} : { translate });
-
 class LocalDomain implements RunningDomain {
   readonly exited: Promise<ExitReport>;
   readonly store: LocalClient;
@@ -104,15 +106,12 @@ class LocalDomain implements RunningDomain {
   readonly #memory: DomainMemory;
   readonly #built: BuiltDomain;
   readonly #listener: DomainListener;
-  readonly #options: LaunchOptions;
   readonly #channels: HostEventChannels;
   readonly #console: ConsoleBackend;
   readonly #devices: DomainDevices;
-  readonly #threads: VcpuThread[];
+  readonly #threads: DomainThreads;
   readonly #clock: HostClock;
   readonly #pagesAtStart: number;
-  /** Compiles hot code, unless all is to be interpreted. */
-  readonly #regions: RegionThread | undefined;
   #agent: Promise<GuestAgent> | undefined;
   #drained = Promise.withResolvers<void>();
   #ended = false;
@@ -126,13 +125,13 @@ class LocalDomain implements RunningDomain {
     listener: DomainListener,
     options: LaunchOptions,
     devices: readonly PreparedDevice[],
+    threads: DomainThreads,
   ) {
     this.#config = config;
     this.#memory = memory;
     this.#built = built;
     this.#pagesAtStart = built.domain.get(Field.maxPages);
     this.#listener = listener;
-    this.#options = options;
     this.#channels = new HostEventChannels(built.domain, () => {
       if (built.domain.shutdownReason !== undefined) this.#channels.stop();
     });
@@ -149,8 +148,11 @@ class LocalDomain implements RunningDomain {
     const begin = performance.now();
     this.#clock = new HostClock(built.domain);
     if (options.paused === true) void this.pause();
-    if (options.translate !== "never") this.#regions = new RegionThread(memory.handle, config.vcpus);
-    this.#threads = built.domain.vcpus.map(({ id }) => this.#startVcpu(id));
+    this.#threads = threads;
+    threads.begin(built.domain.buffer, built.start, {
+      onLog: (message) => this.#log(message),
+      onFailure: () => built.domain.shutDown(ShutdownReason.crash),
+    });
     this.exited = this.#serve(begin);
   }
 
@@ -298,28 +300,11 @@ class LocalDomain implements RunningDomain {
     };
   }
 
-  #startVcpu(vcpuId: number): VcpuThread {
-    const data: VcpuThreadData = {
-      vcpuId,
-      memory: this.#memory.handle,
-      control: this.#built.domain.buffer,
-      engine: engineChoice(this.#options),
-      ...(vcpuId === 0 && { start: this.#built.start }),
-      ...(this.#regions && { regions: this.#regions.ends[vcpuId]! }),
-    };
-    return new VcpuThread(
-      data,
-      (message) => this.#log(message),
-      () => this.#built.domain.shutDown(ShutdownReason.crash),
-    );
-  }
-
   async #serve(begin: number): Promise<ExitReport> {
     await this.#channels.run();
     const domain = this.#built.domain;
     for (const { id } of domain.vcpus) kickVcpu(this.#memory, id);
-    await Promise.all(this.#threads.map((thread) => thread.stopped(STOP_MS)));
-    await this.#regions?.stop();
+    await this.#threads.stopped(STOP_MS);
     // The guest's last words may have arrived after its last notification was seen.
     this.#console.releaseOutput();
     this.#ended = true;
@@ -328,17 +313,13 @@ class LocalDomain implements RunningDomain {
 
     const reason = this.#destroyed ? "destroyed" : EXIT_REASONS[domain.shutdownReason ?? ShutdownReason.crash];
     const wanted = reason === "poweroff" || reason === "reboot";
-    const detail = this.#threads.flatMap((thread) => thread.postMortem(reason)).join("\n");
-    const exits: Record<string, number> = {};
-    for (const thread of this.#threads) {
-      for (const [kind, count] of Object.entries(thread.exits)) exits[kind] = (exits[kind] ?? 0) + count;
-    }
+    const detail = this.#threads.postMortem(reason);
     return {
       reason,
       ...(!wanted && detail !== "" && { detail }),
       runMs: performance.now() - begin,
-      instructions: this.#threads.reduce((sum, thread) => sum + thread.instructions, 0),
-      exits,
+      instructions: this.#threads.instructions,
+      exits: this.#threads.exits,
     };
   }
 

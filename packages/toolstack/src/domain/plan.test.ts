@@ -19,7 +19,7 @@ function changed(change: (bytes: Buffer) => void): Uint8Array {
 async function refused(bytes: Uint8Array, message: RegExp, changes: Partial<DomainConfig> = {}): Promise<void> {
   await withFile(bytes, (path) =>
     assert.rejects(
-      async () => launchDomain(planDomain(tinyConfig(path, changes)), { onConsole: () => {} }),
+      async () => launchDomain(tinyConfig(path, changes), { onConsole: () => {} }),
       (error: unknown) => {
         assert.ok(error instanceof ConfigError, String(error));
         assert.match(error.message, message);

@@ -49,7 +49,8 @@ export class RegionClient implements RegionService {
 
 /** The thread that compiles hot code of all of a domain's vcpus. */
 export class RegionThread {
-  readonly #worker: Worker;
+  readonly #data: RegionThreadData;
+  #worker: Worker | undefined;
   /** An end for each vcpu, to be given to its thread. */
   readonly ends: readonly RegionEnd[];
 
@@ -59,15 +60,17 @@ export class RegionThread {
     const ends = (side: "port1" | "port2"): RegionEnd[] =>
       channels.map((channel, k) => ({ port: channel[side], answers: counters[k]! }));
     this.ends = ends("port1");
-    const workerData: RegionThreadData = { memory, ends: ends("port2") };
+    this.#data = { memory, ends: ends("port2") };
+  }
+  start(): void {
     this.#worker = new Worker(new URL("./region-thread.ts", import.meta.url), {
-      workerData,
-      transferList: channels.map(({ port2 }) => port2),
+      workerData: this.#data,
+      transferList: this.#data.ends.map(({ port }) => port),
       name: "regions",
     });
     this.#worker.unref();
   }
   async stop(): Promise<void> {
-    await this.#worker.terminate();
+    await this.#worker?.terminate();
   }
 }

@@ -3,14 +3,21 @@ import type { DomainMemoryHandle, VcpuStart } from "@xenoserver/cpu";
 import type { RegionEnd } from "./region-channel.ts";
 import type { EngineChoice } from "./running-domain.ts";
 
+/** At its start: enough to get ready while the domain is being built. */
 export interface VcpuThreadData {
   readonly vcpuId: number;
+  readonly nrVcpus: number;
+  readonly domid: number;
   readonly memory: DomainMemoryHandle;
-  /** The domain's control block. */
-  readonly control: SharedArrayBuffer;
   readonly engine: EngineChoice;
   /** To the thread that compiles hot code, unless none is to be. */
   readonly regions?: RegionEnd;
+}
+
+/** When the domain is built. */
+export interface VcpuBegin {
+  /** The domain's control block. */
+  readonly control: SharedArrayBuffer;
   /** Only for the vcpu that runs from the start; the others wait for a startup IPI. */
   readonly start?: VcpuStart;
 }

@@ -4,23 +4,33 @@ import { DomainMemory, type Vcpu, type VcpuEngine } from "@xenoserver/cpu";
 import { WasmEngine } from "@xenoserver/cpu/wasm-engine.ts";
 import { cpuidLeaves, Domain, HostClock, runVcpu } from "@xenoserver/xen";
 import { RegionClient } from "./region-channel.ts";
-import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
+import type { VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
 // Whoever loads this elsewhere wants it compiled, not run.
-if (!isMainThread) runThread(workerData as VcpuThreadData);
+if (!isMainThread) {
+  const run = prepare(workerData as VcpuThreadData);
+  parentPort!.once("message", (begin: VcpuBegin) => run(begin));
+}
 
-function runThread({ vcpuId, memory: handle, control, engine: choice, regions, start }: VcpuThreadData): void {
+/** Makes all that does not need the domain. @returns what runs the vcpu until the domain shuts down */
+function prepare({ vcpuId, nrVcpus, domid, memory: handle, engine: choice, regions }: VcpuThreadData) {
+  const memory = DomainMemory.attach(handle);
+  const cpuid = cpuidLeaves({ domid, vcpuId, nrVcpus });
+  const service = regions && { regions: new RegionClient(regions) };
+  let clock: HostClock | undefined;
+  const engine = new WasmEngine(memory, { cpuid, nowNs: () => clock!.nowNs(), ...choice, ...service });
+  const vcpu = engine.createVcpu(vcpuId);
+  return ({ control, start }: VcpuBegin): void => {
+    const domain = Domain.attach(control, memory);
+    clock = new HostClock(domain);
+    if (start !== undefined) engine.start(vcpu, start);
+    runInDomain(engine, vcpu, domain, clock);
+  };
+}
+
+function runInDomain(engine: WasmEngine, vcpu: Vcpu, domain: Domain, clock: HostClock): void {
   const tell = (message: VcpuMessage): void => parentPort!.postMessage(message);
   const log = (message: string): void => tell({ kind: "log", message });
-
-  const memory = DomainMemory.attach(handle);
-  const domain = Domain.attach(control, memory);
-  const clock = new HostClock(domain);
-  const cpuid = cpuidLeaves({ domid: domain.domid, vcpuId, nrVcpus: domain.vcpus.length });
-  const service = regions && { regions: new RegionClient(regions) };
-  const engine = new WasmEngine(memory, { cpuid, nowNs: () => clock.nowNs(), ...choice, ...service });
-  const vcpu = engine.createVcpu(vcpuId);
-  if (start !== undefined) engine.start(vcpu, start);
 
   const exits: Record<string, number> = {};
   const counting: VcpuEngine = {

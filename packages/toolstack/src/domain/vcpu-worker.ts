@@ -1,7 +1,7 @@
 /** A vcpu's worker thread as the main thread sees it. */
 import { Worker } from "node:worker_threads";
 import type { ExitReason } from "./running-domain.ts";
-import type { VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
+import type { VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
 const POST_MORTEMS: Readonly<Record<ExitReason, string>> = {
   poweroff: "powered off",
@@ -45,6 +45,10 @@ export class VcpuThread {
       onFailure();
     });
     this.#exit = new Promise((resolve) => this.#worker.on("exit", () => resolve()));
+  }
+
+  begin(message: VcpuBegin): void {
+    this.#worker.postMessage(message);
   }
 
   /** Waits for the thread's end, and brings it about after `graceMs`. */

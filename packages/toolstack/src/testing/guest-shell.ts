@@ -1,6 +1,6 @@
 /** A booted guest with a shell on its console, for tests and measurements. */
 import type { DomainConfig } from "../cfg/index.ts";
-import { type EngineChoice, type ExitReport, launchDomain, planDomain, type RunningDomain } from "../domain/index.ts";
+import { type EngineChoice, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
 import { INIT_MARKER } from "../guest/index.ts";
 
 export interface CommandResult {
@@ -30,7 +30,7 @@ export class ConsoleSession {
   static async start(config: DomainConfig, engine: EngineChoice = {}): Promise<ConsoleSession> {
     const text = new ConsoleText();
     const listener = { onConsole: (bytes: Uint8Array) => text.append(bytes) };
-    return new ConsoleSession(await launchDomain(planDomain(config), listener, engine), text);
+    return new ConsoleSession(await launchDomain(config, listener, engine), text);
   }
 
   /** Types text as it is. */

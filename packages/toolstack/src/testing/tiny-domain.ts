@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DomainConfig } from "../cfg/index.ts";
-import { type EngineChoice, type ExitReport, launchDomain, planDomain, type RunningDomain } from "../domain/index.ts";
+import { type EngineChoice, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
 
 export interface TinyDomainOptions {
   readonly vcpus?: number;
@@ -56,9 +56,9 @@ export function runTiny(kernel: Uint8Array, options: TinyDomainOptions = {}): Pr
   return withFile(kernel, async (path) => {
     const log: string[] = [];
     const output: Buffer[] = [];
-    const plan = planDomain(tinyConfig(path, { vcpus: options.vcpus ?? 1 }));
+    const config = tinyConfig(path, { vcpus: options.vcpus ?? 1 });
     const domain: RunningDomain = await launchDomain(
-      plan,
+      config,
       {
         onConsole: (bytes) => void output.push(Buffer.from(bytes)),
         onLog: (message) => {
