@@ -2,10 +2,11 @@ import { type Fn, type I32, type I64, i32, type Label, type Var } from "@xenoser
 import type { Decoded } from "../decode/decoded.ts";
 import { INTERRUPTS_OPENED } from "../interp/record.ts";
 import { type FlagRecipe, type Helpers, type Instruction, Ops } from "../semantics/ops.ts";
-import { Slot, State } from "../state/layout.ts";
+import { Slot, State, Tlb } from "../state/layout.ts";
+import type { GroupedAccess } from "./access-groups.ts";
 import { JitInstruction } from "./bindings.ts";
 import { type FlagKind, LazyFlags } from "./lazy-flags.ts";
-import { isRepeated, likelyWritten, type Place } from "./region.ts";
+import { isRepeated, likelyWritten, type Place, type PlacedInstruction } from "./region.ts";
 
 const SHIFT = /^(SHL|SHR|SAR|ROL|ROR|RCL|RCR|SHLD|SHRD)$/;
 const COMPARE = /^(CMPS|SCAS)( wide)?$/;
@@ -55,6 +56,11 @@ export class JitOps extends Ops {
   private nextPlace: Place = 0;
   private flagsAreDead = false;
   private nesting = 0;
+  /** Of the instruction being translated, if its access shares a look into the TLB with others. */
+  private access: GroupedAccess | undefined;
+  /** By number of the group: host address of its lowest byte, 0 if its page cannot be used directly. */
+  private readonly groupHosts: Var<"i32">[] = [];
+  private readonly openGroups = new Set<number>();
 
   /** @param deferred registers that loops write */
   constructor(f: Fn, helpers: Helpers, exits: Exits, deferred: ReadonlySet<number>) {
@@ -101,10 +107,15 @@ export class JitOps extends Ops {
 
   // Blocks and instructions
 
-  /** @param kind what the flags are when control arrives, from wherever it comes */
-  beginBlock(instructionCount: number, kind: FlagKind): void {
+  /**
+   * @param kind      what the flags are when control arrives, from wherever it comes
+   * @param accesses  of its instructions
+   */
+  beginBlock(instructionCount: number, kind: FlagKind, accesses: readonly (GroupedAccess | undefined)[]): void {
     this.flags.kind = kind;
     this.defined.clear();
+    this.openGroups.clear();
+    for (const access of accesses) if (access) this.groupHosts[access.group.id] ??= this.f.var("i32");
     this.count.set(this.count.get().add(instructionCount));
   }
   /** Makes registers and the flags' kind known to whatever block comes next. */
@@ -117,8 +128,9 @@ export class JitOps extends Ops {
     return this.flags.kind;
   }
   /** @param flagsAreDead  the flags that it sets need not be made: see `deadFlags` */
-  begin({ d, place }: { readonly d: Decoded; readonly place: Place }, flagsAreDead: boolean): Instruction {
+  begin({ d, place }: PlacedInstruction, flagsAreDead: boolean, access: GroupedAccess | undefined): Instruction {
     this.flagsAreDead = flagsAreDead;
+    this.access = access;
     // What sets flags only sometimes needs them in the form in which their kind is not known.
     if (mayKeepFlags(d) && !flagsAreDead) this.flags.forgetKind();
     if (isRepeated(d)) for (const reg of likelyWritten(d)) this.touch(reg);
@@ -173,6 +185,33 @@ export class JitOps extends Ops {
     const known = this.f.let(value);
     super.setState32(offset, known);
     if (offset === State.tlb) this.tlb.set(known);
+  }
+
+  // Memory
+
+  protected override lookUp(at: I64, size: number, tag: number): { readonly matches: I32; readonly host: I32 } {
+    const { access } = this;
+    if (!access || size > access.sizeBytes || (tag === Tlb.write && !access.group.isWrite))
+      return super.lookUp(at, size, tag);
+    const host = this.groupHosts[access.group.id];
+    if (!this.openGroups.has(access.group.id)) {
+      if (this.isConditional) return super.lookUp(at, size, tag);
+      this.openGroup(at, access, host);
+    }
+    return { matches: host.get(), host: host.get().add(access.offset) };
+  }
+  /** Looks for a group's page, at the first of its accesses. */
+  private openGroup(at: I64, { group, offset }: GroupedAccess, host: Var<"i32">): void {
+    const { f } = this;
+    const low = f.let(at.sub(offset));
+    const hit = super.lookUp(low, group.spanBytes, group.isWrite ? Tlb.write : Tlb.read);
+    f.if(
+      hit.matches,
+      () => host.set(hit.host),
+      () => host.set(f.call<"i32">(this.helpers.findPage, this.vb, low, i32(group.spanBytes), i32(+group.isWrite))),
+      true,
+    );
+    this.openGroups.add(group.id);
   }
 
   // Flags

@@ -182,7 +182,7 @@ export class RegionCompiler {
     if (chosen.length === 0) return { module: undefined, regions: [], covered };
     const m = newGuestModule(this.memory);
     const base = m.importGlobal("env", "base", "i32");
-    const helpers = importEngine(m, "regionSlowWrite", "regionSlowStore");
+    const helpers = importEngine(m, "region");
     m.elementAt(
       base,
       chosen.map(({ region }) => translateRegion(m, helpers, region)),
@@ -261,14 +261,16 @@ export const MAX_HANDLERS = 8192;
 const MAX_REGIONS = 32768;
 export const TABLE_ENTRIES = MAX_HANDLERS + MAX_REGIONS;
 
-/** Imports what generated code calls in the engine's own module. */
-export function importEngine(m: ModuleBuilder, slowWrite = "slowWrite", slowStore = "slowStore"): Helpers {
+/** Imports what generated code calls in the engine's own module; regions have slow paths of their own. */
+export function importEngine(m: ModuleBuilder, who: "handler" | "region" = "handler"): Helpers {
+  const slow = (name: string) => (who === "region" ? `region${name}` : name[0].toLowerCase() + name.slice(1));
   const helper = (name: string, params: readonly ("i32" | "i64")[], results: readonly "i32"[] = []) =>
     m.importFunc("engine", name, { params, results });
   return {
-    slowRead: helper("slowRead", ["i32", "i64", "i32"], ["i32"]),
-    slowWrite: helper(slowWrite, ["i32", "i64", "i32"], ["i32"]),
-    slowStore: helper(slowStore, ["i32", "i64", "i64", "i32"], ["i32"]),
+    slowRead: helper(slow("SlowRead"), ["i32", "i64", "i32"], ["i32"]),
+    slowWrite: helper(slow("SlowWrite"), ["i32", "i64", "i32"], ["i32"]),
+    slowStore: helper(slow("SlowStore"), ["i32", "i64", "i64", "i32"], ["i32"]),
+    findPage: helper("findPage", ["i32", "i64", "i32", "i32"], ["i32"]),
     commitBounce: helper("commitBounce", ["i32", "i32"]),
     beginSplit: helper("beginSplit", ["i32", "i32", "i32"]),
     changeSplit: helper("changeSplit", ["i32", "i32", "i32", "i64", "i64"], ["i32"]),

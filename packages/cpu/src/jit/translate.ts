@@ -3,6 +3,7 @@ import { REGION_SIGNATURE, RegionStatus } from "../interp/record.ts";
 import { emitFindRegion } from "../mmu/region-cache.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { Slot, State } from "../state/layout.ts";
+import { groupAccesses } from "./access-groups.ts";
 import { deadFlags } from "./dead-flags.ts";
 import { type Exits, JitOps } from "./jit-ops.ts";
 import { type FlagKind, MEMORY, sameKind } from "./lazy-flags.ts";
@@ -142,10 +143,11 @@ class RegionTranslator {
     const { ops, f } = this;
     const block = this.region.blocks[index];
     this.current = index;
-    ops.beginBlock(block.instructions.length, this.kinds.get(index) ?? "dynamic");
+    const accesses = groupAccesses(block.instructions);
+    ops.beginBlock(block.instructions.length, this.kinds.get(index) ?? "dynamic", accesses);
     const dead = deadFlags(block.instructions);
     block.instructions.forEach((placed, k) => {
-      f.scope(() => placed.d.def.semantics!(ops, ops.begin(placed, dead[k])));
+      f.scope(() => placed.d.def.semantics!(ops, ops.begin(placed, dead[k], accesses[k])));
     });
     if (!block.fallsThrough) return;
     ops.endBlock();

@@ -1,8 +1,9 @@
 import { type Callee, type Func, i32, type ModuleBuilder } from "@xenoserver/wasm";
-import { type MemoryLayout, State } from "../state/layout.ts";
+import { type MemoryLayout, State, Tlb } from "../state/layout.ts";
 import { defineCodeWritten, defineHoldsCode } from "./code-watch.ts";
 import { defineDropAllWriteEntries, defineDropWriteEntries, defineFlushTlb, defineFlushTlbPage } from "./flush.ts";
 import { defineLinkRegion } from "./link.ts";
+import { defineFindPage, defineQuick } from "./quick-access.ts";
 import { type CodeGuard, defineCommitBounce, defineSlowRead, defineSlowStore, defineSlowWrite } from "./slow-access.ts";
 import { defineBeginSplit, defineChangeSplit } from "./split-lock.ts";
 import { defineFillItlb, defineTranslate, defineTranslateCode } from "./translate.ts";
@@ -21,9 +22,15 @@ export interface Mmu {
   readonly slowRead: Func;
   readonly slowWrite: Func;
   readonly slowStore: Func;
-  /** As slowWrite and slowStore, for translated regions: they fail with `State.interpretOnce` where code would be overwritten. */
+  /**
+   * The same for translated regions. The page may be among those that can be used directly; and where code would be overwritten they
+   * fail with `State.interpretOnce`.
+   */
+  readonly regionSlowRead: Func;
   readonly regionSlowWrite: Func;
   readonly regionSlowStore: Func;
+  /** (vb, va, size, isWrite) → host address if all of it lies in a page that can be used directly from now on, else 0; never faults. */
+  readonly findPage: Func;
   readonly commitBounce: Func;
   /** Locked operations that are not aligned, see split-lock.ts. */
   readonly beginSplit: Func;
@@ -59,14 +66,17 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
   const translate = defineTranslate(m, layout, walk, frameHost);
   const fillItlb = defineFillItlb(m, layout, walk, frameHost);
   const slowWrite = defineSlowWrite(m, imports, translate, drop, "slowWrite");
-  const regionSlowWrite = defineSlowWrite(m, imports, translate, decline, "regionSlowWrite");
+  const slowRead = defineSlowRead(m, imports, translate);
+  const regionSlowWrite = defineQuick(m, defineSlowWrite(m, imports, translate, decline), Tlb.write, "regionSlowWrite");
   const commitBounce = defineCommitBounce(m, translate, codeWritten);
   return {
     translate,
     translateCode: defineTranslateCode(m, walk),
     fillItlb,
     linkRegion: defineLinkRegion(m, fillItlb),
-    slowRead: defineSlowRead(m, imports, translate),
+    slowRead,
+    regionSlowRead: defineQuick(m, slowRead, Tlb.read, "regionSlowRead"),
+    findPage: defineFindPage(m, translate),
     slowWrite,
     commitBounce,
     beginSplit: defineBeginSplit(m, translate),

@@ -55,7 +55,7 @@ export function defineSlowWrite(
   imports: MmuImports,
   translate: Func,
   guard: CodeGuard,
-  name: string,
+  name?: string,
 ): Func {
   const func = m.func(["i32", "i64", "i32"], ["i32"], name);
   const f = func.fn;

@@ -83,6 +83,8 @@ export interface Helpers {
   readonly slowWrite: Callee;
   /** (vb, va, value, size) → 1 after a fault. */
   readonly slowStore: Callee;
+  /** (vb, va, size, isWrite) → host address of a range that can be used directly, 0 if it cannot; never faults. */
+  readonly findPage: Callee;
   /** (vb): stores what was put into the bounce buffer. */
   readonly commitBounce: Callee;
   /** (vb, host, width): before a locked operand that is not aligned is looked at. */
@@ -234,12 +236,22 @@ export abstract class Ops {
 
   // Memory
 
+  /**
+   * Looks for a page among those that can be used directly.
+   * @param at   linear address; a local
+   * @param tag  `Tlb.read` or `Tlb.write`
+   * @returns    `matches` and, only valid then, the host address; each may be used once
+   */
+  protected lookUp(at: I64, size: number, tag: number): { readonly matches: I32; readonly host: I32 } {
+    return emitTlbLookup(this, at, size, tag);
+  }
+
   /** Host address of `size` readable bytes at a linear address. */
   hostRead(va: I64, size: number): I32 {
     const { f } = this;
     const host = f.var("i32");
     const at = f.let(va);
-    const hit = emitTlbLookup(this, at, size, Tlb.read);
+    const hit = this.lookUp(at, size, Tlb.read);
     f.if(
       hit.matches,
       () => host.set(hit.host),
@@ -268,7 +280,7 @@ export abstract class Ops {
     const { f } = this;
     const at = f.let(va);
     const data = f.let(value);
-    const hit = emitTlbLookup(this, at, width, Tlb.write);
+    const hit = this.lookUp(at, width, Tlb.write);
     f.if(
       hit.matches,
       () => f.store(width === 8 ? "i64.store" : `i64.store${width * 8}`, hit.host, data),
@@ -293,7 +305,7 @@ export abstract class Ops {
     const at = f.let(va);
     const host = f.var("i32");
     const slow = f.var("i32");
-    const hit = emitTlbLookup(this, at, size, Tlb.write);
+    const hit = this.lookUp(at, size, Tlb.write);
     f.if(
       hit.matches,
       () => {
