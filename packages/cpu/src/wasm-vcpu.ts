@@ -443,7 +443,9 @@ export class WasmVcpu implements Vcpu {
       this.exitRip = m.thisRip;
       const asExit = exit as Exit;
       if (asExit.kind === "pio-in") this.portBytes = asExit.sizeBytes;
-      return asExit;
+      // Stores to devices that came before are seen before.
+      this.exits.push(asExit);
+      return this.exits.shift();
     }
     if (m.get32(State.instructionLimit) === 0) return this.exits.shift() ?? { kind: "preempted" };
     this.takeInterrupt();

@@ -53,6 +53,8 @@ export class CaseBuilder {
   readonly #fixups: Fixup[] = [];
   /** Bit set of registers that addresses rely on. */
   pinned = 0;
+  /** A pinned register may have another value by now. */
+  overwritten = false;
   /** Those among them that no instruction may change, because it could not say so. */
   fixed = 0;
   #known: KnownRegister[] = [];

@@ -160,7 +160,8 @@ function drawMemory(r: Prng, b: CaseBuilder, d: Drawable, shape: Shape, operand:
   const memory = addressTarget(
     r,
     target,
-    b.known,
+    // Where contents are not compared must be known for certain.
+    reserved && b.overwritten ? [] : b.known,
     reserved || traits.lockable || requiredAlignment(spec, bytes) > 1,
     b.bits,
   );
@@ -182,7 +183,11 @@ function drawRegister(r: Prng, b: CaseBuilder, shape: Shape, byteOperand: boolea
     const n = r.below(range);
     // AH…BH belong to RAX…RBX; whether REX comes is open yet, so both owners count.
     const owners = byteOperand && n >= 4 && n < 8 ? (1 << n) | (1 << (n & 3)) : 1 << n;
-    if ((b.pinned & owners) === 0 || ((b.fixed & owners) === 0 && r.chance(2))) return n;
+    if ((b.pinned & owners) === 0) return n;
+    if ((b.fixed & owners) === 0 && r.chance(2)) {
+      b.overwritten = true;
+      return n;
+    }
   }
   return 0;
 }
