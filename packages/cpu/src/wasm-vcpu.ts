@@ -19,6 +19,7 @@ import { describeMachine } from "./system/describe.ts";
 import { deliver, deliverException, TripleFault } from "./system/interrupts.ts";
 import { copyLinear } from "./system/linear-copy.ts";
 import { GuestFault, hiOf, Machine, type MmuExports, Vector } from "./system/machine.ts";
+import { timeStamp } from "./system/msr.ts";
 import { startMachine } from "./system/reset.ts";
 import { isStackAccess } from "./system/stack-access.ts";
 
@@ -94,6 +95,7 @@ export class WasmVcpu implements Vcpu {
       {
         codeModified: (frame, offset, size) => this.cache.storedInto(frame, offset, size),
         accessed: (lo, hi, size, isWrite) => this.debug.accessed(hi * 2 ** 32 + (lo >>> 0), size, isWrite !== 0),
+        readTime: () => this.machine.setAddress(State.result, timeStamp(this.machine)),
         mmioWrite: (gpaLo, gpaHi, sizeBytes, lo, hi) => {
           this.exits.push({
             kind: "mmio-write",

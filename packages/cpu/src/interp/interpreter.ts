@@ -1,4 +1,4 @@
-import { i32, type ModuleBuilder } from "@xenoserver/wasm";
+import { type Callee, type Func, i32, type ModuleBuilder } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import { importEngine, MAX_HANDLERS, newGuestModule, TABLE_ENTRIES } from "../jit/region-compiler.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
@@ -18,6 +18,8 @@ export interface EngineImports {
   codeModified(frame: number, offset: number, sizeBytes: number): void;
   /** An access while `State.slowAccess` is set; 1 if it faults, with the fault in the state. */
   accessed(vaLo: number, vaHi: number, sizeBytes: number, isWrite: number): number;
+  /** Puts the time-stamp counter into `State.result`. */
+  readTime(vb: number): void;
   mmioWrite(gpaLo: number, gpaHi: number, sizeBytes: number, lo: number, hi: number): void;
 }
 
@@ -91,9 +93,10 @@ export class Interpreter {
     const codeModified = m.importFunc("env", "codeModified", { params: ["i32", "i32", "i32"], results: [] });
     const accessed = m.importFunc("env", "accessed", { params: ["i32", "i32", "i32", "i32"], results: ["i32"] });
     const mmioWrite = m.importFunc("env", "mmioWrite", { params: ["i32", "i32", "i32", "i32", "i32"], results: [] });
+    const readTime = m.importFunc("env", "readTime", { params: ["i32"], results: [] });
     const mmu = defineMmu(m, this.domain.layout, { codeModified, accessed, mmioWrite });
     defineHostAddress(m, mmu);
-    const helpers = { ...mmu, named: emitHelpers(m) };
+    const helpers = { ...mmu, readTime: defineReadTime(m, readTime), named: emitHelpers(m) };
     const deliverPageFault = defineDeliverPageFault(m, mmu.translate, helpers);
     const loop = new MainLoop(m, helpers, { ...mmu, deliverPageFault }, counting);
     loop.emit(inline);
@@ -168,6 +171,13 @@ function defineDropped(m: ModuleBuilder): void {
   const { fn } = m.func(REGION_SIGNATURE.params, REGION_SIGNATURE.results, "droppedRegion");
   fn.return(i32(RegionStatus.redirect));
   fn.unreachable();
+}
+
+/** What other modules call to read the time. */
+function defineReadTime(m: ModuleBuilder, imported: Callee): Func {
+  const func = m.func(["i32"], [], "readTime");
+  func.fn.callVoid(imported, func.fn.param(0));
+  return func;
 }
 
 /** Entry points for the host program, which passes addresses as two halves. */

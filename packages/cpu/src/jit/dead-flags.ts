@@ -1,7 +1,7 @@
 import type { Decoded } from "../decode/decoded.ts";
 
 /** Set all six flags and read none. */
-const SETS_ALL = /^(ADD|SUB|CMP|AND|OR|XOR|TEST|NEG)$/;
+const SETS_ALL = /^(ADD|SUB|CMP|AND|OR|XOR|TEST|NEG|MUL|IMUL)$/;
 /** Leave flags alone, or set some of them or sometimes, and read none but to keep them. */
 const KEEPS = /^(MOV|MOVZX|MOVSX|MOVSXD|LEA|NOT|BSWAP|CBW|CWD|SHL|SHR|SAR|ROL|ROR|SHLD|SHRD|INC|DEC)$/;
 

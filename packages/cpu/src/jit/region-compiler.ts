@@ -271,6 +271,7 @@ export function importEngine(m: ModuleBuilder, who: "handler" | "region" = "hand
     slowWrite: helper(slow("SlowWrite"), ["i32", "i64", "i32"], ["i32"]),
     slowStore: helper(slow("SlowStore"), ["i32", "i64", "i64", "i32"], ["i32"]),
     findPage: helper("findPage", ["i32", "i64", "i32", "i32"], ["i32"]),
+    readTime: helper("readTime", ["i32"]),
     commitBounce: helper("commitBounce", ["i32", "i32"]),
     beginSplit: helper("beginSplit", ["i32", "i32", "i32"]),
     changeSplit: helper("changeSplit", ["i32", "i32", "i32", "i64", "i64"], ["i32"]),

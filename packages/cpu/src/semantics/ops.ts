@@ -85,6 +85,8 @@ export interface Helpers {
   readonly slowStore: Callee;
   /** (vb, va, size, isWrite) → host address of a range that can be used directly, 0 if it cannot; never faults. */
   readonly findPage: Callee;
+  /** (vb): puts the time-stamp counter into `State.result`. */
+  readonly readTime: Callee;
   /** (vb): stores what was put into the bounce buffer. */
   readonly commitBounce: Callee;
   /** (vb, host, width): before a locked operand that is not aligned is looked at. */

@@ -1,18 +1,18 @@
 import type { Decoded } from "../decode/decoded.ts";
-import { defineSystem } from "../semantics/define.ts";
 import { State } from "../state/layout.ts";
 import { Cr0, Cr4, GuestFault, gp, type Machine, ud, Vector } from "./machine.ts";
 
-/** Saving and restoring x87, MMX and SSE state: FXSAVE, XSAVE and their inverses. */
+/** Saving and restoring x87, MMX and SSE state: FXSAVE, XSAVE and their inverses, wherever and whenever; the usual case is semantics/x87/save.ts. */
 
-const LEGACY_BYTES = 512;
-const HEADER_BYTES = 64;
-const ST_OFFSET = 32;
-const XMM_OFFSET = 160;
-const MXCSR_MASK = 0xffff;
+export const LEGACY_BYTES = 512;
+export const HEADER_BYTES = 64;
+export const ST_OFFSET = 32;
+export const XMM_OFFSET = 160;
+export const MXCSR_MASK = 0xffff;
 const MXCSR_DEFAULT = 0x1f80;
-const X87 = 1;
-const SSE = 2;
+/** Components of the state, as XCR0 numbers them. */
+export const X87 = 1;
+export const SSE = 2;
 
 function needState(m: Machine): void {
   if (m.cr0 & Cr0.em) throw ud();
@@ -21,6 +21,8 @@ function needState(m: Machine): void {
 
 /** Lets `body` see `size` bytes at `va` as one array, whatever pages they lie in. */
 function withBytes(m: Machine, va: number, size: number, write: boolean, body: (bytes: Uint8Array) => void): void {
+  // Processors look at the far end first, which shows where a fault is reported.
+  m.host(va + size - 1, 1, write ? 1 : 0);
   const inPage = ((va % 4096) + 4096) % 4096;
   if (inPage + size <= 4096) {
     const at = m.host(va, size, write ? 1 : 0);
@@ -87,7 +89,7 @@ function restoreXmm(m: Machine, bytes: Uint8Array): void {
 }
 const viewOf = (b: Uint8Array) => new DataView(b.buffer, b.byteOffset, b.length);
 
-defineSystem("FXSAVE", "np 0f ae /0 M", (m, d) => {
+export function fxsave(m: Machine, d: Decoded): void {
   needState(m);
   const va = m.addressToWrite(d);
   if (va & 15) throw gp();
@@ -98,8 +100,8 @@ defineSystem("FXSAVE", "np 0f ae /0 M", (m, d) => {
     image.setInt32(28, MXCSR_MASK, true);
     if (m.cr4 & Cr4.osfxsr) saveXmm(m, bytes);
   });
-});
-defineSystem("FXRSTOR", "np 0f ae /1 M", (m, d) => {
+}
+export function fxrstor(m: Machine, d: Decoded): void {
   needState(m);
   const va = m.address(d);
   if (va & 15) throw gp();
@@ -111,7 +113,7 @@ defineSystem("FXRSTOR", "np 0f ae /1 M", (m, d) => {
     m.set32(State.mxcsr, mxcsr);
     if (m.cr4 & Cr4.osfxsr) restoreXmm(m, bytes);
   });
-});
+}
 
 /** Components asked for and enabled. */
 function requested(m: Machine, d: Decoded, writes: boolean): { va: number; mask: number } {
@@ -121,7 +123,7 @@ function requested(m: Machine, d: Decoded, writes: boolean): { va: number; mask:
   if (va & 63) throw gp();
   return { va, mask: m.gprLo(0) & m.get32(State.xcr0) };
 }
-defineSystem("XSAVE", "np 0f ae /4 M", (m, d) => {
+export function xsave(m: Machine, d: Decoded): void {
   const { va, mask } = requested(m, d, true);
   withBytes(m, va, LEGACY_BYTES + HEADER_BYTES, true, (bytes) => {
     const image = viewOf(bytes);
@@ -133,8 +135,8 @@ defineSystem("XSAVE", "np 0f ae /4 M", (m, d) => {
     }
     image.setInt32(512, (image.getInt32(512, true) & ~mask) | mask, true);
   });
-});
-defineSystem("XRSTOR", "np 0f ae /5 M", (m, d) => {
+}
+export function xrstor(m: Machine, d: Decoded): void {
   const { va, mask } = requested(m, d, false);
   withBytes(m, va, LEGACY_BYTES + HEADER_BYTES, false, (bytes) => {
     const image = viewOf(bytes);
@@ -156,7 +158,7 @@ defineSystem("XRSTOR", "np 0f ae /5 M", (m, d) => {
       else m.bytes.fill(0, m.vb + State.xmm, m.vb + State.xmm + 16 * xmmCount(m));
     }
   });
-});
+}
 
 /** The whole state as a 512-byte image in the 64-bit format. */
 export function saveFxImage(m: Machine): Uint8Array {

@@ -88,15 +88,10 @@ function checkPat(lo: number, hi: number): void {
   }
 }
 
-defineSystem("RDTSC", "0f 31", (m) => {
-  if (m.cr4 & Cr4.tsd && m.cpl !== 0) throw gp();
-  setPairRegisters(m, timeStamp(m));
-});
-defineSystem("RDTSCP", "0f 01 /7.1", (m) => {
-  if (m.cr4 & Cr4.tsd && m.cpl !== 0) throw gp();
-  setPairRegisters(m, timeStamp(m));
-  m.setGpr32(1, m.get32(State.tscAux));
-});
+/** RDTSC and RDTSCP where they are forbidden; everywhere else they are semantics/integer/time.ts. */
+export function refuseTime(): never {
+  throw gp();
+}
 defineSystem("RDPMC", "0f 33", () => {
   throw gp();
 });
