@@ -5,12 +5,13 @@ import {
   applyOverrides,
   type CfgSetting,
   ConfigError,
+  type DomainSpec,
   describeDisk,
   domainConfig,
   parseCfg,
   parseDisk,
+  specOf,
 } from "@xenoserver/toolstack/cfg/index.ts";
-import { type DomainSpec, specOf } from "@xenoserver/toolstack/control/spec.ts";
 import { readCfg } from "./run-command.ts";
 
 /** @throws ConfigError  with one line per mistake */

@@ -118,6 +118,8 @@ export interface Vcpu {
   injectGp(): void;
 
   setInterruptSource(source: InterruptSource): void;
+  /** True if the guest is further than the exits that were returned: they must be handled before the vcpu's state is looked at. */
+  readonly hasExits?: boolean;
   /** Registers, segments, control registers and flags as text, for a crash report. */
   describe(): string;
 }

@@ -8,4 +8,5 @@ export * from "./memory/domain-memory.ts";
 export * from "./memory/guest-memory.ts";
 export * from "./memory/kick.ts";
 export { PHYSICAL_BITS } from "./state/layout.ts";
+export { saveVcpu } from "./state/saved-vcpu.ts";
 export type { WasmEngineOptions } from "./wasm-vcpu.ts";

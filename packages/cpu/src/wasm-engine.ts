@@ -24,6 +24,10 @@ export class WasmEngine implements VcpuEngine {
   start(vcpu: Vcpu, start: VcpuStart): void {
     (vcpu as WasmVcpu).start(start);
   }
+  /** Goes on from what `saveVcpu` gave. @throws RangeError */
+  resume(vcpu: Vcpu, saved: Uint8Array): void {
+    (vcpu as WasmVcpu).resume(saved);
+  }
   run(vcpu: Vcpu): Exit {
     return (vcpu as WasmVcpu).run();
   }

@@ -13,6 +13,7 @@ import { DirtyRounds } from "./memory/dirty-log.ts";
 import type { DomainMemory } from "./memory/domain-memory.ts";
 import { Flag } from "./semantics/flags.ts";
 import { Pending, Slot, State, vcpuArea } from "./state/layout.ts";
+import { loadVcpu } from "./state/saved-vcpu.ts";
 import { writeTables } from "./state/tables.ts";
 import { DebugState } from "./system/debug.ts";
 import { describeMachine } from "./system/describe.ts";
@@ -200,8 +201,17 @@ export class WasmVcpu implements Vcpu {
     startMachine(this.machine, start);
   }
 
+  /** Goes on from what `saveVcpu` gave. @throws RangeError */
+  resume(saved: Uint8Array): void {
+    loadVcpu(this.machine, saved);
+  }
+
   // Running
 
+  /** Exits that the guest has made and `run` has not returned yet. */
+  get hasExits(): boolean {
+    return this.exits.length > 0;
+  }
   run(): Exit {
     const queued = this.exits.shift();
     if (queued) return queued;

@@ -133,6 +133,44 @@ export class DomainMemory implements GuestMemory {
     }
   }
 
+  /** How many frames were ever handed out: those from 0 on. */
+  get usedFrames(): number {
+    return Math.min(Atomics.load(this.control, Control.nextFrame), this.frameCount);
+  }
+  /** True for a frame that holds nothing but zeros. */
+  isZero(frame: Frame): boolean {
+    const first = this.frameAddress(frame) >>> 2;
+    for (let at = first; at < first + PAGE_BYTES / 4; at++) if (this.words[at] !== 0) return false;
+    return true;
+  }
+  /** Which frames are in use, and where the guest sees them, as words: how many were used, the first free one plus 1, then pairs of gfn and frame. */
+  saveMap(): Int32Array<ArrayBuffer> {
+    const pairs: number[] = [this.usedFrames, Atomics.load(this.control, Control.freeHead)];
+    for (let slot = 0; slot < P2M_DIRECTORY_ENTRIES; slot++) {
+      const leaf = this.words[(this.layout.p2mDirectory >>> 2) + slot] >>> 2;
+      for (let n = 0; leaf !== 0 && n < P2M_LEAF_ENTRIES; n++)
+        if (this.words[leaf + n] !== 0) pairs.push(slot * P2M_LEAF_ENTRIES + n, this.words[leaf + n] - 1);
+    }
+    return Int32Array.from(pairs);
+  }
+  /**
+   * Takes up a saved map, in memory of which nothing is used yet.
+   * @throws RangeError if it names frames or addresses that there are not
+   */
+  loadMap(saved: Int32Array): void {
+    const [used = -1, freeHead = -1] = saved;
+    const isFrame = (frame: number): boolean => frame >= 0 && frame < this.frameCount;
+    if (used < 0 || used > this.frameCount || freeHead < 0 || freeHead > used || saved.length % 2 !== 0)
+      throw new RangeError(`memory map of ${used} frames, expected at most ${this.frameCount}`);
+    Atomics.store(this.control, Control.nextFrame, used);
+    Atomics.store(this.control, Control.freeHead, freeHead);
+    for (let at = 2; at < saved.length; at += 2) {
+      const [gfn, frame] = [saved[at], saved[at + 1]];
+      if (!isFrame(frame)) throw new RangeError(`memory map: frame ${frame}, expected one of ${this.frameCount}`);
+      this.mapFrame(gfn as Gfn, frame as Frame);
+    }
+  }
+
   private frameAddress(frame: Frame): number {
     return this.layout.framesOffset + frame * PAGE_BYTES;
   }

@@ -3,6 +3,7 @@ export { DISK_FORMATS, type DiskFormat, type DiskSpec, describeDisk, parseDisk }
 export { type Action, CMDLINE_MAX_BYTES, type DomainConfig, domainConfig, MEMORY_MIB, VCPUS } from "./domain-config.ts";
 export { SUPPORTED_KEYS } from "./keys.ts";
 export { describeP9, type P9Spec, parseP9 } from "./p9.ts";
+export { configOf, type DomainSpec, type SpecValue, specOf, specOfConfig } from "./spec.ts";
 export {
   applyOverrides,
   type CfgAtom,

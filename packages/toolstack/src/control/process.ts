@@ -8,15 +8,15 @@
  *     console.log     the console's last words
  *     usage.*         see usage/meter.ts
  *
- * A domain that is to come from a stream instead of from its kernel would be built here, behind the same socket.
+ * A domain comes from its kernel, or goes on from where it was saved.
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ConfigError } from "../cfg/index.ts";
+import { ConfigError, configOf, type DomainSpec } from "../cfg/index.ts";
+import { SavedFile, SaveError } from "../save/index.ts";
 import { DomainHost } from "./domain-host.ts";
 import { operationsOf } from "./operations.ts";
 import { ControlServer } from "./server.ts";
-import { configOf, type DomainSpec } from "./spec.ts";
 
 export interface ProcessSpec {
   readonly version: 1;
@@ -25,6 +25,8 @@ export interface ProcessSpec {
   /** Names and values as in xl.cfg; paths are absolute. */
   readonly domain: DomainSpec;
   readonly paused: boolean;
+  /** Path of the saved domain that it goes on from; its kernel is not read then. */
+  readonly restore?: string;
 }
 
 export const SPEC_FILE = "spec.json";
@@ -39,13 +41,15 @@ async function main(folder: string): Promise<void> {
   // A terminal that closes, or is interrupted, is not the domain's affair: its end is asked for at its socket.
   for (const signal of ["SIGHUP", "SIGINT", "SIGPIPE"] as const) process.on(signal, () => {});
   const file = (name: string): string => join(folder, name);
-  const { runId, domid, domain, paused } = JSON.parse(readFileSync(file(SPEC_FILE), "utf8")) as ProcessSpec;
+  const { runId, domid, domain, paused, restore } = JSON.parse(readFileSync(file(SPEC_FILE), "utf8")) as ProcessSpec;
   let host: DomainHost;
   try {
+    const from = restore === undefined ? undefined : await SavedFile.open(restore);
     const { config } = configOf(domain, "domain");
-    host = await DomainHost.start(config, { runId, domid, folder, paused, log });
+    host = await DomainHost.start(config, { runId, domid, folder, paused, log, ...(from && { from }) });
   } catch (error) {
-    const message = error instanceof ConfigError ? error.message : String((error as Error).stack);
+    const message =
+      error instanceof ConfigError || error instanceof SaveError ? error.message : String((error as Error).stack);
     writeWhole(file(FAILED_FILE), { message });
     process.exitCode = 2;
     return;

@@ -1,5 +1,12 @@
 /** The devices of a domain: opened before it is built, and started, found, added and taken away together. */
-import { type BackendDriver, type BackendHost, type DeviceClass, type Nodes, XenbusBackend } from "@xenoserver/devices";
+import {
+  type BackendDriver,
+  type BackendHost,
+  type DeviceClass,
+  type Nodes,
+  type SavedDevice,
+  XenbusBackend,
+} from "@xenoserver/devices";
 import { ConfigError, type DomainConfig } from "../cfg/index.ts";
 import { vdevNumber } from "../cfg/vdev.ts";
 import { addTraffic, type DeviceCounters, type DeviceReport, NO_TRAFFIC, type Traffic, trafficOf } from "./counters.ts";
@@ -85,13 +92,15 @@ export class DomainDevices {
 
   /**
    * Lets the guest see a device.
+   * @param saved  what its backend exported, if it goes on from there
    * @throws ConfigError  there is one with its number; the caller closes it
    */
-  attach(prepared: PreparedDevice): XenbusBackend {
+  attach(prepared: PreparedDevice, saved?: SavedDevice): XenbusBackend {
     const { deviceClass, devid } = prepared;
     const key = `${deviceClass}/${devid}`;
     if (this.#attached.has(key)) throw new ConfigError(`${deviceClass} ${devid} is there already`);
     const backend = new XenbusBackend(this.#host, prepared.driver(this.#host), devid);
+    if (saved !== undefined) backend.importState(saved);
     this.#attached.set(key, { prepared, backend });
     backend.start();
     return backend;

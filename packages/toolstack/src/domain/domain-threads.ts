@@ -47,13 +47,16 @@ export class DomainThreads {
   /**
    * Lets the vcpus run in a domain that is built now.
    * @param control  the domain's control block
-   * @param start    for vcpu 0; the others wait for a startup IPI
+   * @param from     how vcpu 0 starts, while the others wait for a startup IPI; or every vcpu's saved state
    */
-  begin(control: SharedArrayBuffer, start: VcpuStart, listener: ThreadListener): void {
+  begin(control: SharedArrayBuffer, from: VcpuStart | readonly Uint8Array[], listener: ThreadListener): void {
     this.#listener = listener;
     if (this.#failed) listener.onFailure();
     this.#regions?.start();
-    this.#vcpus.forEach((vcpu, id) => vcpu.begin(id === 0 ? { control, start } : { control }));
+    this.#vcpus.forEach((vcpu, id) => {
+      if ("mode" in from) vcpu.begin(id === 0 ? { control, start: from } : { control });
+      else vcpu.begin({ control, saved: from[id]! });
+    });
   }
 
   /** Ends threads that were never told to begin. */

@@ -1,5 +1,5 @@
 /** Starting a domain in this process: backends on this thread, one worker thread per vcpu. */
-import { DomainMemory, type Gfn, kickVcpu } from "@xenoserver/cpu";
+import { DomainMemory, type Gfn, kickVcpu, saveVcpu, type VcpuStart } from "@xenoserver/cpu";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import { ConsoleBackend } from "@xenoserver/devices";
 import {
@@ -9,15 +9,20 @@ import {
   HostClock,
   HostEventChannels,
   HostGrants,
+  loadControl,
   pauseDomain,
   ShutdownReason,
+  saveControl,
+  specialPages,
   unpauseDomain,
 } from "@xenoserver/xen";
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { Field } from "@xenoserver/xen/domain/layout.ts";
 import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
 import type { GuestAgent } from "../agent/index.ts";
-import { ConfigError, type DiskSpec, type DomainConfig, type VifSpec } from "../cfg/index.ts";
+import { ConfigError, type DiskSpec, type DomainConfig, type DomainSpec, type VifSpec } from "../cfg/index.ts";
+import { type SavedBackends, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
+import { AGENT_CONSOLE } from "../agent/program.ts";
 import { attachAgent } from "./agent-line.ts";
 import { countersOf, type DomainCounters } from "./counters.ts";
 import {
@@ -55,12 +60,15 @@ export async function launchDomain(
   options: LaunchOptions = {},
 ): Promise<RunningDomain> {
   const memory = reserveMemory(config);
-  const threads = new DomainThreads(memory, config, options);
+  const { from } = options;
+  const domid = from?.header.domid ?? options.domid ?? FIRST_DOMID;
+  const threads = new DomainThreads(memory, config, { ...options, domid });
   try {
-    const plan = planDomain(config);
+    const saved = await from?.load(memory);
+    const plan = saved === undefined ? planDomain(config) : undefined;
     const devices = await prepareDevices(config);
     try {
-      const built = build(plan, memory, options.domid ?? FIRST_DOMID);
+      const built = plan === undefined ? restore(saved!, memory) : build(plan, memory, domid);
       return new LocalDomain(config, memory, built, listener, options, devices, threads);
     } catch (error) {
       await closeDevices(devices);
@@ -72,8 +80,28 @@ export async function launchDomain(
   }
 }
 
+/** A domain whose vcpus may run. */
+interface ReadyDomain extends Omit<BuiltDomain, "start"> {
+  /** Where vcpu 0 starts, or every vcpu's saved state. */
+  readonly from: VcpuStart | readonly Uint8Array[];
+  readonly pagesAtStart: number;
+  readonly backends?: SavedBackends;
+}
+
+/** @throws SaveError */
+function restore({ header, control, vcpus, backends }: SavedParts, memory: DomainMemory): ReadyDomain {
+  // For its guest no time but this has passed; a clock that was set back must not take time from it.
+  const away = Math.max(0, Date.now() - header.savedAtMs) * 1e6;
+  try {
+    const domain = loadControl(control, memory, header.systemNs + away);
+    return { domain, ...specialPages(domain), from: vcpus, pagesAtStart: header.pagesAtStart, backends };
+  } catch (cause) {
+    throw new SaveError(`saved domain: ${(cause as Error).message}`, { cause });
+  }
+}
+
 /** The plan is used up: its files' bytes are given back. */
-function build(plan: DomainPlan, memory: DomainMemory, domid: number): BuiltDomain {
+function build(plan: DomainPlan, memory: DomainMemory, domid: number): ReadyDomain {
   const { config, kernel, ramdisk } = plan;
   const description = {
     domid,
@@ -87,7 +115,8 @@ function build(plan: DomainPlan, memory: DomainMemory, domid: number): BuiltDoma
   freePlan(plan);
   // Xen reboots a domain after a triple fault; unless the kernel asks for that, it hides a broken guest in a loop.
   built.domain.setHvmParam(HvmParam.TRIPLE_FAULT_REASON, ShutdownReason.crash, 0);
-  return built;
+  const { start, ...ready } = built;
+  return { ...ready, from: start, pagesAtStart: built.domain.get(Field.maxPages) };
 }
 
 function reserveMemory({ vcpus, memoryMib }: DomainConfig): DomainMemory {
@@ -104,14 +133,14 @@ class LocalDomain implements RunningDomain {
   readonly store: LocalClient;
   readonly #config: DomainConfig;
   readonly #memory: DomainMemory;
-  readonly #built: BuiltDomain;
+  readonly #built: ReadyDomain;
   readonly #listener: DomainListener;
   readonly #channels: HostEventChannels;
   readonly #console: ConsoleBackend;
+  readonly #xenstore = new XenstoreDaemon({ log: (message) => this.#log(message) });
   readonly #devices: DomainDevices;
   readonly #threads: DomainThreads;
   readonly #clock: HostClock;
-  readonly #pagesAtStart: number;
   #agent: Promise<GuestAgent> | undefined;
   #drained = Promise.withResolvers<void>();
   #ended = false;
@@ -121,7 +150,7 @@ class LocalDomain implements RunningDomain {
   constructor(
     config: DomainConfig,
     memory: DomainMemory,
-    built: BuiltDomain,
+    built: ReadyDomain,
     listener: DomainListener,
     options: LaunchOptions,
     devices: readonly PreparedDevice[],
@@ -130,7 +159,6 @@ class LocalDomain implements RunningDomain {
     this.#config = config;
     this.#memory = memory;
     this.#built = built;
-    this.#pagesAtStart = built.domain.get(Field.maxPages);
     this.#listener = listener;
     this.#channels = new HostEventChannels(built.domain, () => {
       if (built.domain.shutdownReason !== undefined) this.#channels.stop();
@@ -144,12 +172,13 @@ class LocalDomain implements RunningDomain {
       channels: this.#channels,
       log: (message) => this.#log(message),
     });
-    for (const device of devices) this.#devices.attach(device);
+    for (const device of devices) this.#devices.attach(device, savedOf(built, device.deviceClass, device.devid));
+    if (built.backends !== undefined) this.#channels.dispatchAll();
     const begin = performance.now();
     this.#clock = new HostClock(built.domain);
     if (options.paused === true) void this.pause();
     this.#threads = threads;
-    threads.begin(built.domain.buffer, built.start, {
+    threads.begin(built.domain.buffer, built.from, {
       onLog: (message) => this.#log(message),
       onFailure: () => built.domain.shutDown(ShutdownReason.crash),
     });
@@ -200,7 +229,7 @@ class LocalDomain implements RunningDomain {
   }
 
   agent(): Promise<GuestAgent> {
-    this.#agent ??= attachAgent(this.#devices, this.exited);
+    this.#agent ??= attachAgent(this.#devices, this.exited, savedOf(this.#built, "console", AGENT_CONSOLE));
     return this.#agent;
   }
 
@@ -217,6 +246,34 @@ class LocalDomain implements RunningDomain {
     return this.#paused;
   }
 
+  async save(path: string, spec: DomainSpec, onProgress?: (share: number) => void): Promise<number> {
+    if (this.#paused === undefined) throw new SaveError(`domain ${this.#config.name} runs, expected it to be paused`);
+    await this.#paused;
+    // What the guest asked of the host before it stood still is taken in, and what was begun is ended.
+    this.#channels.dispatch();
+    const devices = this.#devices.all;
+    for (const device of devices) device.pause();
+    try {
+      await Promise.all(devices.map((device) => device.paused()));
+      return await writeSaved(path, this.#parts(spec), this.#memory, onProgress);
+    } finally {
+      for (const device of devices) device.resume();
+    }
+  }
+  #parts(spec: DomainSpec): SavedParts {
+    const { domain, pagesAtStart } = this.#built;
+    return {
+      header: { spec, domid: this.domid, systemNs: this.#clock.nowNs(), savedAtMs: Date.now(), pagesAtStart },
+      control: saveControl(domain),
+      vcpus: domain.vcpus.map(({ id }) => saveVcpu(this.#memory.memory, id)),
+      backends: {
+        console: this.#console.exportState(),
+        xenstore: this.#xenstore.exportState(),
+        devices: this.#devices.all.map((device) => device.exportState()),
+      },
+    };
+  }
+
   async unpause(): Promise<void> {
     const paused = this.#paused;
     if (paused === undefined) return;
@@ -230,7 +287,7 @@ class LocalDomain implements RunningDomain {
   limitMemory(limitBytes: number): void {
     const { memoryMib } = this.#config;
     const cut = Math.max(0, memoryMib * 2 ** 20 - limitBytes) / PAGE_BYTES;
-    this.#built.domain.set(Field.maxPages, this.#pagesAtStart - Math.floor(cut));
+    this.#built.domain.set(Field.maxPages, this.#built.pagesAtStart - Math.floor(cut));
   }
 
   counters(): DomainCounters {
@@ -261,29 +318,35 @@ class LocalDomain implements RunningDomain {
       },
       log: (message) => this.#log(message),
     });
+    if (this.#built.backends !== undefined) backend.importState(this.#built.backends.console);
     return backend;
   }
 
   #connectXenstore(): LocalClient {
     const { config, built } = { config: this.#config, built: this.#built };
-    const daemon = new XenstoreDaemon({ log: (message) => this.#log(message) });
+    const daemon = this.#xenstore;
     const client = daemon.openLocal();
-    populateDomain(client, {
-      domid: this.domid,
-      uuid: config.uuid,
-      name: config.name,
-      memoryKiB: config.memoryMib * 1024,
-      nrVcpus: config.vcpus,
-      xenstorePort: built.xenstorePort,
-      xenstoreGfn: built.xenstoreGfn,
-      consolePort: built.consolePort,
-      consoleGfn: built.consoleGfn,
-      startTime: Math.floor(Date.now() / 1000),
-    });
+    const saved = built.backends?.xenstore;
+    if (saved !== undefined) daemon.importState(saved);
+    else
+      populateDomain(client, {
+        domid: this.domid,
+        uuid: config.uuid,
+        name: config.name,
+        memoryKiB: config.memoryMib * 1024,
+        nrVcpus: config.vcpus,
+        xenstorePort: built.xenstorePort,
+        xenstoreGfn: built.xenstoreGfn,
+        consolePort: built.consolePort,
+        consoleGfn: built.consoleGfn,
+        startTime: Math.floor(Date.now() / 1000),
+      });
     const connection = daemon.introduce(
       this.domid,
       this.#ringOf(built.xenstoreGfn, built.xenstorePort, () => connection.onEvent()),
     );
+    const own = saved?.connections.find(({ domid }) => domid === this.domid);
+    if (own !== undefined) connection.importState(own);
     return client;
   }
 
@@ -327,6 +390,10 @@ class LocalDomain implements RunningDomain {
     this.#listener.onLog?.(message);
   }
 }
+
+/** What a device exported, if the domain was saved with it. */
+const savedOf = ({ backends }: ReadyDomain, deviceClass: string, devid: number) =>
+  backends?.devices.find((saved) => saved.kind === deviceClass && saved.devid === devid);
 
 const EXIT_REASONS: Readonly<Record<ShutdownReason, ExitReason>> = {
   [ShutdownReason.poweroff]: "poweroff",

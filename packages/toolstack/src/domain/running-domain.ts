@@ -2,7 +2,8 @@
 import type { WasmEngineOptions } from "@xenoserver/cpu";
 import type { LocalClient } from "@xenoserver/xenstore";
 import type { GuestAgent } from "../agent/index.ts";
-import type { DiskSpec, VifSpec } from "../cfg/index.ts";
+import type { DiskSpec, DomainSpec, VifSpec } from "../cfg/index.ts";
+import type { SavedFile } from "../save/index.ts";
 import type { DomainCounters } from "./counters.ts";
 
 export interface DomainListener {
@@ -57,6 +58,13 @@ export interface RunningDomain {
    * @returns settled when the last vcpu stands still; a domain that is paused stays so
    */
   pause(): Promise<void>;
+  /**
+   * Writes all of a domain that is paused to a file, from which `LaunchOptions.from` takes it up. It stays paused.
+   * @param spec  its configuration as it is now
+   * @returns     bytes before compression
+   * @throws SaveError  the file cannot be written; nothing is left of it then
+   */
+  save(path: string, spec: DomainSpec, onProgress?: (share: number) => void): Promise<number>;
   /** Lets the vcpus run on; nothing happens if they do. */
   unpause(): Promise<void>;
   /** How many bytes of memory the guest may own from now on, at most what it was built with; it has to give back by itself what it has. */
@@ -80,6 +88,8 @@ export interface LaunchOptions extends EngineChoice {
   readonly domid?: number;
   /** Builds the domain and leaves its vcpus standing before their first instruction. */
   readonly paused?: boolean;
+  /** Where the domain goes on, instead of at its kernel's entry. Its guest keeps the number that it had. */
+  readonly from?: SavedFile;
 }
 
 /** Why a domain ended. */

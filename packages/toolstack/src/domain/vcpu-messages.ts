@@ -20,6 +20,8 @@ export interface VcpuBegin {
   readonly control: SharedArrayBuffer;
   /** Only for the vcpu that runs from the start; the others wait for a startup IPI. */
   readonly start?: VcpuStart;
+  /** What `saveVcpu` gave, for a vcpu that goes on. */
+  readonly saved?: Uint8Array;
 }
 
 export type VcpuMessage =

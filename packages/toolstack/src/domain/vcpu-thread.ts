@@ -20,10 +20,11 @@ function prepare({ vcpuId, nrVcpus, domid, memory: handle, engine: choice, regio
   let clock: HostClock | undefined;
   const engine = new WasmEngine(memory, { cpuid, nowNs: () => clock!.nowNs(), ...choice, ...service });
   const vcpu = engine.createVcpu(vcpuId);
-  return ({ control, start }: VcpuBegin): void => {
+  return ({ control, start, saved }: VcpuBegin): void => {
     const domain = Domain.attach(control, memory);
     clock = new HostClock(domain);
     if (start !== undefined) engine.start(vcpu, start);
+    if (saved !== undefined) engine.resume(vcpu, saved);
     runInDomain(engine, vcpu, domain, clock);
   };
 }

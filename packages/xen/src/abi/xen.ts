@@ -62,6 +62,8 @@ export const VcpuTimeInfo = {
   bytes: 32,
 } as const;
 export const PVCLOCK_TSC_STABLE_BIT = 1;
+/** The vcpu stood still; the guest clears it. */
+export const PVCLOCK_GUEST_STOPPED = 2;
 
 /** Byte offsets inside `shared_info` and `vcpu_info` for one guest word size. */
 export interface SharedInfoLayout {

@@ -117,6 +117,11 @@ export class HostEventChannels {
     }
   }
 
+  /** Calls all handlers, for events that a domain's saved state does not tell of. */
+  dispatchAll(): void {
+    for (const handler of [...this.#handlers.values()]) handler();
+  }
+
   /** Serves events until `stop`; resolves then. */
   async run(): Promise<void> {
     const i32 = this.#domain.i32;

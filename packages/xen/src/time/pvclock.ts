@@ -4,7 +4,7 @@
  * only when they appear somewhere new.
  */
 import type { Gva, Vcpu } from "@xenoserver/cpu";
-import { PVCLOCK_TSC_STABLE_BIT, VcpuInfo, VcpuTimeInfo } from "../abi/xen.ts";
+import { PVCLOCK_GUEST_STOPPED, PVCLOCK_TSC_STABLE_BIT, VcpuInfo, VcpuTimeInfo } from "../abi/xen.ts";
 import type { Domain } from "../domain/domain.ts";
 import { VcpuField } from "../domain/layout.ts";
 import type { VcpuRecord } from "../domain/vcpu-record.ts";
@@ -23,6 +23,13 @@ export function publishVcpuTime(domain: Domain, record: VcpuRecord): void {
   words[base + VcpuTimeInfo.tsc_to_system_mul / 4] = TSC_TO_SYSTEM_MUL | 0;
   words[base + VcpuTimeInfo.tsc_shift / 4] = TSC_SHIFT | (PVCLOCK_TSC_STABLE_BIT << 8);
   Atomics.store(words, base, version + 2);
+  domain.memory.markWritten(domain.vcpuInfoFrame(record));
+}
+
+/** Tells a guest that its vcpu stood still, so that its watchdogs do not take the time since for a hang. */
+export function markStopped(domain: Domain, record: VcpuRecord): void {
+  const at = record.get(VcpuField.vcpuInfoWord) + (VcpuInfo.time + VcpuTimeInfo.tsc_shift) / 4;
+  Atomics.or(domain.guest.words, at, PVCLOCK_GUEST_STOPPED << 8);
   domain.memory.markWritten(domain.vcpuInfoFrame(record));
 }
 

@@ -74,7 +74,7 @@ class VcpuLoop {
 
   #step(): void {
     const record = this.#record;
-    if (needsAttention(this.#domain, record)) {
+    if (needsAttention(this.#domain, record) && this.#vcpu.hasExits !== true) {
       this.#attend();
       return;
     }

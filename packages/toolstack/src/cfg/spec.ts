@@ -1,5 +1,9 @@
 /** A domain's configuration as JSON: the keys of xl.cfg, with strings, numbers and lists of strings as values. */
-import { type CfgSetting, type CfgValue, ConfigError, type DomainConfig, domainConfig } from "../cfg/index.ts";
+import { describeDisk } from "./disk.ts";
+import { type DomainConfig, domainConfig } from "./domain-config.ts";
+import { describeP9 } from "./p9.ts";
+import { type CfgSetting, type CfgValue, ConfigError } from "./syntax.ts";
+import { describeVif } from "./vif.ts";
 
 export type SpecValue = string | number | readonly string[];
 export type DomainSpec = Readonly<Record<string, SpecValue>>;
@@ -37,4 +41,18 @@ function cfgValue(value: SpecValue): CfgValue {
     quoted: typeof item === "string",
   });
   return typeof value === "object" ? { kind: "list", items: value.map(atom) } : atom(value);
+}
+
+/** A configuration in the keys of xl.cfg, from which `configOf` makes the same again. */
+export function specOfConfig(config: DomainConfig): DomainSpec {
+  const { name, type, kernel, ramdisk, cmdline, memoryMib, vcpus, uuid, disks, vifs, p9s } = config;
+  return {
+    ...{ name, uuid, type, kernel },
+    ...(ramdisk !== undefined && { ramdisk }),
+    ...{ cmdline, memory: memoryMib, vcpus },
+    ...(disks !== undefined && { disk: disks.map(describeDisk) }),
+    ...(vifs !== undefined && { vif: vifs.map(describeVif) }),
+    ...(p9s !== undefined && { p9: p9s.map(describeP9) }),
+    ...{ on_poweroff: config.onPoweroff, on_reboot: config.onReboot, on_crash: config.onCrash },
+  };
 }
