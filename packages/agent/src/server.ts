@@ -4,6 +4,7 @@
  *     GET  /v1/agent                      pid and version of the protocol
  *     GET  /v1/domains                    what runs
  *     POST /v1/domains                    {"spec":{…},"paused":false,"overcommit":false} → what runs now
+ *     POST /v1/domains                    {"restore":PATH,"paused":false,"overcommit":false}, for a domain that was saved
  *     GET  /v1/domains/REF                one of them, by name or number
  *     POST /v1/domains/REF/OPERATION      an operation of the control socket, its arguments as the body
  *     GET  /v1/domains/REF/end            waits for its end, and tells it
@@ -22,7 +23,18 @@ import { Supervisor } from "./supervisor.ts";
 
 /** Operations that make sense without a connection that stays. */
 const OPERATIONS: readonly OperationName[] = [
-  ...(["info", "pause", "unpause", "shutdown", "sysrq", "destroy", "rename", "memory-set", "vcpu-set"] as const),
+  ...([
+    "info",
+    "pause",
+    "unpause",
+    "shutdown",
+    "sysrq",
+    "destroy",
+    "save",
+    "rename",
+    "memory-set",
+    "vcpu-set",
+  ] as const),
   ...(["block-attach", "block-detach", "network-attach", "network-detach", "console-read", "console-write"] as const),
   ...(["xenstore-read", "xenstore-list", "xenstore-tree", "xenstore-write", "xenstore-rm", "xenstore-chmod"] as const),
 ];
@@ -102,7 +114,9 @@ async function route(supervisor: Supervisor, request: IncomingMessage, stop: () 
 }
 
 function create(supervisor: Supervisor, body: Readonly<Record<string, unknown>>): Promise<unknown> {
-  const { spec, paused = false, overcommit = false } = body;
+  const { spec, restore, paused = false, overcommit = false } = body;
+  const options = { paused: paused === true, overcommit: overcommit === true };
+  if (typeof restore === "string" && restore.startsWith("/")) return supervisor.restore(restore, options);
   if (typeof spec !== "object" || spec === null) throw new AgentError(400, "spec is missing, expected keys of xl.cfg");
   for (const [key, value] of Object.entries(spec)) {
     const isList = Array.isArray(value) && value.every((item) => typeof item === "string");
@@ -112,7 +126,7 @@ function create(supervisor: Supervisor, body: Readonly<Record<string, unknown>>)
         `spec: ${key} is ${JSON.stringify(value)}, expected a string, a number or a list of strings`,
       );
   }
-  return supervisor.create(spec as DomainSpec, { paused: paused === true, overcommit: overcommit === true });
+  return supervisor.create(spec as DomainSpec, options);
 }
 
 async function bodyOf(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {

@@ -1,4 +1,4 @@
-/** Starts a domain's process so that it outlives the agent and may do less than it. */
+/** Starts a domain's process so that it outlives the agent. */
 import { spawn } from "node:child_process";
 import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,18 +8,10 @@ const ENTRY = fileURLToPath(import.meta.resolve("@xenoserver/toolstack/control/p
 /** What a domain may have open: its disks, and the sockets of its networks. */
 const MAX_OPEN_FILES = 4096;
 
-/**
- * @param folder         with the domain's spec in it
- * @param mayRunPrograms  for networks that are a program
- */
-export function spawnDomain(folder: string, mayRunPrograms: boolean): void {
-  const permissions = ["--permission", "--allow-worker", "--allow-net", "--allow-fs-read=*", "--allow-fs-write=*"];
-  if (mayRunPrograms) permissions.push("--allow-child-process");
-  const flags = [
-    ...process.execArgv.filter((flag) => !/^--(test|permission|allow)/.test(flag)),
-    "--no-warnings",
-    ...permissions,
-  ];
+/** @param folder  with the domain's spec in it */
+export function spawnDomain(folder: string): void {
+  // Not with Node's permission model, which refuses to flush files.
+  const flags = [...process.execArgv.filter((flag) => !/^--(test|permission|allow)/.test(flag)), "--no-warnings"];
   const log = openSync(join(folder, "log"), "a", 0o600);
   const command = [process.execPath, ...flags, ENTRY, folder];
   // The shell sets limits that Node cannot, and becomes Node.

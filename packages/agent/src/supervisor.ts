@@ -24,6 +24,7 @@ import {
   SOCKET_FILE,
   SPEC_FILE,
 } from "@xenoserver/toolstack/control/process.ts";
+import { SavedFile, SaveError } from "@xenoserver/toolstack/save/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
@@ -33,6 +34,13 @@ interface Followed {
   readonly client: ControlClient;
   /** Settles when the domain's end is in the journal and its folder gone. */
   readonly settled: Promise<void>;
+}
+
+interface CreateOptions {
+  readonly paused: boolean;
+  readonly overcommit: boolean;
+  /** Path of the saved domain that it goes on from. */
+  readonly restore?: string;
 }
 
 const MIB = 2 ** 20;
@@ -68,10 +76,7 @@ export class Supervisor {
    * @param overcommit  start it even if the host seems to have too little memory for it
    * @throws AgentError  with one line per mistake; nothing is left then
    */
-  async create(
-    spec: DomainSpec,
-    { paused, overcommit }: { readonly paused: boolean; readonly overcommit: boolean },
-  ): Promise<DomainInfo> {
+  async create(spec: DomainSpec, { paused, overcommit, restore }: CreateOptions): Promise<DomainInfo> {
     const uuid = spec["uuid"] ?? randomUUID();
     const { config } = checked(() => configOf({ ...spec, uuid }, "domain"));
     const neededMib = config.memoryMib + OVERHEAD_MIB;
@@ -86,11 +91,31 @@ export class Supervisor {
     const domid = this.#journal.add(config.name, runId, whole, paused);
     const folder = this.#home.domain(domid);
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const file: ProcessSpec = { version: 1, runId, domid, domain: whole, paused };
+    const file: ProcessSpec = {
+      version: 1,
+      runId,
+      domid,
+      domain: whole,
+      paused,
+      ...(restore !== undefined && { restore }),
+    };
     writeFileSync(join(folder, SPEC_FILE), JSON.stringify(file), { mode: 0o600 });
-    spawnDomain(folder, config.vifs?.some(({ network }) => network.kind === "passt") === true);
+    spawnDomain(folder);
     const { client } = await this.#follow(this.#journal.find(domid)!, true);
     return client.call("info", {});
+  }
+
+  /**
+   * Starts a domain where it was saved.
+   * @param path  of the file
+   * @throws AgentError  as `create`, and for a file that is no saved domain
+   */
+  async restore(path: string, options: CreateOptions): Promise<DomainInfo> {
+    const file = await SavedFile.open(path).catch((error: Error) => {
+      throw error instanceof SaveError ? new AgentError(400, error.message) : error;
+    });
+    await file.close();
+    return this.create(file.header.spec, { ...options, restore: path });
   }
 
   async list(): Promise<DomainInfo[]> {
@@ -104,8 +129,9 @@ export class Supervisor {
     const { client, settled } = this.#followed.get(domid)!;
     if (op === "rename") this.#journal.rename(domid, String((args as { name?: unknown }).name));
     const result = await client.call(op, args);
-    // Who destroys a domain may create it again at once.
-    if (op === "destroy") await settled;
+    // Who destroys a domain, or saves it and does not keep it, may create it again at once.
+    const isGone = op === "destroy" || (op === "save" && (args as { next?: unknown }).next === "destroy");
+    if (isGone) await settled;
     return result;
   }
 

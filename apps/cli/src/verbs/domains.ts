@@ -1,4 +1,5 @@
 /** The verbs of xl: domains that the agent runs. */
+import { resolve } from "node:path";
 import type { DomainInfo, ShutdownRequest, StoreNode } from "@xenoserver/toolstack/control/protocol.ts";
 import { type Command, InvalidArgumentError } from "commander";
 import type { AddVerb } from "./verb.ts";
@@ -63,6 +64,7 @@ export const addDomains: AddVerb = (program) => {
     });
   addListings(program);
   addLifecycle(program);
+  addSaving(program);
   addResources(program);
   addDeviceLists(program);
   addStore(program);
@@ -109,6 +111,43 @@ function addListings(program: Command): void {
       }
     },
   );
+}
+
+/** Files of saved domains: paths are the caller's, not the agent's. */
+function addSaving(program: Command): void {
+  verb(program, "save", "write a domain to a file as it stands, and end it")
+    .argument("<domain>", "name or number")
+    .argument("<file>", "what to write")
+    .option("-c, --leave-running", "let it run on")
+    .option("-p, --leave-paused", "leave it paused")
+    .action(async (ref: string, file: string, options: SaveOptions) => {
+      const next = options.leaveRunning === true ? "run" : options.leavePaused === true ? "pause" : "destroy";
+      await operate(ref, "save", { path: resolve(file), next }, options);
+    });
+  verb(program, "restore", "let a domain go on from a file that save wrote")
+    .argument("<file>", "what save wrote")
+    .option("-p, --paused", "leave it standing")
+    .option("-c, --console", "show its console; Ctrl-] leaves it running")
+    .option("--overcommit", "start it even if too little memory is free for it")
+    .action(async (file: string, options: RestoreOptions) => {
+      const { openAgent, sayJson } = await access();
+      const agent = await openAgent();
+      const { paused, overcommit } = options;
+      const info = await agent.post<DomainInfo>("/v1/domains", { restore: resolve(file), paused, overcommit });
+      if (options.json === true) sayJson(info);
+      if (options.console !== true) return;
+      const { attachConsole } = await import("../attach-console.ts");
+      await attachConsole(agent, String(info.domid));
+    });
+}
+interface SaveOptions extends JsonOption {
+  readonly leaveRunning?: true;
+  readonly leavePaused?: true;
+}
+interface RestoreOptions extends JsonOption {
+  readonly paused?: true;
+  readonly console?: true;
+  readonly overcommit?: true;
 }
 
 function addLifecycle(program: Command): void {

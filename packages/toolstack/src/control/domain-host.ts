@@ -4,13 +4,21 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
-import { type Action, type DomainConfig, parseDisk, parseVif } from "../cfg/index.ts";
+import { type Action, type DomainConfig, parseDisk, parseVif, specOfConfig } from "../cfg/index.ts";
 import { Complaint } from "../cfg/readers.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
 import { type ExitReason, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
+import type { SavedFile } from "../save/index.ts";
 import { UsageMeter, type UsageReading } from "../usage/meter.ts";
 import { HostedStore } from "./hosted-store.ts";
-import { ControlError, type DomainEnd, type DomainInfo, type DomainState, type ShutdownRequest } from "./protocol.ts";
+import {
+  type AfterSave,
+  ControlError,
+  type DomainEnd,
+  type DomainInfo,
+  type DomainState,
+  type ShutdownRequest,
+} from "./protocol.ts";
 import { Scrollback } from "./scrollback.ts";
 
 export interface HostOptions {
@@ -21,6 +29,8 @@ export interface HostOptions {
   readonly folder: string;
   /** Leave it standing before its first instruction. */
   readonly paused: boolean;
+  /** Where it goes on, instead of at its kernel's entry. */
+  readonly from?: SavedFile;
   readonly log: (message: string) => void;
 }
 
@@ -28,7 +38,7 @@ export type HostEvent =
   | { readonly event: "state"; readonly state: DomainState }
   | { readonly event: "restarted"; readonly reason: ExitReason };
 
-type Launch = (config: DomainConfig, paused: boolean) => Promise<RunningDomain>;
+type Launch = (config: DomainConfig, paused: boolean, from?: SavedFile) => Promise<RunningDomain>;
 
 const SCROLLBACK_BYTES = 256 * 1024;
 const MIB = 2 ** 20;
@@ -86,8 +96,8 @@ export class DomainHost {
     const { domid, log } = options;
     const console = new Scrollback(SCROLLBACK_BYTES);
     const listener = { onConsole: (bytes: Uint8Array) => console.append(bytes), onLog: log };
-    const launch: Launch = (of, paused) => launchDomain(of, listener, { domid, paused });
-    return new DomainHost(config, options, console, launch, await launch(config, options.paused));
+    const launch: Launch = (of, paused, from) => launchDomain(of, listener, { domid, paused, ...(from && { from }) });
+    return new DomainHost(config, options, console, launch, await launch(config, options.paused, options.from));
   }
 
   onEvent(listener: (event: HostEvent) => void): () => void {
@@ -132,6 +142,27 @@ export class DomainHost {
     this.#refuseEnded();
     await this.#domain.unpause();
     this.#become("running");
+  }
+
+  /**
+   * Writes the domain to a file, from which it can go on.
+   * @param next  what becomes of the domain then
+   * @throws SaveError  nothing is left of the file, and the domain is as it was
+   */
+  async save(path: string, next: AfterSave): Promise<number> {
+    this.#refuseEnded();
+    const wasRunning = this.#state === "running";
+    await this.pause();
+    let bytes: number;
+    try {
+      bytes = await this.#domain.save(path, { ...specOfConfig(this.#config), name: this.#name });
+    } catch (error) {
+      if (wasRunning) await this.unpause();
+      throw error;
+    }
+    if (next === "destroy") await this.destroy();
+    else if (next === "run" && wasRunning) await this.unpause();
+    return bytes;
   }
 
   /** @throws ControlError  the guest has not said that it listens, and none but it can do this */
@@ -227,7 +258,8 @@ export class DomainHost {
   }
 
   get #home(): string {
-    return `/local/domain/${this.#options.domid}`;
+    // A domain that was restored keeps the number that its guest knows.
+    return `/local/domain/${this.#domain.domid}`;
   }
 
   #refuseEnded(): void {

@@ -1,6 +1,8 @@
 /** What a control socket's requests do. Arguments are somebody else's word: each is checked before use. */
+
+import { SaveError } from "../save/index.ts";
 import type { DomainHost } from "./domain-host.ts";
-import { ControlError, type OperationName, type ResultOf, type ShutdownRequest } from "./protocol.ts";
+import { type AfterSave, ControlError, type OperationName, type ResultOf, type ShutdownRequest } from "./protocol.ts";
 import type { ConsolePiece, Scrollback } from "./scrollback.ts";
 import type { ControlPeer, Dispatch } from "./server.ts";
 
@@ -16,6 +18,7 @@ type Handlers = {
 const NOTHING = {};
 const PIECE_BYTES = 16 * 1024;
 const SHUTDOWN_REQUESTS: readonly ShutdownRequest[] = ["poweroff", "reboot", "halt", "suspend"];
+const AFTER_SAVE: readonly AfterSave[] = ["destroy", "run", "pause"];
 const NAME = /^[A-Za-z0-9][\w.+:-]{0,63}$/;
 
 const HANDLERS: Handlers = {
@@ -49,6 +52,17 @@ const HANDLERS: Handlers = {
   destroy: async (host) => {
     await host.destroy();
     return NOTHING;
+  },
+  save: async (host, args) => {
+    const [path, next] = [text(args, "path"), text(args, "next") as AfterSave];
+    if (!path.startsWith("/")) throw new ControlError("invalid", `path is "${path}", expected it from the root on`);
+    if (!AFTER_SAVE.includes(next))
+      throw new ControlError("invalid", `next is "${next}", expected one of ${AFTER_SAVE.join(", ")}`);
+    try {
+      return { bytes: await host.save(path, next) };
+    } catch (error) {
+      throw error instanceof SaveError ? new ControlError("conflict", error.message) : error;
+    }
   },
   rename: (host, args) => {
     const name = text(args, "name");

@@ -31,6 +31,8 @@ export interface DomainInfo {
   readonly consoleBytes: number;
 }
 
+/** What becomes of a domain that was saved. */
+export type AfterSave = "destroy" | "run" | "pause";
 export type ShutdownRequest = "poweroff" | "reboot" | "halt" | "suspend";
 
 /** Every operation, its arguments and its result. */
@@ -44,6 +46,8 @@ export interface Operations {
   shutdown: [args: { readonly request: ShutdownRequest }, result: Record<string, never>];
   sysrq: [args: { readonly key: string }, result: Record<string, never>];
   destroy: [args: Record<string, never>, result: Record<string, never>];
+  /** Writes the domain to a file; `bytes` are those before compression. */
+  save: [args: { readonly path: string; readonly next: AfterSave }, result: { readonly bytes: number }];
   rename: [args: { readonly name: string }, result: DomainInfo];
   "memory-set": [args: { readonly targetBytes: number }, result: DomainInfo];
   "vcpu-set": [args: { readonly count: number }, result: DomainInfo];

@@ -20,9 +20,9 @@ import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { Field } from "@xenoserver/xen/domain/layout.ts";
 import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
 import type { GuestAgent } from "../agent/index.ts";
+import { AGENT_CONSOLE } from "../agent/program.ts";
 import { ConfigError, type DiskSpec, type DomainConfig, type DomainSpec, type VifSpec } from "../cfg/index.ts";
 import { type SavedBackends, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
-import { AGENT_CONSOLE } from "../agent/program.ts";
 import { attachAgent } from "./agent-line.ts";
 import { countersOf, type DomainCounters } from "./counters.ts";
 import {
