@@ -1,7 +1,14 @@
 /** A booted guest with a shell on its console, for tests and measurements. */
 import type { DomainConfig } from "../cfg/index.ts";
-import { type EngineChoice, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
+import {
+  type EngineChoice,
+  type ExitReport,
+  type LaunchOptions,
+  launchDomain,
+  type RunningDomain,
+} from "../domain/index.ts";
 import { INIT_MARKER } from "../guest/index.ts";
+import type { SavedFile } from "../save/index.ts";
 
 export interface CommandResult {
   /** What the command printed, without the echoed input; lines end in "\n". */
@@ -27,10 +34,10 @@ export class ConsoleSession {
   }
 
   /** @throws ConfigError  the domain cannot be built */
-  static async start(config: DomainConfig, engine: EngineChoice = {}): Promise<ConsoleSession> {
+  static async start(config: DomainConfig, options: LaunchOptions = {}): Promise<ConsoleSession> {
     const text = new ConsoleText();
     const listener = { onConsole: (bytes: Uint8Array) => text.append(bytes) };
-    return new ConsoleSession(await launchDomain(config, listener, engine), text);
+    return new ConsoleSession(await launchDomain(config, listener, options), text);
   }
 
   /** Types text as it is. */
@@ -91,6 +98,11 @@ export class GuestShell {
       await session.destroy();
       throw error;
     }
+  }
+
+  /** A guest that goes on at its shell's prompt. @throws SaveError */
+  static async resume(from: SavedFile, engine: EngineChoice = {}): Promise<GuestShell> {
+    return new GuestShell(await ConsoleSession.start(from.config, { ...engine, from }), 0, "");
   }
 
   /** Runs one command line. @throws Error  as `boot` */
