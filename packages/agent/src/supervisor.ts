@@ -114,7 +114,7 @@ export class Supervisor {
     const file = await SavedFile.open(path).catch((error: Error) => {
       throw error instanceof SaveError ? new AgentError(400, error.message) : error;
     });
-    await file.close();
+    file.close();
     return this.create(file.header.spec, { ...options, restore: path });
   }
 

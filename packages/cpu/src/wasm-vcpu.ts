@@ -165,6 +165,8 @@ export class WasmVcpu implements Vcpu {
     return copyLinear(this.machine, at, into, 0);
   }
   writeLinear(at: Gva, from: Uint8Array): boolean {
+    // The hypervisor may write for a vcpu that has been out of the guest since the round began.
+    this.lookAtRound();
     return copyLinear(this.machine, at, from, 1);
   }
 
@@ -219,7 +221,7 @@ export class WasmVcpu implements Vcpu {
     m.set32(State.instructionLimit, this.workLeft());
     if (this.sinceTick === 0) this.tickBeganNs = this.nowNs();
     else this.tickBroken = true;
-    this.dirtyRounds.look(() => this.interpreter.exports.dropAllWriteEntries(m.vb));
+    this.lookAtRound();
     this.cache.catchUp();
     try {
       m.nextRip = m.getAddress(Slot.rip);
@@ -236,6 +238,10 @@ export class WasmVcpu implements Vcpu {
         message: `vcpu ${this.id} at 0x${m.thisRip.toString(16)}: ${message}`,
       };
     }
+  }
+
+  private lookAtRound(): void {
+    this.dirtyRounds.look(() => this.interpreter.exports.dropAllWriteEntries(this.machine.vb));
   }
 
   /** Acts on why generated code came back; returns an exit for the hypervisor or undefined to go on. */

@@ -11,5 +11,5 @@ export { loadControl, saveControl, specialPages } from "./domain/saved.ts";
 export { type HostChannel, HostEventChannels } from "./evtchn/host.ts";
 export { HostGrants, type MappedGrant } from "./grant/host.ts";
 export { type Clock, FakeClock, HostClock, TSC_KHZ } from "./time/clock.ts";
-export { pauseDomain, unpauseDomain } from "./vcpu/pause.ts";
+export { isResting, pauseDomain, unpauseDomain } from "./vcpu/pause.ts";
 export { runVcpu, type VcpuLoopConfig } from "./vcpu/run.ts";

@@ -1,4 +1,5 @@
 /** The devices of a domain: opened before it is built, and started, found, added and taken away together. */
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   type BackendDriver,
   type BackendHost,
@@ -30,9 +31,22 @@ export interface PreparedDevice {
 
 /**
  * Opens the host's side of all devices that a configuration names.
+ * @param patienceMs  how long a device that another domain has is asked for again
  * @throws ConfigError  naming the device that cannot be had; nothing stays open then
  */
-export async function prepareDevices(config: DomainConfig): Promise<PreparedDevice[]> {
+export async function prepareDevices(config: DomainConfig, patienceMs = 0): Promise<PreparedDevice[]> {
+  for (const until = performance.now() + patienceMs; ; await sleep(HANDOVER_POLL_MS)) {
+    try {
+      return await openDevices(config);
+    } catch (error) {
+      const isTaken = error instanceof ConfigError && /is in use by another domain/.test(error.message);
+      if (!isTaken || performance.now() > until) throw error;
+    }
+  }
+}
+const HANDOVER_POLL_MS = 3;
+
+async function openDevices(config: DomainConfig): Promise<PreparedDevice[]> {
   const openers = devicesOf(config);
   const results = await Promise.allSettled(openers.map((open) => open()));
   const opened = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));

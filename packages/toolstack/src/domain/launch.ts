@@ -1,4 +1,5 @@
 /** Starting a domain in this process: backends on this thread, one worker thread per vcpu. */
+import type { Duplex } from "node:stream";
 import { DomainMemory, type Gfn, kickVcpu, saveVcpu, type VcpuStart } from "@xenoserver/cpu";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import { ConsoleBackend } from "@xenoserver/devices";
@@ -9,6 +10,7 @@ import {
   HostClock,
   HostEventChannels,
   HostGrants,
+  isResting,
   loadControl,
   pauseDomain,
   ShutdownReason,
@@ -22,7 +24,9 @@ import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xe
 import type { GuestAgent } from "../agent/index.ts";
 import { AGENT_CONSOLE } from "../agent/program.ts";
 import { ConfigError, type DiskSpec, type DomainConfig, type DomainSpec, type VifSpec } from "../cfg/index.ts";
-import { type SavedBackends, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
+import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
+import { type MovingDomain, sendDomain } from "../migrate/send.ts";
+import { type SavedBackends, type SavedHeader, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
 import { attachAgent } from "./agent-line.ts";
 import { countersOf, type DomainCounters } from "./counters.ts";
 import {
@@ -45,6 +49,8 @@ import {
   type RunningDomain,
 } from "./running-domain.ts";
 
+/** How long the disks of a domain that comes from elsewhere may still be in use there. */
+const HANDOVER_MS = 5000;
 /** How long threads may take to notice that their domain has ended before they are stopped by force. */
 const STOP_MS = 2000;
 const CONSOLE_CHUNK_BYTES = 16384;
@@ -66,9 +72,10 @@ export async function launchDomain(
   try {
     const saved = await from?.load(memory);
     const plan = saved === undefined ? planDomain(config) : undefined;
-    const devices = await prepareDevices(config);
+    const built = plan === undefined ? restore(saved!, memory) : build(plan, memory, domid);
+    await from?.commit();
+    const devices = await prepareDevices(config, from === undefined ? 0 : HANDOVER_MS);
     try {
-      const built = plan === undefined ? restore(saved!, memory) : build(plan, memory, domid);
       return new LocalDomain(config, memory, built, listener, options, devices, threads);
     } catch (error) {
       await closeDevices(devices);
@@ -248,22 +255,56 @@ class LocalDomain implements RunningDomain {
 
   async save(path: string, spec: DomainSpec, onProgress?: (share: number) => void): Promise<number> {
     if (this.#paused === undefined) throw new SaveError(`domain ${this.#config.name} runs, expected it to be paused`);
+    try {
+      return await writeSaved(path, await this.#standStill(spec), this.#memory, onProgress);
+    } finally {
+      this.#resumeDevices();
+    }
+  }
+
+  migrate(
+    link: Duplex,
+    spec: DomainSpec,
+    onProgress?: (progress: MigrationProgress) => void,
+  ): Promise<MigrationReport> {
+    const { domain } = this.#built;
+    const moving: MovingDomain = {
+      memory: this.#memory,
+      header: this.#headerOf(spec),
+      isResting: (vcpuId) => isResting(domain, vcpuId),
+      halt: () => {
+        void this.pause();
+        return this.#standStill(spec);
+      },
+      resume: () => {
+        this.#resumeDevices();
+        void this.unpause();
+      },
+    };
+    return sendDomain(link, moving, onProgress);
+  }
+
+  /** Of a domain that is paused, or about to be: nothing is in flight afterwards. */
+  async #standStill(spec: DomainSpec): Promise<SavedParts> {
     await this.#paused;
     // What the guest asked of the host before it stood still is taken in, and what was begun is ended.
     this.#channels.dispatch();
     const devices = this.#devices.all;
     for (const device of devices) device.pause();
-    try {
-      await Promise.all(devices.map((device) => device.paused()));
-      return await writeSaved(path, this.#parts(spec), this.#memory, onProgress);
-    } finally {
-      for (const device of devices) device.resume();
-    }
+    await Promise.all(devices.map((device) => device.paused()));
+    return this.#parts(spec);
+  }
+  #resumeDevices(): void {
+    for (const device of this.#devices.all) device.resume();
+  }
+  #headerOf(spec: DomainSpec): SavedHeader {
+    const { pagesAtStart } = this.#built;
+    return { spec, domid: this.domid, systemNs: this.#clock.nowNs(), savedAtMs: Date.now(), pagesAtStart };
   }
   #parts(spec: DomainSpec): SavedParts {
-    const { domain, pagesAtStart } = this.#built;
+    const { domain } = this.#built;
     return {
-      header: { spec, domid: this.domid, systemNs: this.#clock.nowNs(), savedAtMs: Date.now(), pagesAtStart },
+      header: this.#headerOf(spec),
       control: saveControl(domain),
       vcpus: domain.vcpus.map(({ id }) => saveVcpu(this.#memory.memory, id)),
       backends: {

@@ -1,8 +1,10 @@
 /** What a running domain looks like to whoever started it. */
+import type { Duplex } from "node:stream";
 import type { WasmEngineOptions } from "@xenoserver/cpu";
 import type { LocalClient } from "@xenoserver/xenstore";
 import type { GuestAgent } from "../agent/index.ts";
 import type { DiskSpec, DomainSpec, VifSpec } from "../cfg/index.ts";
+import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
 import type { SavedFile } from "../save/index.ts";
 import type { DomainCounters } from "./counters.ts";
 
@@ -65,6 +67,14 @@ export interface RunningDomain {
    * @throws SaveError  the file cannot be written; nothing is left of it then
    */
   save(path: string, spec: DomainSpec, onProgress?: (share: number) => void): Promise<number>;
+  /**
+   * Sends the domain to another server while it runs. It stands still then, and is to be destroyed.
+   * @param link  to an `ArrivingDomain`
+   * @param spec  its configuration as it is now
+   * @throws SaveError         it runs on here
+   * @throws MigrationInDoubt  it stands still here, and may run there
+   */
+  migrate(link: Duplex, spec: DomainSpec, onProgress?: (progress: MigrationProgress) => void): Promise<MigrationReport>;
   /** Lets the vcpus run on; nothing happens if they do. */
   unpause(): Promise<void>;
   /** How many bytes of memory the guest may own from now on, at most what it was built with; it has to give back by itself what it has. */

@@ -6,8 +6,9 @@
  *
  * The last record has the type `end`; a stream without it was cut. Numbers are little-endian.
  */
-import { createReadStream, type WriteStream } from "node:fs";
+import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
+import type { Readable, Writable } from "node:stream";
 import { constants, crc32, createZstdCompress, createZstdDecompress } from "node:zlib";
 import { SaveError } from "./error.ts";
 
@@ -19,37 +20,58 @@ const RECORD_HEAD_BYTES = 12;
 const MAX_RECORD_BYTES = 64 << 20;
 const FAST = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 
-export const RecordType = { config: 1, control: 2, vcpu: 3, map: 4, frames: 5, backends: 6, end: 7 } as const;
+export const RecordType = {
+  config: 1,
+  control: 2,
+  vcpu: 3,
+  map: 4,
+  frames: 5,
+  backends: 6,
+  end: 7,
+  /** When the vcpus stood still, where that was not known at the beginning. */
+  clock: 8,
+  // What two servers say to each other behind the last record; see migrate/
+  ready: 9,
+  commit: 10,
+  running: 11,
+  refused: 12,
+} as const;
 
 export interface SavedRecord {
   readonly type: number;
   readonly payload: Buffer;
 }
 
-/** Writes records to a file. */
+/** Writes records into a stream. */
 export class RecordWriter {
-  readonly #file: WriteStream;
-  readonly #packer = createZstdCompress(FAST);
+  readonly #target: Writable;
+  /** Where records go: into the compressor, or the target itself. */
+  readonly #into: Writable;
   /** Rejects when the file cannot be written any more. */
   readonly #failed: Promise<never>;
   #failure: Error | undefined;
   /** Bytes of records so far, before they were compressed. */
   bytes = 0;
 
-  constructor(file: WriteStream) {
-    this.#file = file;
+  constructor(target: Writable, isCompressed: boolean) {
+    this.#target = target;
     const head = Buffer.alloc(HEAD_BYTES);
     head.write(MAGIC, "latin1");
     head.writeUInt32LE(VERSION, 8);
-    file.write(head);
-    this.#packer.pipe(file);
+    target.write(head);
+    this.#into = target;
+    if (isCompressed) {
+      this.#into = createZstdCompress(FAST);
+      this.#into.pipe(target);
+    }
     const { promise, reject } = Promise.withResolvers<never>();
     const fail = (error: Error): void => {
       this.#failure ??= error;
       reject(error);
     };
-    file.on("error", fail);
-    this.#packer.on("error", fail);
+    target.on("error", fail);
+    target.on("close", () => fail(new Error("the other side is gone")));
+    if (isCompressed) this.#into.on("error", fail);
     this.#failed = promise;
     promise.catch(() => {});
   }
@@ -62,52 +84,84 @@ export class RecordWriter {
     head.writeUInt32LE(payload.length, 4);
     head.writeUInt32LE(crc32(payload), 8);
     this.bytes += head.length + payload.length;
-    this.#packer.write(head);
-    if (this.#packer.write(payload)) return;
+    this.#into.write(head);
+    if (this.#into.write(payload)) return;
     const { promise: drained, resolve } = Promise.withResolvers<void>();
-    this.#packer.once("drain", resolve);
+    this.#into.once("drain", resolve);
     await Promise.race([drained, this.#failed]);
   }
 
-  /** @throws Error of the file system */
-  async end(): Promise<void> {
+  /** Writes the last record and closes the stream. @throws Error of the file system */
+  async close(): Promise<void> {
     await this.write(RecordType.end, new Uint8Array());
     const { promise: closed, resolve } = Promise.withResolvers<void>();
-    this.#file.once("close", resolve);
-    this.#packer.end();
+    this.#target.once("finish", resolve);
+    this.#into.end();
     await Promise.race([closed, this.#failed]);
   }
 }
 
-/**
- * Reads a file's records up to its end.
- * @throws SaveError  it is no saved domain, of another version, damaged or cut
- */
-export async function* readRecords(path: string): AsyncGenerator<SavedRecord> {
-  await checkHead(path);
-  const source = createReadStream(path, { start: HEAD_BYTES });
-  const unpacker = createZstdDecompress();
-  source.on("error", (error) => unpacker.destroy(error));
-  source.pipe(unpacker);
-  const pieces = new Pieces(unpacker);
-  try {
-    for (;;) {
-      const head = await pieces.take(RECORD_HEAD_BYTES);
+/** Reads records out of a stream. */
+export class RecordReader {
+  /** What messages call the stream. */
+  readonly name: string;
+  readonly #pieces: Pieces;
+  readonly #destroy: () => void;
+
+  private constructor(name: string, source: Readable, destroy: () => void) {
+    this.name = name;
+    this.#pieces = new Pieces(source);
+    this.#destroy = destroy;
+  }
+
+  /** @throws SaveError  it is no saved domain, or of another version */
+  static async ofFile(path: string): Promise<RecordReader> {
+    await checkHead(path);
+    const source = createReadStream(path, { start: HEAD_BYTES });
+    const unpacker = createZstdDecompress();
+    source.on("error", (error) => unpacker.destroy(error));
+    source.pipe(unpacker);
+    return new RecordReader(path, unpacker, () => {
+      source.destroy();
+      unpacker.destroy();
+    });
+  }
+  /** Records that are not compressed. @throws SaveError  as `ofFile` */
+  static async ofStream(name: string, source: Readable): Promise<RecordReader> {
+    const reader = new RecordReader(name, source, () => source.destroy());
+    checkMagic(name, await reader.#pieces.take(HEAD_BYTES).catch((cause) => Promise.reject(asSaveError(name, cause))));
+    return reader;
+  }
+
+  /** @throws SaveError  the stream is damaged or cut */
+  async next(): Promise<SavedRecord> {
+    const { name } = this;
+    try {
+      const head = await this.#pieces.take(RECORD_HEAD_BYTES);
       const [type, length, sum] = [head.readUInt32LE(0), head.readUInt32LE(4), head.readUInt32LE(8)];
       if (length > MAX_RECORD_BYTES)
-        throw new SaveError(`${path}: a record of ${length} bytes, expected at most ${MAX_RECORD_BYTES}`);
-      const payload = await pieces.take(length);
-      if (crc32(payload) !== sum) throw new SaveError(`${path}: a record of type ${type} is damaged`);
-      if (type === RecordType.end) return;
-      yield { type, payload };
+        throw new SaveError(`${name}: a record of ${length} bytes, expected at most ${MAX_RECORD_BYTES}`);
+      const payload = await this.#pieces.take(length);
+      if (crc32(payload) !== sum) throw new SaveError(`${name}: a record of type ${type} is damaged`);
+      return { type, payload };
+    } catch (error) {
+      throw asSaveError(name, error);
     }
-  } catch (error) {
-    if (error instanceof SaveError) throw error;
-    throw new SaveError(`${path}: ${error instanceof Cut ? "ends too early" : "is damaged"}`, { cause: error });
-  } finally {
-    source.destroy();
-    unpacker.destroy();
   }
+  close(): void {
+    this.#destroy();
+  }
+}
+
+function asSaveError(name: string, error: unknown): SaveError {
+  if (error instanceof SaveError) return error;
+  return new SaveError(`${name}: ${error instanceof Cut ? "ends too early" : "is damaged"}`, { cause: error });
+}
+
+function checkMagic(name: string, head: Buffer): void {
+  if (head.toString("latin1", 0, 8) !== MAGIC) throw new SaveError(`${name}: is no saved domain`);
+  const version = head.readUInt32LE(8);
+  if (version !== VERSION) throw new SaveError(`${name}: has version ${version}, expected ${VERSION}`);
 }
 
 async function checkHead(path: string): Promise<void> {
@@ -117,10 +171,8 @@ async function checkHead(path: string): Promise<void> {
   try {
     const head = Buffer.alloc(HEAD_BYTES);
     const { bytesRead } = await file.read(head, 0, HEAD_BYTES, 0);
-    if (bytesRead < HEAD_BYTES || head.toString("latin1", 0, 8) !== MAGIC)
-      throw new SaveError(`${path}: is no saved domain`);
-    const version = head.readUInt32LE(8);
-    if (version !== VERSION) throw new SaveError(`${path}: has version ${version}, expected ${VERSION}`);
+    if (bytesRead < HEAD_BYTES) throw new SaveError(`${path}: is no saved domain`);
+    checkMagic(path, head);
   } finally {
     await file.close();
   }

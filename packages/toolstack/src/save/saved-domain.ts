@@ -8,7 +8,7 @@ import type { ConsoleState, SavedDevice } from "@xenoserver/devices";
 import type { StoreState } from "@xenoserver/xenstore";
 import { ConfigError, configOf, type DomainConfig, type DomainSpec } from "../cfg/index.ts";
 import { SaveError } from "./error.ts";
-import { RecordType, RecordWriter, readRecords, type SavedRecord } from "./records.ts";
+import { RecordReader, RecordType, RecordWriter } from "./records.ts";
 
 /** The first record: what has to be known before anything can be made. */
 export interface SavedHeader {
@@ -46,19 +46,15 @@ export async function writeSaved(
   path: string,
   parts: SavedParts,
   memory: DomainMemory,
-  onProgress: (share: number) => void = () => {},
+  onProgress?: (share: number) => void,
 ): Promise<number> {
   const part = `${path}.part`;
   try {
-    const file = createWriteStream(part, { mode: 0o600, flush: true });
-    const writer = new RecordWriter(file);
+    const writer = new RecordWriter(createWriteStream(part, { mode: 0o600, flush: true }), true);
     await writer.write(RecordType.config, json(parts.header));
-    await writer.write(RecordType.control, parts.control);
-    for (const vcpu of parts.vcpus) await writer.write(RecordType.vcpu, vcpu);
-    await writer.write(RecordType.backends, json(parts.backends));
-    await writer.write(RecordType.map, new Uint8Array(memory.saveMap().buffer));
-    await writeFrames(writer, memory, onProgress);
-    await writer.end();
+    await writeParts(writer, parts, memory);
+    await writeUsedFrames(writer, memory, onProgress);
+    await writer.close();
     await rename(part, path);
     return writer.bytes;
   } catch (error) {
@@ -66,14 +62,24 @@ export async function writeSaved(
     throw new SaveError(`${path}: cannot be written: ${(error as Error).message}`, { cause: error });
   }
 }
-const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
+export const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
 
-/** Frames that hold anything, as many to a record as fit: their count, their numbers, their bytes. */
-async function writeFrames(writer: RecordWriter, memory: DomainMemory, onProgress: (share: number) => void) {
-  const { usedFrames } = memory;
-  let batch: Frame[] = [];
-  const flush = async (): Promise<void> => {
-    if (batch.length === 0) return;
+/** All of a domain that stands still, but for its memory's contents. */
+export async function writeParts(
+  writer: RecordWriter,
+  { control, vcpus, backends }: SavedParts,
+  memory: DomainMemory,
+): Promise<void> {
+  await writer.write(RecordType.control, control);
+  for (const vcpu of vcpus) await writer.write(RecordType.vcpu, vcpu);
+  await writer.write(RecordType.backends, json(backends));
+  await writer.write(RecordType.map, new Uint8Array(memory.saveMap().buffer));
+}
+
+/** Frames, as many to a record as fit: their count, their numbers, their bytes. */
+export async function writeFrames(writer: RecordWriter, memory: DomainMemory, frames: readonly Frame[]): Promise<void> {
+  for (let from = 0; from < frames.length; from += FRAMES_PER_RECORD) {
+    const batch = frames.slice(from, from + FRAMES_PER_RECORD);
     const head = 4 + batch.length * 4;
     const payload = Buffer.alloc(head + batch.length * PAGE_BYTES);
     payload.writeUInt32LE(batch.length, 0);
@@ -81,51 +87,67 @@ async function writeFrames(writer: RecordWriter, memory: DomainMemory, onProgres
       payload.writeUInt32LE(frame, 4 + k * 4);
       payload.set(memory.frameBytes(frame), head + k * PAGE_BYTES);
     });
-    batch = [];
     await writer.write(RecordType.frames, payload);
-  };
+  }
+}
+
+/** Frames that hold anything. */
+export async function writeUsedFrames(
+  writer: RecordWriter,
+  memory: DomainMemory,
+  onProgress: (share: number) => void = () => {},
+): Promise<void> {
+  const { usedFrames } = memory;
+  let batch: Frame[] = [];
   for (let frame = 0; frame < usedFrames; frame++) {
     if (!memory.isZero(frame as Frame)) batch.push(frame as Frame);
-    if (batch.length === FRAMES_PER_RECORD) await flush();
+    if (batch.length === FRAMES_PER_RECORD) {
+      await writeFrames(writer, memory, batch);
+      batch = [];
+    }
     if (frame % 4096 === 0) {
       onProgress(frame / usedFrames);
       // Looking at memory is all that is done for empty stretches.
       await new Promise((resolve) => setImmediate(resolve));
     }
   }
-  await flush();
+  await writeFrames(writer, memory, batch);
 }
 
 /** A saved domain that is being read: first what it is, then its memory and the rest. */
 export class SavedFile {
-  readonly path: string;
   readonly header: SavedHeader;
   readonly config: DomainConfig;
-  readonly #records: AsyncGenerator<SavedRecord>;
+  protected readonly records: RecordReader;
 
-  private constructor(path: string, header: SavedHeader, config: DomainConfig, records: AsyncGenerator<SavedRecord>) {
-    this.path = path;
+  protected constructor(header: SavedHeader, config: DomainConfig, records: RecordReader) {
     this.header = header;
     this.config = config;
-    this.#records = records;
+    this.records = records;
   }
 
   /** @throws SaveError */
   static async open(path: string): Promise<SavedFile> {
-    const records = readRecords(path);
-    const first = await records.next();
-    if (first.done === true || first.value.type !== RecordType.config)
-      throw new SaveError(`${path}: does not begin with a configuration`);
+    const records = await RecordReader.ofFile(path);
+    const { header, config } = await SavedFile.begin(records);
+    return new SavedFile(header, config, records);
+  }
+
+  /** Reads the first record; nothing stays open if that fails. @throws SaveError */
+  protected static async begin(records: RecordReader): Promise<{ header: SavedHeader; config: DomainConfig }> {
+    const { name } = records;
     try {
-      const header = JSON.parse(first.value.payload.toString()) as SavedHeader;
-      const { config } = configOf(header.spec, path);
+      const { type, payload } = await records.next();
+      if (type !== RecordType.config) throw new SaveError(`${name}: does not begin with a configuration`);
+      const header = JSON.parse(payload.toString()) as SavedHeader;
+      const { config } = configOf(header.spec, name);
       for (const key of ["domid", "systemNs", "savedAtMs", "pagesAtStart"] as const)
-        if (!Number.isFinite(header[key])) throw new SaveError(`${path}: ${key} is ${header[key]}, expected a number`);
-      return new SavedFile(path, header, config, records);
+        if (!Number.isFinite(header[key])) throw new SaveError(`${name}: ${key} is ${header[key]}, expected a number`);
+      return { header, config };
     } catch (error) {
-      await records.return(undefined);
+      records.close();
       if (error instanceof SaveError) throw error;
-      throw new SaveError(error instanceof ConfigError ? error.message : `${path}: is damaged`, { cause: error });
+      throw new SaveError(error instanceof ConfigError ? error.message : `${name}: is damaged`, { cause: error });
     }
   }
 
@@ -135,32 +157,77 @@ export class SavedFile {
    * @throws SaveError
    */
   async load(memory: DomainMemory): Promise<SavedParts> {
-    const vcpus: Uint8Array[] = [];
-    let control: Uint8Array | undefined;
-    let backends: SavedBackends | undefined;
+    const loading = new Loading(memory);
+    const { name } = this.records;
     try {
-      for await (const { type, payload } of this.#records) {
-        if (type === RecordType.control) control = payload;
-        else if (type === RecordType.vcpu) vcpus.push(Uint8Array.from(payload));
-        else if (type === RecordType.backends) backends = JSON.parse(payload.toString()) as SavedBackends;
-        else if (type === RecordType.map) memory.loadMap(new Int32Array(Uint8Array.from(payload).buffer));
-        else if (type === RecordType.frames) loadFrames(memory, payload);
-        else throw new RangeError(`a record of type ${type}, expected none`);
-      }
+      while (loading.take(await this.records.next()));
     } catch (error) {
+      this.close();
       if (error instanceof SaveError) throw error;
-      throw new SaveError(`${this.path}: ${(error as Error).message}`, { cause: error });
+      throw new SaveError(`${name}: ${(error as Error).message}`, { cause: error });
     }
-    if (control === undefined || backends === undefined || vcpus.length !== this.config.vcpus)
+    const { vcpus, control, backends, clock } = loading;
+    if (control === undefined || backends === undefined || vcpus.length !== this.config.vcpus) {
+      this.close();
       throw new SaveError(
-        `${this.path}: has state of ${vcpus.length} vcpus, expected ${this.config.vcpus} and all else`,
+        `${name}: has ${vcpus.length} vcpus, expected ${this.config.vcpus} and all that belongs to them`,
       );
-    return { header: this.header, control, vcpus, backends };
+    }
+    return { header: { ...this.header, ...clock }, control, vcpus, backends };
   }
 
-  /** Gives the file back, read or not. */
-  async close(): Promise<void> {
-    await this.#records.return(undefined);
+  /**
+   * Called when the domain could run: settles when it may.
+   * @throws SaveError  it runs elsewhere
+   */
+  async commit(): Promise<void> {
+    this.close();
+  }
+
+  /** Gives back what is open, read or not. */
+  close(): void {
+    this.records.close();
+  }
+}
+
+/** What was read so far, but for memory, which goes where it belongs. */
+class Loading {
+  readonly vcpus: Uint8Array[] = [];
+  control: Uint8Array | undefined;
+  backends: SavedBackends | undefined;
+  clock: Partial<SavedHeader> = {};
+  readonly #memory: DomainMemory;
+
+  constructor(memory: DomainMemory) {
+    this.#memory = memory;
+  }
+
+  /** @returns whether more is to come @throws RangeError */
+  take({ type, payload }: { readonly type: number; readonly payload: Buffer }): boolean {
+    switch (type) {
+      case RecordType.control:
+        this.control = payload;
+        return true;
+      case RecordType.vcpu:
+        this.vcpus.push(Uint8Array.from(payload));
+        return true;
+      case RecordType.backends:
+        this.backends = JSON.parse(payload.toString()) as SavedBackends;
+        return true;
+      case RecordType.clock:
+        this.clock = JSON.parse(payload.toString()) as Partial<SavedHeader>;
+        return true;
+      case RecordType.map:
+        this.#memory.loadMap(new Int32Array(Uint8Array.from(payload).buffer));
+        return true;
+      case RecordType.frames:
+        loadFrames(this.#memory, payload);
+        return true;
+      case RecordType.end:
+        return false;
+      default:
+        throw new RangeError(`a record of type ${type}, expected none`);
+    }
   }
 }
 

@@ -1,0 +1,3 @@
+/** Domains that move to another server while they run. */
+export { ArrivingDomain } from "./receive.ts";
+export { MigrationInDoubt, type MigrationProgress, type MigrationReport, sendDomain } from "./send.ts";

@@ -1,0 +1,156 @@
+/**
+ * A domain that moves while it runs: its memory is sent in rounds, each with what was written during the one before, until little is
+ * left; then it stands still, and the rest follows.
+ *
+ *     here                                  there
+ *     configuration, frames … , end    →
+ *                                      ←    ready      all is loaded and could run
+ *     commit                           →
+ *                                      ←    running
+ *
+ * Until `commit` was sent the domain is here, and runs on if anything goes wrong. From then on it must not run here again unless it
+ * is known not to run there: a link that is cut in between leaves it standing.
+ */
+import type { Duplex } from "node:stream";
+import { DirtyLog, type DomainMemory } from "@xenoserver/cpu";
+import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
+import { SaveError } from "../save/error.ts";
+import { RecordReader, RecordType, RecordWriter } from "../save/records.ts";
+import {
+  json,
+  type SavedHeader,
+  type SavedParts,
+  writeFrames,
+  writeParts,
+  writeUsedFrames,
+} from "../save/saved-domain.ts";
+
+/** The domain, as whoever sends it needs it. */
+export interface MovingDomain {
+  readonly memory: DomainMemory;
+  /** What it is, before it stands still. */
+  readonly header: SavedHeader;
+  /** Whether a vcpu waits, and looks at the dirty log's round before it runs on. */
+  isResting(vcpuId: number): boolean;
+  /** Makes it stand still, with nothing in flight. */
+  halt(): Promise<SavedParts>;
+  /** Lets it run on here. */
+  resume(): void;
+}
+
+export interface MigrationProgress {
+  /** 1 for the round that sends all memory. */
+  readonly round: number;
+  readonly sentBytes: number;
+  /** Frames that were written during the last round. */
+  readonly dirtyFrames: number;
+}
+export interface MigrationReport {
+  readonly rounds: number;
+  readonly sentBytes: number;
+  /** From the first byte to the other side's word that the domain runs. */
+  readonly totalMs: number;
+  /** From the moment the vcpus were asked to stand still to that word. */
+  readonly downtimeMs: number;
+}
+
+/** The link was cut when the domain may run there already: it stands still here, and somebody must find out. */
+export class MigrationInDoubt extends SaveError {}
+
+/** So few frames are sent faster than another round would take. */
+const FEW_FRAMES = 256;
+const MAX_ROUNDS = 12;
+/** A round that leaves more than this share of the last one's is not worth another: the guest writes as fast as is sent. */
+const SHRINKING = 0.8;
+
+/**
+ * @throws SaveError         the domain runs on here
+ * @throws MigrationInDoubt  it stands still here
+ */
+export async function sendDomain(
+  link: Duplex,
+  domain: MovingDomain,
+  onProgress: (progress: MigrationProgress) => void = () => {},
+): Promise<MigrationReport> {
+  const begin = performance.now();
+  const { memory } = domain;
+  const log = new DirtyLog(memory);
+  const writer = new RecordWriter(link, false);
+  let halted = false;
+  let committed = false;
+  try {
+    const dirty = new Rounds(log, domain, writer, onProgress);
+    await writer.write(RecordType.config, json(domain.header));
+    const rest = await dirty.sendAllButFew();
+    halted = true;
+    const stillAt = performance.now();
+    const parts = await domain.halt();
+    await writer.write(RecordType.clock, json(parts.header));
+    await writeFrames(writer, memory, [...new Set([...rest, ...(await dirty.take())])]);
+    await writeParts(writer, parts, memory);
+    await writer.write(RecordType.end, new Uint8Array());
+    const answers = await RecordReader.ofStream("the other server", link);
+    await expect(answers, RecordType.ready);
+    committed = true;
+    await writer.write(RecordType.commit, new Uint8Array());
+    await expect(answers, RecordType.running);
+    const now = performance.now();
+    return { rounds: dirty.round, sentBytes: writer.bytes, totalMs: now - begin, downtimeMs: now - stillAt };
+  } catch (error) {
+    const reason = `the domain could not be moved: ${(error as Error).message}`;
+    if (committed) throw new MigrationInDoubt(`${reason}; it may run there, and is paused here`, { cause: error });
+    if (halted) domain.resume();
+    throw new SaveError(reason, { cause: error });
+  } finally {
+    log.stop();
+    link.destroy();
+  }
+}
+
+/** @throws SaveError  for any other answer */
+async function expect(answers: RecordReader, wanted: number): Promise<void> {
+  const { type, payload } = await answers.next();
+  if (type === RecordType.refused) throw new SaveError(payload.toString());
+  if (type !== wanted) throw new SaveError(`the other server answers ${type}, expected ${wanted}`);
+}
+
+class Rounds {
+  readonly #log: DirtyLog;
+  readonly #domain: MovingDomain;
+  readonly #writer: RecordWriter;
+  readonly #onProgress: (progress: MigrationProgress) => void;
+  round = 1;
+
+  constructor(
+    log: DirtyLog,
+    domain: MovingDomain,
+    writer: RecordWriter,
+    onProgress: (progress: MigrationProgress) => void,
+  ) {
+    this.#log = log;
+    this.#domain = domain;
+    this.#writer = writer;
+    this.#onProgress = onProgress;
+  }
+
+  /** The frames that were written since they were asked for last. */
+  take(): Promise<Frame[]> {
+    return this.#log.collect((vcpuId) => this.#domain.isResting(vcpuId));
+  }
+
+  /** @returns frames that are still to be sent */
+  async sendAllButFew(): Promise<Frame[]> {
+    const { memory } = this.#domain;
+    await this.#log.start((vcpuId) => this.#domain.isResting(vcpuId));
+    await writeUsedFrames(this.#writer, memory);
+    let before = Number.POSITIVE_INFINITY;
+    for (;;) {
+      const dirty = await this.take();
+      this.#onProgress({ round: this.round, sentBytes: this.#writer.bytes, dirtyFrames: dirty.length });
+      if (dirty.length <= FEW_FRAMES || this.round === MAX_ROUNDS || dirty.length > before * SHRINKING) return dirty;
+      before = dirty.length;
+      this.round++;
+      await writeFrames(this.#writer, memory, dirty);
+    }
+  }
+}
