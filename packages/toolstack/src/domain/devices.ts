@@ -39,12 +39,26 @@ export async function prepareDevices(config: DomainConfig, patienceMs = 0): Prom
     try {
       return await openDevices(config);
     } catch (error) {
-      const isTaken = error instanceof ConfigError && /is in use by another domain/.test(error.message);
+      const isTaken = error instanceof ConfigError && IN_USE.test(error.message);
       if (!isTaken || performance.now() > until) throw error;
     }
   }
 }
 const HANDOVER_POLL_MS = 3;
+const IN_USE = /is in use by another domain/;
+
+/**
+ * Looks whether a domain's devices could be had here, while it still runs elsewhere: what that holds may be in use.
+ * @throws ConfigError  one cannot be had, whoever lets go of it
+ */
+export async function checkDevices(config: DomainConfig): Promise<void> {
+  try {
+    await closeDevices(await openDevices(config));
+  } catch (error) {
+    const isTaken = error instanceof ConfigError && error.message.split("\n").every((line) => IN_USE.test(line));
+    if (!isTaken) throw error;
+  }
+}
 
 async function openDevices(config: DomainConfig): Promise<PreparedDevice[]> {
   const openers = devicesOf(config);

@@ -30,6 +30,7 @@ import { type SavedBackends, type SavedHeader, type SavedParts, SaveError, write
 import { attachAgent } from "./agent-line.ts";
 import { countersOf, type DomainCounters } from "./counters.ts";
 import {
+  checkDevices,
   closeDevices,
   DomainDevices,
   diskModule,
@@ -73,6 +74,8 @@ export async function launchDomain(
     const saved = await from?.load(memory);
     const plan = saved === undefined ? planDomain(config) : undefined;
     const built = plan === undefined ? restore(saved!, memory) : build(plan, memory, domid);
+    // After the commit there is no way back: what can be refused is refused before.
+    if (from !== undefined) await checkDevices(config);
     await from?.commit();
     const devices = await prepareDevices(config, from === undefined ? 0 : HANDOVER_MS);
     try {
