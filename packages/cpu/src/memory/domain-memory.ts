@@ -159,15 +159,31 @@ export class DomainMemory implements GuestMemory {
    */
   loadMap(saved: Int32Array): void {
     const [used = -1, freeHead = -1] = saved;
-    const isFrame = (frame: number): boolean => frame >= 0 && frame < this.frameCount;
+    const isFrame = (frame: number): boolean => frame >= 0 && frame < used;
     if (used < 0 || used > this.frameCount || freeHead < 0 || freeHead > used || saved.length % 2 !== 0)
       throw new RangeError(`memory map of ${used} frames, expected at most ${this.frameCount}`);
     Atomics.store(this.control, Control.nextFrame, used);
     Atomics.store(this.control, Control.freeHead, freeHead);
     for (let at = 2; at < saved.length; at += 2) {
       const [gfn, frame] = [saved[at], saved[at + 1]];
-      if (!isFrame(frame)) throw new RangeError(`memory map: frame ${frame}, expected one of ${this.frameCount}`);
+      if (!isFrame(frame)) throw new RangeError(`memory map: frame ${frame}, expected one of ${used}`);
       this.mapFrame(gfn as Gfn, frame as Frame);
+    }
+  }
+
+  /**
+   * Follows the list of free frames, which lies in the frames themselves, once their contents were loaded.
+   * @throws RangeError if it leaves the frames that were used, or comes back to where it was
+   */
+  checkFreeList(): void {
+    const { usedFrames } = this;
+    let [link, steps] = [Atomics.load(this.control, Control.freeHead), 0];
+    for (; link !== 0; steps++) {
+      if (link < 0 || link > usedFrames || steps === usedFrames)
+        throw new RangeError(
+          `free frames: link ${link} after ${steps} frames, expected the end or one of ${usedFrames}`,
+        );
+      link = this.words[this.frameAddress((link - 1) as Frame) >>> 2];
     }
   }
 
