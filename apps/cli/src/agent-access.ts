@@ -3,21 +3,26 @@ import { spawn } from "node:child_process";
 import { closeSync, mkdirSync, openSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { AgentClient, agentHome } from "@xenoserver/agent/index.ts";
+import { AgentClient, type AgentHome, agentHome } from "@xenoserver/agent/index.ts";
 import { ExitError, ExitStatus } from "./exit-status.ts";
 
 const MAIN = fileURLToPath(new URL("main.ts", import.meta.url));
 const START_POLLS = 600;
 const POLL_MS = 50;
 
-export async function openAgent(): Promise<AgentClient> {
-  const home = agentHome();
+/** @param home  of another agent than this user's */
+export async function openAgent(home: AgentHome = agentHome()): Promise<AgentClient> {
   const client = new AgentClient(home.socket);
   if (await client.isThere()) return client;
   mkdirSync(home.folder, { recursive: true, mode: 0o700 });
   const log = openSync(home.log, "a", 0o600);
   const args = [...process.execArgv, MAIN, "agent", "run"];
-  const child = spawn(process.execPath, args, { detached: true, cwd: "/", stdio: ["ignore", log, log] });
+  const child = spawn(process.execPath, args, {
+    detached: true,
+    cwd: "/",
+    stdio: ["ignore", log, log],
+    env: { ...process.env, XENO_AGENT_HOME: home.folder },
+  });
   child.on("error", () => {});
   child.unref();
   closeSync(log);

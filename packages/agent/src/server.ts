@@ -5,6 +5,8 @@
  *     GET  /v1/domains                    what runs
  *     POST /v1/domains                    {"spec":{…},"paused":false,"overcommit":false} → what runs now
  *     POST /v1/domains                    {"restore":PATH,"paused":false,"overcommit":false}, for a domain that was saved
+ *     POST /v1/domains                    {"awaits":{…}}, for one that another agent will send → {"socket":PATH}
+ *     POST /v1/domains/REF/migrate        {"to":PATH} of another agent's socket
  *     GET  /v1/domains/REF                one of them, by name or number
  *     POST /v1/domains/REF/OPERATION      an operation of the control socket, its arguments as the body
  *     GET  /v1/domains/REF/end            waits for its end, and tells it
@@ -108,13 +110,22 @@ async function route(supervisor: Supervisor, request: IncomingMessage, stop: () 
   if (target === "POST domains" && ref === undefined) return create(supervisor, await bodyOf(request));
   if (target === "GET domains") return supervisor.call(ref!, "info", {});
   if (target === "GET domains/end") return supervisor.ended(ref!);
+  if (target === "POST domains/migrate") return migrate(supervisor, ref!, await bodyOf(request));
   if (method === "POST" && kind === "domains" && OPERATIONS.includes(op as OperationName))
     return supervisor.call(ref!, op as "info", (await bodyOf(request)) as Record<string, never>);
   throw new AgentError(404, `${method} ${request.url}: no such resource`);
 }
 
+function migrate(supervisor: Supervisor, ref: string, body: Readonly<Record<string, unknown>>): Promise<unknown> {
+  const { to, overcommit } = body;
+  if (typeof to !== "string" || !to.startsWith("/"))
+    throw new AgentError(400, `to is ${JSON.stringify(to)}, expected the path of another agent's socket`);
+  return supervisor.migrate(ref, to, overcommit === true);
+}
+
 function create(supervisor: Supervisor, body: Readonly<Record<string, unknown>>): Promise<unknown> {
-  const { spec, restore, paused = false, overcommit = false } = body;
+  const { restore, awaits, paused = false, overcommit = false } = body;
+  const spec = awaits ?? body["spec"];
   const options = { paused: paused === true, overcommit: overcommit === true };
   if (typeof restore === "string" && restore.startsWith("/")) return supervisor.restore(restore, options);
   if (typeof spec !== "object" || spec === null) throw new AgentError(400, "spec is missing, expected keys of xl.cfg");
@@ -126,6 +137,7 @@ function create(supervisor: Supervisor, body: Readonly<Record<string, unknown>>)
         `spec: ${key} is ${JSON.stringify(value)}, expected a string, a number or a list of strings`,
       );
   }
+  if (awaits !== undefined) return supervisor.await(spec as DomainSpec, options.overcommit);
   return supervisor.create(spec as DomainSpec, options);
 }
 
@@ -155,7 +167,7 @@ function targetOf(request: IncomingMessage): { method: string; parts: string[] }
   };
 }
 
-const STATUS_OF = { invalid: 400, "not-found": 404, conflict: 409, internal: 500 } as const;
+const STATUS_OF = { invalid: 400, "not-found": 404, conflict: 409, "in-doubt": 409, internal: 500 } as const;
 
 function statusOf(error: unknown): number {
   if (error instanceof AgentError) return error.status;

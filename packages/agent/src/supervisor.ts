@@ -10,6 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import {
   type ArgsOf,
   ControlClient,
+  ControlError,
   configOf,
   type DomainEnd,
   type DomainInfo,
@@ -18,14 +19,17 @@ import {
   type ResultOf,
 } from "@xenoserver/toolstack/control/index.ts";
 import {
+  ARRIVAL_FILE,
   END_FILE,
   FAILED_FILE,
   type ProcessSpec,
   SOCKET_FILE,
   SPEC_FILE,
 } from "@xenoserver/toolstack/control/process.ts";
+import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import { SavedFile, SaveError } from "@xenoserver/toolstack/save/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
+import { AgentClient } from "./client.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
 import { findProcess, spawnDomain } from "./spawn.ts";
@@ -77,6 +81,17 @@ export class Supervisor {
    * @throws AgentError  with one line per mistake; nothing is left then
    */
   async create(spec: DomainSpec, { paused, overcommit, restore }: CreateOptions): Promise<DomainInfo> {
+    const row = this.#begin(spec, { paused, overcommit }, restore === undefined ? {} : { restore });
+    const { client } = await this.#follow(row, true);
+    return client.call("info", {});
+  }
+
+  /** Starts a domain's process. @throws AgentError  with one line per mistake; nothing is left then */
+  #begin(
+    spec: DomainSpec,
+    { paused, overcommit }: Pick<CreateOptions, "paused" | "overcommit">,
+    source: Pick<ProcessSpec, "restore" | "arrives">,
+  ): DomainRow {
     const uuid = spec["uuid"] ?? randomUUID();
     const { config } = checked(() => configOf({ ...spec, uuid }, "domain"));
     const neededMib = config.memoryMib + OVERHEAD_MIB;
@@ -91,18 +106,10 @@ export class Supervisor {
     const domid = this.#journal.add(config.name, runId, whole, paused);
     const folder = this.#home.domain(domid);
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const file: ProcessSpec = {
-      version: 1,
-      runId,
-      domid,
-      domain: whole,
-      paused,
-      ...(restore !== undefined && { restore }),
-    };
+    const file: ProcessSpec = { version: 1, runId, domid, domain: whole, paused, ...source };
     writeFileSync(join(folder, SPEC_FILE), JSON.stringify(file), { mode: 0o600 });
     spawnDomain(folder);
-    const { client } = await this.#follow(this.#journal.find(domid)!, true);
-    return client.call("info", {});
+    return this.#journal.find(domid)!;
   }
 
   /**
@@ -116,6 +123,62 @@ export class Supervisor {
     });
     file.close();
     return this.create(file.header.spec, { ...options, restore: path });
+  }
+
+  /**
+   * Makes a place for a domain of another server.
+   * @param spec  what it is there
+   * @returns     the socket at which it is awaited, for a minute
+   * @throws AgentError  it cannot be here
+   */
+  async await(spec: DomainSpec, overcommit: boolean): Promise<{ readonly domid: number; readonly socket: string }> {
+    const row = this.#begin(spec, { paused: false, overcommit }, { arrives: true });
+    const folder = this.#home.domain(row.domid);
+    const followed = this.#follow(row, true).then(() => undefined);
+    const socket = join(folder, ARRIVAL_FILE);
+    let failure: unknown;
+    followed.catch((error: unknown) => {
+      failure = error;
+    });
+    while (failure === undefined && !existsSync(socket)) await sleep(POLL_MS);
+    if (failure !== undefined) throw failure;
+    return { domid: row.domid, socket };
+  }
+
+  /**
+   * Moves a domain to another server while it runs.
+   * @param to  the socket of that server's agent
+   * @throws AgentError  it runs on here, unless the message says otherwise
+   */
+  async migrate(ref: string, to: string, overcommit: boolean): Promise<MigrationReport> {
+    const domid = this.#domidOf(ref);
+    const { client, settled } = this.#followed.get(domid)!;
+    const { spec, name } = this.#journal.find(domid)!;
+    const there = new AgentClient(to);
+    const place = await there.post<{ socket: string }>("/v1/domains", { awaits: { ...spec, name }, overcommit });
+    try {
+      const report = await client.call("migrate", { socket: place.socket });
+      await settled;
+      return report;
+    } catch (error) {
+      if (!(error instanceof ControlError) || error.code !== "in-doubt") throw error;
+      return this.#resolve(name, client, there, error);
+    }
+  }
+
+  /** A migration ended without a word: the domain is let go where it is not known to run elsewhere. */
+  async #resolve(name: string, client: ControlClient, there: AgentClient, doubt: ControlError): Promise<never> {
+    const runs = await there
+      .get(`/v1/domains/${encodeURIComponent(name)}`)
+      .then(() => true)
+      .catch((error: unknown) => (error instanceof AgentError && error.status === 404 ? false : undefined));
+    if (runs === undefined) throw doubt;
+    if (runs) await client.call("destroy", {});
+    else await client.call("unpause", {});
+    throw new AgentError(
+      409,
+      `${doubt.message}; it was asked: ${runs ? "it runs there" : "it does not, and runs on here"}`,
+    );
   }
 
   async list(): Promise<DomainInfo[]> {

@@ -1,6 +1,7 @@
 /** The verbs of xl: domains that the agent runs. */
 import { resolve } from "node:path";
 import type { DomainInfo, ShutdownRequest, StoreNode } from "@xenoserver/toolstack/control/protocol.ts";
+import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import { type Command, InvalidArgumentError } from "commander";
 import type { AddVerb } from "./verb.ts";
 
@@ -65,6 +66,7 @@ export const addDomains: AddVerb = (program) => {
   addListings(program);
   addLifecycle(program);
   addSaving(program);
+  addMigration(program);
   addResources(program);
   addDeviceLists(program);
   addStore(program);
@@ -140,6 +142,29 @@ function addSaving(program: Command): void {
       await attachConsole(agent, String(info.domid));
     });
 }
+/** Between agents of one machine, as yet. */
+function addMigration(program: Command): void {
+  verb(program, "migrate", "move a domain to another agent while it runs")
+    .argument("<domain>", "name or number")
+    .argument("<agent>", "folder of the other agent, as in XENO_AGENT_HOME; one is started if none runs")
+    .option("--overcommit", "move it even if too little memory is free there")
+    .action(async (ref: string, folder: string, options: JsonOption & { overcommit?: true }) => {
+      const { openAgent, say, sayJson } = await access();
+      const { agentHome } = await import("@xenoserver/agent/index.ts");
+      const there = agentHome({ ...process.env, XENO_AGENT_HOME: resolve(folder) });
+      await openAgent(there);
+      const { overcommit } = options;
+      const report = await (await openAgent()).post<MigrationReport>(at(ref, "migrate"), {
+        to: there.socket,
+        overcommit,
+      });
+      if (options.json === true) return sayJson(report);
+      const { rounds, sentBytes, totalMs, downtimeMs } = report;
+      const took = `${(totalMs / 1000).toFixed(1)} s, of which it stood still for ${Math.round(downtimeMs)} ms`;
+      say(`${ref} is at ${folder}: ${(sentBytes / 1e6).toFixed(0)} MB in ${rounds} rounds took ${took}`);
+    });
+}
+
 interface SaveOptions extends JsonOption {
   readonly leaveRunning?: true;
   readonly leavePaused?: true;

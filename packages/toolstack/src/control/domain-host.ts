@@ -2,13 +2,15 @@
  * A domain without a terminal, from its start to its end for good: restarts it as its configuration says, keeps its
  * console, meters it, and does what its control socket asks. What a process of its own (`process.ts`) is for.
  */
+import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
 import { type Action, type DomainConfig, parseDisk, parseVif, specOfConfig } from "../cfg/index.ts";
 import { Complaint } from "../cfg/readers.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
 import { type ExitReason, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
-import type { SavedFile } from "../save/index.ts";
+import { MigrationInDoubt, type MigrationProgress, type MigrationReport } from "../migrate/index.ts";
+import { type SavedFile, SaveError } from "../save/index.ts";
 import { UsageMeter, type UsageReading } from "../usage/meter.ts";
 import { HostedStore } from "./hosted-store.ts";
 import {
@@ -163,6 +165,29 @@ export class DomainHost {
     if (next === "destroy") await this.destroy();
     else if (next === "run" && wasRunning) await this.unpause();
     return bytes;
+  }
+
+  /**
+   * Sends the domain to a process that awaits it, and ends it here.
+   * @throws ControlError  it runs on here; or, in doubt, it is paused here and may run there
+   */
+  async migrate(socket: string, onProgress: (progress: MigrationProgress) => void): Promise<MigrationReport> {
+    this.#refuseEnded();
+    if (this.#state === "paused")
+      throw new ControlError("conflict", `domain ${this.#name} is paused, expected it to run`);
+    const link = connect(socket);
+    link.on("error", () => {});
+    let report: MigrationReport;
+    try {
+      report = await this.#domain.migrate(link, { ...specOfConfig(this.#config), name: this.#name }, onProgress);
+    } catch (error) {
+      if (!(error instanceof SaveError)) throw error;
+      const isInDoubt = error instanceof MigrationInDoubt;
+      if (isInDoubt) this.#become("paused");
+      throw new ControlError(isInDoubt ? "in-doubt" : "conflict", error.message);
+    }
+    await this.destroy();
+    return report;
   }
 
   /** @throws ControlError  the guest has not said that it listens, and none but it can do this */

@@ -64,6 +64,10 @@ const HANDLERS: Handlers = {
       throw error instanceof SaveError ? new ControlError("conflict", error.message) : error;
     }
   },
+  migrate: async (host, args, peer) => {
+    const socket = text(args, "socket");
+    return host.migrate(socket, (progress) => peer.send({ event: "migrating", progress }));
+  },
   rename: (host, args) => {
     const name = text(args, "name");
     if (!NAME.test(name))

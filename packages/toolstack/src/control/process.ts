@@ -2,6 +2,7 @@
  * Entry of a domain's own process: `process.ts FOLDER`. The folder has a `spec.json` and gets all else:
  *
  *     spec.json       what to start, written before
+ *     arrival.sock    while it is awaited from another server; see migrate/
  *     control.sock    while it runs; see protocol.ts
  *     failed.json     why it could not be started
  *     end.json        how it ended; written last, so that what lies beside it is complete
@@ -13,6 +14,7 @@
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError, configOf, type DomainSpec } from "../cfg/index.ts";
+import { ArrivingDomain, awaitArrival } from "../migrate/index.ts";
 import { SavedFile, SaveError } from "../save/index.ts";
 import { DomainHost } from "./domain-host.ts";
 import { operationsOf } from "./operations.ts";
@@ -27,10 +29,13 @@ export interface ProcessSpec {
   readonly paused: boolean;
   /** Path of the saved domain that it goes on from; its kernel is not read then. */
   readonly restore?: string;
+  /** It arrives at `ARRIVAL_FILE` from another server. */
+  readonly arrives?: boolean;
 }
 
 export const SPEC_FILE = "spec.json";
 export const SOCKET_FILE = "control.sock";
+export const ARRIVAL_FILE = "arrival.sock";
 export const FAILED_FILE = "failed.json";
 export const END_FILE = "end.json";
 export const CONSOLE_FILE = "console.log";
@@ -41,15 +46,20 @@ async function main(folder: string): Promise<void> {
   // A terminal that closes, or is interrupted, is not the domain's affair: its end is asked for at its socket.
   for (const signal of ["SIGHUP", "SIGINT", "SIGPIPE"] as const) process.on(signal, () => {});
   const file = (name: string): string => join(folder, name);
-  const { runId, domid, domain, paused, restore } = JSON.parse(readFileSync(file(SPEC_FILE), "utf8")) as ProcessSpec;
+  const { runId, domid, domain, paused, restore, arrives } = JSON.parse(
+    readFileSync(file(SPEC_FILE), "utf8"),
+  ) as ProcessSpec;
   let host: DomainHost;
+  let from: SavedFile | undefined;
   try {
-    const from = restore === undefined ? undefined : await SavedFile.open(restore);
-    const { config } = configOf(domain, "domain");
+    if (restore !== undefined) from = await SavedFile.open(restore);
+    else if (arrives === true) from = await awaitArrival(file(ARRIVAL_FILE));
+    const config = from?.config ?? configOf(domain, "domain").config;
     host = await DomainHost.start(config, { runId, domid, folder, paused, log, ...(from && { from }) });
   } catch (error) {
     const message =
       error instanceof ConfigError || error instanceof SaveError ? error.message : String((error as Error).stack);
+    if (from instanceof ArrivingDomain) await from.refuse(message);
     writeWhole(file(FAILED_FILE), { message });
     process.exitCode = 2;
     return;

@@ -3,6 +3,7 @@
  * for. Replies come in any order, told apart by `id`.
  */
 import type { DeviceCounters, ExitReport, VcpuCounters } from "../domain/index.ts";
+import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
 import type { UsageTotals } from "../usage/meter.ts";
 
 export type DomainState = "running" | "paused" | "ended";
@@ -48,6 +49,8 @@ export interface Operations {
   destroy: [args: Record<string, never>, result: Record<string, never>];
   /** Writes the domain to a file; `bytes` are those before compression. */
   save: [args: { readonly path: string; readonly next: AfterSave }, result: { readonly bytes: number }];
+  /** Sends the domain to a process that awaits it at a socket; it ends here then. */
+  migrate: [args: { readonly socket: string }, result: MigrationReport];
   rename: [args: { readonly name: string }, result: DomainInfo];
   "memory-set": [args: { readonly targetBytes: number }, result: DomainInfo];
   "vcpu-set": [args: { readonly count: number }, result: DomainInfo];
@@ -104,6 +107,8 @@ export type ControlEvent =
   | { readonly event: "console"; readonly offset: number; readonly base64: string }
   | { readonly event: "xenstore"; readonly token: string; readonly path: string }
   | { readonly event: "state"; readonly state: DomainState }
+  /** A round of its migration has ended. */
+  | { readonly event: "migrating"; readonly progress: MigrationProgress }
   /** The guest starts anew: it rebooted, or is restarted after a crash. */
   | { readonly event: "restarted"; readonly reason: ExitReport["reason"] }
   | { readonly event: "ended"; readonly end: DomainEnd };
@@ -125,6 +130,8 @@ export type ControlErrorCode =
   | "not-found"
   /** It cannot be done in the domain's present state. */
   | "conflict"
+  /** It stands still here and may run on another server: find out before it is let run or destroyed. */
+  | "in-doubt"
   | "internal";
 
 export class ControlError extends Error {
