@@ -5,7 +5,9 @@
  *     GET  /v1/domains                    what runs
  *     POST /v1/domains                    {"spec":{…},"paused":false,"overcommit":false} → what runs now
  *     POST /v1/domains                    {"restore":PATH,"paused":false,"overcommit":false}, for a domain that was saved
- *     POST /v1/domains                    {"awaits":{…}}, for one that another agent will send → {"socket":PATH}
+ *     POST /v1/domains                    {"awaits":{…}}, for one that another agent will send → {"domid":7,"socket":PATH}
+ *     GET  /v1/domains/DOMID/arrival      waits until it runs here; 404 if it does not and will not
+ *     POST /v1/domains/DOMID/give-up      it will not come
  *     POST /v1/domains/REF/migrate        {"to":PATH} of another agent's socket
  *     GET  /v1/domains/REF                one of them, by name or number
  *     POST /v1/domains/REF/OPERATION      an operation of the control socket, its arguments as the body
@@ -110,6 +112,8 @@ async function route(supervisor: Supervisor, request: IncomingMessage, stop: () 
   if (target === "POST domains" && ref === undefined) return create(supervisor, await bodyOf(request));
   if (target === "GET domains") return supervisor.call(ref!, "info", {});
   if (target === "GET domains/end") return supervisor.ended(ref!);
+  if (target === "GET domains/arrival") return supervisor.arrived(Number(ref));
+  if (target === "POST domains/give-up") return supervisor.giveUp(Number(ref)).then(() => ({}));
   if (target === "POST domains/migrate") return migrate(supervisor, ref!, await bodyOf(request));
   if (method === "POST" && kind === "domains" && OPERATIONS.includes(op as OperationName))
     return supervisor.call(ref!, op as "info", (await bodyOf(request)) as Record<string, never>);

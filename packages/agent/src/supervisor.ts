@@ -40,6 +40,12 @@ interface Followed {
   readonly settled: Promise<void>;
 }
 
+/** A place for a domain of another server. */
+interface AwaitedDomain {
+  readonly domid: number;
+  readonly socket: string;
+}
+
 interface CreateOptions {
   readonly paused: boolean;
   readonly overcommit: boolean;
@@ -59,6 +65,8 @@ export class Supervisor {
   readonly #home: AgentHome;
   readonly #journal: Journal;
   readonly #followed = new Map<number, Followed>();
+  /** Domains that other servers will send. */
+  readonly #arriving = new Map<number, Promise<Followed>>();
   readonly #timer: NodeJS.Timeout;
 
   private constructor(home: AgentHome) {
@@ -71,7 +79,7 @@ export class Supervisor {
   /** Takes up all domains that the journal knows. @throws AgentError  another agent has them */
   static async open(home: AgentHome): Promise<Supervisor> {
     const supervisor = new Supervisor(home);
-    await Promise.all(supervisor.#journal.live().map((row) => supervisor.#follow(row).catch(() => {})));
+    await Promise.all(supervisor.#journal.live().map((row) => supervisor.#takeUp(row)));
     return supervisor;
   }
 
@@ -128,21 +136,47 @@ export class Supervisor {
   /**
    * Makes a place for a domain of another server.
    * @param spec  what it is there
-   * @returns     the socket at which it is awaited, for a minute
+   * @returns     the socket at which it is awaited, for half a minute
    * @throws AgentError  it cannot be here
    */
-  async await(spec: DomainSpec, overcommit: boolean): Promise<{ readonly domid: number; readonly socket: string }> {
+  async await(spec: DomainSpec, overcommit: boolean): Promise<AwaitedDomain> {
     const row = this.#begin(spec, { paused: false, overcommit }, { arrives: true });
-    const folder = this.#home.domain(row.domid);
-    const followed = this.#follow(row, true).then(() => undefined);
-    const socket = join(folder, ARRIVAL_FILE);
-    let failure: unknown;
-    followed.catch((error: unknown) => {
-      failure = error;
-    });
-    while (failure === undefined && !existsSync(socket)) await sleep(POLL_MS);
-    if (failure !== undefined) throw failure;
-    return { domid: row.domid, socket };
+    const { domid } = row;
+    const socket = join(this.#home.domain(domid), ARRIVAL_FILE);
+    const arriving = this.#followArriving(row, true);
+    while (this.#arriving.has(domid) && !existsSync(socket)) await sleep(POLL_MS);
+    if (!this.#arriving.has(domid)) await arriving;
+    return { domid, socket };
+  }
+
+  #followArriving(row: DomainRow, isNew = false): Promise<Followed> {
+    const arriving = this.#follow(row, isNew).finally(() => this.#arriving.delete(row.domid));
+    arriving.catch(() => {});
+    this.#arriving.set(row.domid, arriving);
+    return arriving;
+  }
+
+  /** Gives up the place of a domain that has not come. */
+  async giveUp(domid: number): Promise<void> {
+    const folder = this.#home.domain(domid);
+    const arriving = this.#arriving.get(domid);
+    // Its process ends by itself if the domain has begun to come.
+    const pid = existsSync(join(folder, ARRIVAL_FILE)) ? findProcess(folder) : undefined;
+    if (arriving === undefined) return;
+    if (pid !== undefined) process.kill(pid, "SIGKILL");
+    await arriving.catch(() => {});
+  }
+
+  /**
+   * Settles when a domain that was awaited runs here.
+   * @throws AgentError  404: it does not, and never will
+   */
+  async arrived(domid: number): Promise<DomainInfo> {
+    await this.#arriving.get(domid)?.catch(() => {});
+    const followed = this.#followed.get(domid);
+    if (followed !== undefined) return followed.client.call("info", {});
+    const { detail = "it was not awaited" } = this.#journal.find(domid)?.end ?? {};
+    throw new AgentError(404, `domain ${domid} has not arrived: ${detail}`);
   }
 
   /**
@@ -151,34 +185,34 @@ export class Supervisor {
    * @throws AgentError  it runs on here, unless the message says otherwise
    */
   async migrate(ref: string, to: string, overcommit: boolean): Promise<MigrationReport> {
-    const domid = this.#domidOf(ref);
-    const { client, settled } = this.#followed.get(domid)!;
+    const { client, settled, domid } = this.#followedOf(ref);
     const { spec, name } = this.#journal.find(domid)!;
     const there = new AgentClient(to);
-    const place = await there.post<{ socket: string }>("/v1/domains", { awaits: { ...spec, name }, overcommit });
+    const place = await there.post<AwaitedDomain>("/v1/domains", { awaits: { ...spec, name }, overcommit });
     try {
       const report = await client.call("migrate", { socket: place.socket });
       await settled;
+      await there.get(`/v1/domains/${place.domid}/arrival`);
       return report;
     } catch (error) {
-      if (!(error instanceof ControlError) || error.code !== "in-doubt") throw error;
-      return this.#resolve(name, client, there, error);
+      if (!(error instanceof ControlError) || error.code !== "in-doubt") {
+        await there.post(`/v1/domains/${place.domid}/give-up`).catch(() => {});
+        throw error;
+      }
+      return this.#resolve(client, there, place.domid, error);
     }
   }
 
-  /** A migration ended without a word: the domain is let go where it is not known to run elsewhere. */
-  async #resolve(name: string, client: ControlClient, there: AgentClient, doubt: ControlError): Promise<never> {
-    const runs = await there
-      .get(`/v1/domains/${encodeURIComponent(name)}`)
+  /** A migration ended without a word: the domain is let run here if it is known not to run there, and ended if it does. */
+  async #resolve(client: ControlClient, there: AgentClient, domid: number, doubt: ControlError): Promise<never> {
+    const runsThere = await there
+      .get(`/v1/domains/${domid}/arrival`)
       .then(() => true)
       .catch((error: unknown) => (error instanceof AgentError && error.status === 404 ? false : undefined));
-    if (runs === undefined) throw doubt;
-    if (runs) await client.call("destroy", {});
-    else await client.call("unpause", {});
-    throw new AgentError(
-      409,
-      `${doubt.message}; it was asked: ${runs ? "it runs there" : "it does not, and runs on here"}`,
-    );
+    if (runsThere === undefined) throw doubt;
+    await client.call(runsThere ? "destroy" : "unpause", {});
+    const found = runsThere ? "it runs there" : "it does not, and runs on here";
+    throw new AgentError(409, `${doubt.message}; the other agent was asked: ${found}`);
   }
 
   async list(): Promise<DomainInfo[]> {
@@ -188,8 +222,7 @@ export class Supervisor {
 
   /** @param ref  a domain's name or number @throws AgentError  there is none */
   async call<N extends OperationName>(ref: string, op: N, args: ArgsOf<N>): Promise<ResultOf<N>> {
-    const domid = this.#domidOf(ref);
-    const { client, settled } = this.#followed.get(domid)!;
+    const { client, settled, domid } = this.#followedOf(ref);
     if (op === "rename") this.#journal.rename(domid, String((args as { name?: unknown }).name));
     const result = await client.call(op, args);
     // Who destroys a domain, or saves it and does not keep it, may create it again at once.
@@ -200,13 +233,13 @@ export class Supervisor {
 
   /** A connection of its own to a domain's control socket, for its console or watches. */
   connect(ref: string): Promise<ControlClient> {
-    return ControlClient.connect(join(this.#home.domain(this.#domidOf(ref)), SOCKET_FILE));
+    return ControlClient.connect(join(this.#home.domain(this.#followedOf(ref).domid), SOCKET_FILE));
   }
 
   /** Settles when a domain has ended and all that it left is put away. */
   async ended(ref: string): Promise<DomainRow["end"]> {
-    const domid = this.#domidOf(ref);
-    await this.#followed.get(domid)!.settled;
+    const { settled, domid } = this.#followedOf(ref);
+    await settled;
     return this.#journal.find(domid)?.end;
   }
 
@@ -233,10 +266,22 @@ export class Supervisor {
     this.#journal.close();
   }
 
-  #domidOf(ref: string): number {
-    for (const { domid, name } of this.#journal.live())
-      if ((name === ref || String(domid) === ref) && this.#followed.has(domid)) return domid;
+  /** @throws AgentError  there is no such domain */
+  #followedOf(ref: string): Followed & { readonly domid: number } {
+    for (const { domid, name } of this.#journal.live()) {
+      const followed = this.#followed.get(domid);
+      if (followed !== undefined && (name === ref || String(domid) === ref)) return { ...followed, domid };
+    }
     throw new AgentError(404, `domain ${ref} is not there`);
+  }
+
+  /** A domain of an earlier agent; one that is still to come is not waited for. */
+  async #takeUp(row: DomainRow): Promise<void> {
+    const folder = this.#home.domain(row.domid);
+    const spec = readJson<ProcessSpec>(join(folder, SPEC_FILE));
+    const isComing = spec?.arrives === true && !existsSync(join(folder, SOCKET_FILE));
+    if (isComing) void this.#followArriving(row);
+    else await this.#follow(row).catch(() => {});
   }
 
   /** @param isNew  its process was started just now, and may not be seen yet */

@@ -60,3 +60,20 @@ export function absentMemoryGuest(mode: GuestMode = 64): Uint8Array {
     a.align(4).label("addresses").dd(0xa_0000, 0xf000_0000, 0xfec0_0000, 0xfed0_0000, 0xffff_fff0, 0);
   });
 }
+
+/** What `stampGuest` says after every round. */
+export const STAMP_TEXT = "stamped\n";
+const STAMPED = { begin: 0x40_0000, end: 0xc0_0000, pageBytes: 4096 } as const;
+
+/** Writes the round's number into 8 MiB of pages, round after round, and crashes if one does not have the number before. */
+export function stampGuest(mode: GuestMode = 64): Uint8Array {
+  const last = STAMPED.pageBytes - 4;
+  return buildGuest(mode, (a) => {
+    const [page, round] = [a.reg(3), { ...a.reg(5), bits: 32 as const }];
+    a.xor(round, round).label("round").mov(page, STAMPED.begin).label("page");
+    for (const at of [0, last]) a.cmp(dword(page, at), round).jcc("nz", "lost").inc(dword(page, at));
+    a.add(page, STAMPED.pageBytes).cmp(page, STAMPED.end).jcc("b", "page");
+    a.inc(round).say(STAMP_TEXT).jmp("round");
+    a.label("lost").shutdown(ShutdownReason.crash);
+  });
+}

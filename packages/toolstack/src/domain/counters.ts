@@ -3,6 +3,7 @@ import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import type { Domain } from "@xenoserver/xen";
 import { Runstate } from "@xenoserver/xen/abi/vcpu.ts";
 import { Field, VcpuField, VcpuLife } from "@xenoserver/xen/domain/layout.ts";
+import type { VcpuRecord } from "@xenoserver/xen/domain/vcpu-record.ts";
 import { runstateTimes } from "@xenoserver/xen/time/runstate.ts";
 
 export interface VcpuCounters {
@@ -100,13 +101,23 @@ const STATES: Readonly<Record<Runstate, VcpuCounters["state"]>> = {
   [Runstate.offline]: "runnable",
 };
 
-/** @param nowNs  the domain's system time */
-export function countersOf(domain: Domain, nowNs: number, devices: DeviceReport): DomainCounters {
+/**
+ * @param nowNs        the domain's system time
+ * @param ranBeforeNs  by vcpu: what was counted elsewhere, before the domain was saved or moved
+ */
+export function countersOf(
+  domain: Domain,
+  nowNs: number,
+  devices: DeviceReport,
+  ranBeforeNs: readonly number[],
+): DomainCounters {
   const vcpus = domain.vcpus.map((record) => ({
     id: record.id,
     state:
       record.get(VcpuField.life) === VcpuLife.online ? STATES[record.get(VcpuField.runstate) as Runstate] : "offline",
-    ranNs: runstateTimes(record, nowNs)[Runstate.running]!,
+    ranNs: ranNs(record, nowNs) - (ranBeforeNs[record.id] ?? 0),
   }));
   return { vcpus, memoryBytes: domain.get(Field.currentPages) * PAGE_BYTES, ...devices };
 }
+
+export const ranNs = (record: VcpuRecord, nowNs: number): number => runstateTimes(record, nowNs)[Runstate.running]!;

@@ -25,6 +25,12 @@ export interface PreparedDevice {
   grow?(sizeBytes: number): Promise<Nodes>;
   /** What the device has done since it was attached; counts only grow. Without, nobody pays for it. */
   counters?(): DeviceCounters;
+  /** Has what the guest wrote lie where it is kept. */
+  flush?(): Promise<void>;
+  /** Lets another host have what only one may, a disk's file or a port; nothing is in flight then. @throws Error  it cannot be kept safe */
+  release?(): Promise<void>;
+  /** Takes it again; nothing happens if it was not released. @throws ConfigError  it cannot be had any more */
+  retake?(): Promise<void>;
   /** Gives back what is open. Called once, when the device has stopped or will not be started; never rejects. */
   close(): Promise<void>;
 }
@@ -34,18 +40,25 @@ export interface PreparedDevice {
  * @param patienceMs  how long a device that another domain has is asked for again
  * @throws ConfigError  naming the device that cannot be had; nothing stays open then
  */
-export async function prepareDevices(config: DomainConfig, patienceMs = 0): Promise<PreparedDevice[]> {
+export function prepareDevices(config: DomainConfig, patienceMs = 0): Promise<PreparedDevice[]> {
+  return patiently(patienceMs, () => openDevices(config));
+}
+
+/** Tries again while what is wanted is in use. */
+async function patiently<T>(patienceMs: number, use: () => Promise<T>): Promise<T> {
   for (const until = performance.now() + patienceMs; ; await sleep(HANDOVER_POLL_MS)) {
     try {
-      return await openDevices(config);
+      return await use();
     } catch (error) {
-      const isTaken = error instanceof ConfigError && IN_USE.test(error.message);
-      if (!isTaken || performance.now() > until) throw error;
+      if (!isTaken(error) || performance.now() > until) throw error;
     }
   }
 }
 const HANDOVER_POLL_MS = 3;
-const IN_USE = /is in use by another domain/;
+/** A disk's file, or a port of the host. */
+const IN_USE = /is in use by another domain|another program listens there/;
+const isTaken = (error: unknown): boolean =>
+  error instanceof ConfigError && error.message.split("\n").every((line) => IN_USE.test(line));
 
 /**
  * Looks whether a domain's devices could be had here, while it still runs elsewhere: what that holds may be in use.
@@ -55,8 +68,7 @@ export async function checkDevices(config: DomainConfig): Promise<void> {
   try {
     await closeDevices(await openDevices(config));
   } catch (error) {
-    const isTaken = error instanceof ConfigError && error.message.split("\n").every((line) => IN_USE.test(line));
-    if (!isTaken) throw error;
+    if (!isTaken(error)) throw error;
   }
 }
 
@@ -180,6 +192,24 @@ export class DomainDevices {
   counters(): DeviceReport {
     const devices = [...this.#attached.values()].flatMap(({ prepared }) => prepared.counters?.() ?? []);
     return { devices, traffic: devices.map(trafficOf).reduce(addTraffic, this.#pastTraffic) };
+  }
+
+  async flush(): Promise<void> {
+    await Promise.all(this.#prepared.map((device) => device.flush?.()));
+  }
+  /** Lets another host have them; their backends must be paused. @throws Error  one cannot be let go; `retake` then */
+  async release(): Promise<void> {
+    await Promise.all(this.#prepared.map((device) => device.release?.()));
+  }
+  /** @param patienceMs  as for `prepareDevices` @throws ConfigError  one cannot be had any more; may be tried again */
+  async retake(patienceMs: number): Promise<void> {
+    await patiently(patienceMs, async () => {
+      for (const device of this.#prepared) await device.retake?.();
+    });
+  }
+
+  get #prepared(): PreparedDevice[] {
+    return [...this.#attached.values()].map(({ prepared }) => prepared);
   }
 
   /** Ends all of them for good. */

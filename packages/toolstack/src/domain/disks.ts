@@ -4,13 +4,14 @@ import { BlockDriver, type BlockStore, type RateLimits } from "@xenoserver/devic
 import { openDefaultStore, openImage, StorageError } from "@xenoserver/storage";
 import { ConfigError, type DiskSpec } from "../cfg/index.ts";
 import type { PreparedDevice } from "./devices.ts";
+import { HandoverStore } from "./handover-store.ts";
 
 /** More queues than vcpus are of no use, and Linux uses no more than four. */
 const MAX_QUEUES = 4;
 
 /** @throws ConfigError  the file or image cannot be used */
 export async function prepareDisk(spec: DiskSpec, domain: string, vcpus: number): Promise<PreparedDevice> {
-  const store = await open(spec, domain);
+  const store = await HandoverStore.open(() => open(spec, domain));
   let driver: BlockDriver | undefined;
   return {
     deviceClass: "vbd",
@@ -25,7 +26,7 @@ export async function prepareDisk(spec: DiskSpec, domain: string, vcpus: number)
       });
       return driver;
     },
-    ...(canGrow(store) && {
+    ...(store.canGrow && {
       grow: async (sizeBytes: number) => {
         await store.grow(sizeBytes).catch((error: unknown) => {
           throw asDiskError(spec, error);
@@ -44,6 +45,9 @@ export async function prepareDisk(spec: DiskSpec, domain: string, vcpus: number)
         ...{ reads, writes, flushes, discards, readBytes, writtenBytes },
       };
     },
+    flush: () => (store.info.readOnly ? Promise.resolve() : store.flush()),
+    release: () => store.release(),
+    retake: () => store.retake(),
     close: () => store.close(),
   };
 }
@@ -56,10 +60,6 @@ function storedBytes({ target, format }: DiskSpec, sizeBytes: number): number {
 }
 
 const STAT_BLOCK_BYTES = 512;
-
-type GrowingStore = BlockStore & { grow(sizeBytes: number): Promise<void> };
-
-const canGrow = (store: BlockStore): store is GrowingStore => "grow" in store && !store.info.readOnly;
 
 const asDiskError = ({ vdev }: DiskSpec, error: unknown): unknown =>
   error instanceof StorageError ? new ConfigError(`disk ${vdev}: ${error.message}`, { cause: error.cause }) : error;

@@ -28,7 +28,7 @@ import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
 import { type MovingDomain, sendDomain } from "../migrate/send.ts";
 import { type SavedBackends, type SavedHeader, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
 import { attachAgent } from "./agent-line.ts";
-import { countersOf, type DomainCounters } from "./counters.ts";
+import { countersOf, type DomainCounters, ranNs } from "./counters.ts";
 import {
   checkDevices,
   closeDevices,
@@ -74,16 +74,19 @@ export async function launchDomain(
     const saved = await from?.load(memory);
     const plan = saved === undefined ? planDomain(config) : undefined;
     const built = plan === undefined ? restore(saved!, memory) : build(plan, memory, domid);
-    // After the commit there is no way back: what can be refused is refused before.
+    // Where it comes from it stands still as long as this takes: what can be refused is refused before.
     if (from !== undefined) await checkDevices(config);
     await from?.commit();
     const devices = await prepareDevices(config, from === undefined ? 0 : HANDOVER_MS);
+    let domain: LocalDomain;
     try {
-      return new LocalDomain(config, memory, built, listener, options, devices, threads);
+      domain = new LocalDomain(config, memory, built, listener, options, devices, threads);
     } catch (error) {
       await closeDevices(devices);
       throw asConfigError(error);
     }
+    await from?.started();
+    return domain;
   } catch (error) {
     await threads.discard();
     throw error;
@@ -151,11 +154,14 @@ class LocalDomain implements RunningDomain {
   readonly #devices: DomainDevices;
   readonly #threads: DomainThreads;
   readonly #clock: HostClock;
+  readonly #ranBeforeNs: readonly number[];
   #agent: Promise<GuestAgent> | undefined;
   #drained = Promise.withResolvers<void>();
   #ended = false;
   #destroyed = false;
   #paused: Promise<void> | undefined;
+  /** Its devices were let go for another server. */
+  #released = false;
 
   constructor(
     config: DomainConfig,
@@ -186,6 +192,8 @@ class LocalDomain implements RunningDomain {
     if (built.backends !== undefined) this.#channels.dispatchAll();
     const begin = performance.now();
     this.#clock = new HostClock(built.domain);
+    const isMoved = built.backends !== undefined;
+    this.#ranBeforeNs = isMoved ? built.domain.vcpus.map((record) => ranNs(record, this.#clock.nowNs())) : [];
     if (options.paused === true) void this.pause();
     this.#threads = threads;
     threads.begin(built.domain.buffer, built.from, {
@@ -258,10 +266,11 @@ class LocalDomain implements RunningDomain {
 
   async save(path: string, spec: DomainSpec, onProgress?: (share: number) => void): Promise<number> {
     if (this.#paused === undefined) throw new SaveError(`domain ${this.#config.name} runs, expected it to be paused`);
+    await this.#paused;
     try {
       return await writeSaved(path, await this.#standStill(spec), this.#memory, onProgress);
     } finally {
-      this.#resumeDevices();
+      for (const device of this.#devices.all) device.resume();
     }
   }
 
@@ -275,30 +284,29 @@ class LocalDomain implements RunningDomain {
       memory: this.#memory,
       header: this.#headerOf(spec),
       isResting: (vcpuId) => isResting(domain, vcpuId),
-      halt: () => {
-        void this.pause();
+      settle: () => this.#devices.flush(),
+      halt: async () => {
+        await this.pause();
+        if (domain.shutdownReason !== undefined) throw new SaveError("it has ended meanwhile");
         return this.#standStill(spec);
       },
-      resume: () => {
-        this.#resumeDevices();
-        void this.unpause();
+      release: () => {
+        this.#released = true;
+        return this.#devices.release();
       },
+      resume: () => this.unpause(),
     };
     return sendDomain(link, moving, onProgress);
   }
 
-  /** Of a domain that is paused, or about to be: nothing is in flight afterwards. */
+  /** Of a domain that is paused: nothing is in flight afterwards. */
   async #standStill(spec: DomainSpec): Promise<SavedParts> {
-    await this.#paused;
     // What the guest asked of the host before it stood still is taken in, and what was begun is ended.
     this.#channels.dispatch();
     const devices = this.#devices.all;
     for (const device of devices) device.pause();
     await Promise.all(devices.map((device) => device.paused()));
     return this.#parts(spec);
-  }
-  #resumeDevices(): void {
-    for (const device of this.#devices.all) device.resume();
   }
   #headerOf(spec: DomainSpec): SavedHeader {
     const { pagesAtStart } = this.#built;
@@ -322,8 +330,13 @@ class LocalDomain implements RunningDomain {
     const paused = this.#paused;
     if (paused === undefined) return;
     await paused;
+    if (this.#released) {
+      await this.#devices.retake(HANDOVER_MS);
+      this.#released = false;
+    }
     // Somebody else may have been faster, and perhaps have paused it again.
     if (this.#paused !== paused) return;
+    for (const device of this.#devices.all) device.resume();
     this.#paused = undefined;
     unpauseDomain(this.#built.domain);
   }
@@ -335,7 +348,7 @@ class LocalDomain implements RunningDomain {
   }
 
   counters(): DomainCounters {
-    return countersOf(this.#built.domain, this.#clock.nowNs(), this.#devices.counters());
+    return countersOf(this.#built.domain, this.#clock.nowNs(), this.#devices.counters(), this.#ranBeforeNs);
   }
 
   async destroy(): Promise<void> {

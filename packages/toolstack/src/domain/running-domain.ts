@@ -75,7 +75,10 @@ export interface RunningDomain {
    * @throws MigrationInDoubt  it stands still here, and may run there
    */
   migrate(link: Duplex, spec: DomainSpec, onProgress?: (progress: MigrationProgress) => void): Promise<MigrationReport>;
-  /** Lets the vcpus run on; nothing happens if they do. */
+  /**
+   * Lets the vcpus run on; nothing happens if they do.
+   * @throws ConfigError  it was to be moved, and its devices cannot be had any more; it stays paused
+   */
   unpause(): Promise<void>;
   /** How many bytes of memory the guest may own from now on, at most what it was built with; it has to give back by itself what it has. */
   limitMemory(limitBytes: number): void;

@@ -13,19 +13,27 @@ import type { PreparedDevice } from "./devices.ts";
  */
 export async function prepareVif(vif: VifSpec, devid: number, vcpus: number): Promise<PreparedDevice> {
   let log: (message: string) => void = () => {};
-  let counts: VifDriver["counts"] | undefined;
-  let network: OpenNetwork;
-  try {
-    network = await openNetwork(vif, (message) => log(`vif ${devid}: ${message}`));
-  } catch (cause) {
-    throw new ConfigError(`vif ${devid}: ${cause instanceof Error ? cause.message : String(cause)}`);
-  }
+  let driver: VifDriver | undefined;
+  const open = (): Promise<OpenNetwork> =>
+    openNetwork(vif, (message) => log(`vif ${devid}: ${message}`)).catch((cause: unknown) => {
+      throw new ConfigError(`vif ${devid}: ${cause instanceof Error ? cause.message : String(cause)}`);
+    });
+  let network: OpenNetwork | undefined = await open();
+  const join = (): void => {
+    if (driver !== undefined && network?.end !== undefined) connect(driver.port, network.end, vif);
+  };
+  const close = async (): Promise<void> => {
+    const closing = network;
+    network = undefined;
+    if (closing?.end !== undefined) unplug(closing.end);
+    await closing?.close();
+  };
   return {
     deviceClass: "vif",
     devid,
     driver: (host) => {
       log = host.log;
-      const driver = new VifDriver(host, {
+      driver = new VifDriver(host, {
         devid,
         mac: formatMac(vif.mac),
         maxQueues: vcpus,
@@ -33,23 +41,31 @@ export async function prepareVif(vif: VifSpec, devid: number, vcpus: number): Pr
         ...(vif.mtuBytes !== undefined && { mtuBytes: vif.mtuBytes }),
         log,
       });
-      counts = driver.counts;
-      if (network.end !== undefined) join(driver.port, network.end, vif);
+      join();
       return driver;
     },
     counters: () => {
-      const { txPackets = 0, txBytes = 0, txErrors = 0, rxPackets = 0, rxBytes = 0, rxDropped = 0 } = counts ?? {};
+      const {
+        txPackets = 0,
+        txBytes = 0,
+        txErrors = 0,
+        rxPackets = 0,
+        rxBytes = 0,
+        rxDropped = 0,
+      } = driver?.counts ?? {};
       const mac = formatMac(vif.mac);
       return { kind: "vif", devid, mac, txPackets, txBytes, txErrors, rxPackets, rxBytes, rxDropped };
     },
-    close: async () => {
-      if (network.end !== undefined) unplug(network.end);
-      await network.close();
+    release: close,
+    retake: async () => {
+      network ??= await open();
+      join();
     },
+    close,
   };
 }
 
-function join(device: Frames, end: Frames, { mac, addresses, antispoof, accept, network }: VifSpec): void {
+function connect(device: Frames, end: Frames, { mac, addresses, antispoof, accept, network }: VifSpec): void {
   if (!antispoof) plug(device, end);
   else new Filter({ mac, addresses, ...(accept && { accept }), ...rulesOf(network) }).join(device, end);
 }

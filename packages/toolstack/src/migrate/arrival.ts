@@ -4,7 +4,7 @@ import { SaveError } from "../save/error.ts";
 import { ArrivingDomain } from "./receive.ts";
 
 /** How long a place is kept for a domain that does not come. */
-const ARRIVAL_MS = 60_000;
+const ARRIVAL_MS = 30_000;
 
 /**
  * Waits at a socket, which only this user may open, for one domain.

@@ -22,16 +22,20 @@ export class ArrivingDomain extends SavedFile {
     return new ArrivingDomain(header, config, records, link);
   }
 
-  /** Says that it could run, and waits for the word that it does not run there any more. */
+  /** Says that it could run, and waits for the word that it does not run there any more, nor has its devices. */
   override async commit(): Promise<void> {
     await this.#answers.write(RecordType.ready, new Uint8Array());
     const { type } = await this.records.next();
     if (type !== RecordType.commit) throw new SaveError(`the other server says ${type}, expected ${RecordType.commit}`);
-    await this.#answers.write(RecordType.running, new Uint8Array());
+  }
+
+  override async started(): Promise<void> {
+    // Who cannot be told asks this server whether the domain runs here.
+    await this.#answers.write(RecordType.running, new Uint8Array()).catch(() => {});
     this.#link.end();
   }
 
-  /** Tells the other side why it cannot run here; the domain goes on there. */
+  /** Tells the other side why it will not run here; the domain goes on there. */
   async refuse(reason: string): Promise<void> {
     await this.#answers.write(RecordType.refused, Buffer.from(reason)).catch(() => {});
     this.#link.end();

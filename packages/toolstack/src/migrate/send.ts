@@ -4,9 +4,9 @@
  *
  *     here                                  there
  *     configuration, frames … , end    →
- *                                      ←    ready      all is loaded and could run
- *     commit                           →
- *                                      ←    running
+ *                                      ←    ready      all is loaded, and its devices could be had
+ *     commit                           →               its disks and ports are closed here
+ *                                      ←    running    or `refused`
  *
  * Until `commit` was sent the domain is here, and runs on if anything goes wrong. From then on it must not run here again unless it
  * is known not to run there: a link that is cut in between leaves it standing.
@@ -32,10 +32,14 @@ export interface MovingDomain {
   readonly header: SavedHeader;
   /** Whether a vcpu waits, and looks at the dirty log's round before it runs on. */
   isResting(vcpuId: number): boolean;
+  /** Has what it wrote lie on its disks, so that little is left to be done when it stands still. */
+  settle(): Promise<void>;
   /** Makes it stand still, with nothing in flight. */
   halt(): Promise<SavedParts>;
-  /** Lets it run on here. */
-  resume(): void;
+  /** Lets the other server have its devices. */
+  release(): Promise<void>;
+  /** Lets it run on here. @throws Error  its devices cannot be had again; it stands still */
+  resume(): Promise<void>;
 }
 
 export interface MigrationProgress {
@@ -53,6 +57,12 @@ export interface MigrationReport {
   /** From the moment the vcpus were asked to stand still to that word. */
   readonly downtimeMs: number;
 }
+
+/** How long the other server may take to load what it has, or to open disks. */
+const ANSWER_MS = 30_000;
+
+/** The other server will not run the domain, and says why. */
+class Refused extends SaveError {}
 
 /** The link was cut when the domain may run there already: it stands still here, and somebody must find out. */
 export class MigrationInDoubt extends SaveError {}
@@ -81,7 +91,9 @@ export async function sendDomain(
   try {
     const dirty = new Rounds(log, domain, writer, onProgress);
     await writer.write(RecordType.config, json(domain.header));
-    const rest = await dirty.sendAllButFew();
+    let rest = await dirty.sendAllButFew();
+    await domain.settle();
+    rest = [...rest, ...(await dirty.take())];
     halted = true;
     const stillAt = performance.now();
     const parts = await domain.halt();
@@ -89,17 +101,22 @@ export async function sendDomain(
     await writeFrames(writer, memory, [...new Set([...rest, ...(await dirty.take())])]);
     await writeParts(writer, parts, memory);
     await writer.write(RecordType.end, new Uint8Array());
-    const answers = await RecordReader.ofStream("the other server", link);
-    await expect(answers, RecordType.ready);
+    const answers = new Answers(link);
+    await answers.expect(RecordType.ready);
+    await domain.release();
     committed = true;
     await writer.write(RecordType.commit, new Uint8Array());
-    await expect(answers, RecordType.running);
+    await answers.expect(RecordType.running);
     const now = performance.now();
     return { rounds: dirty.round, sentBytes: writer.bytes, totalMs: now - begin, downtimeMs: now - stillAt };
   } catch (error) {
     const reason = `the domain could not be moved: ${(error as Error).message}`;
-    if (committed) throw new MigrationInDoubt(`${reason}; it may run there, and is paused here`, { cause: error });
-    if (halted) domain.resume();
+    if (committed && !(error instanceof Refused))
+      throw new MigrationInDoubt(`${reason}; it may run there, and is paused here`, { cause: error });
+    if (halted)
+      await domain.resume().catch((cause: Error) => {
+        throw new MigrationInDoubt(`${reason}; it is paused here, because ${cause.message}`, { cause });
+      });
     throw new SaveError(reason, { cause: error });
   } finally {
     log.stop();
@@ -107,11 +124,26 @@ export async function sendDomain(
   }
 }
 
-/** @throws SaveError  for any other answer */
-async function expect(answers: RecordReader, wanted: number): Promise<void> {
-  const { type, payload } = await answers.next();
-  if (type === RecordType.refused) throw new SaveError(payload.toString());
-  if (type !== wanted) throw new SaveError(`the other server answers ${type}, expected ${wanted}`);
+class Answers {
+  readonly #link: Duplex;
+  #records: Promise<RecordReader> | undefined;
+
+  constructor(link: Duplex) {
+    this.#link = link;
+  }
+
+  /** @throws SaveError  for any other answer, and for none */
+  async expect(wanted: number): Promise<void> {
+    const timer = setTimeout(() => this.#link.destroy(new Error(`no answer within ${ANSWER_MS / 1000} s`)), ANSWER_MS);
+    try {
+      this.#records ??= RecordReader.ofStream("the other server", this.#link);
+      const { type, payload } = await (await this.#records).next();
+      if (type === RecordType.refused) throw new Refused(payload.toString());
+      if (type !== wanted) throw new SaveError(`the other server answers ${type}, expected ${wanted}`);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
 }
 
 class Rounds {

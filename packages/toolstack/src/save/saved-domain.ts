@@ -5,6 +5,7 @@ import type { DomainMemory } from "@xenoserver/cpu";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
 import type { ConsoleState, SavedDevice } from "@xenoserver/devices";
+import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
 import type { StoreState } from "@xenoserver/xenstore";
 import { ConfigError, configOf, type DomainConfig, type DomainSpec } from "../cfg/index.ts";
 import { SaveError } from "./error.ts";
@@ -35,6 +36,8 @@ export interface SavedParts {
 }
 
 const FRAMES_PER_RECORD = 64;
+/** Greater numbers have a meaning of their own. @see DOMID_FIRST_RESERVED in xen/include/public/xen.h */
+const [FIRST_DOMID, LAST_DOMID] = [1, 0x7fef];
 
 /**
  * Writes a domain that stands still. The file is there whole or not at all.
@@ -143,6 +146,8 @@ export class SavedFile {
       const { config } = configOf(header.spec, name);
       for (const key of ["domid", "systemNs", "savedAtMs", "pagesAtStart"] as const)
         if (!Number.isFinite(header[key])) throw new SaveError(`${name}: ${key} is ${header[key]}, expected a number`);
+      if (!Number.isInteger(header.domid) || header.domid < FIRST_DOMID || header.domid > LAST_DOMID)
+        throw new SaveError(`${name}: domid is ${header.domid}, expected ${FIRST_DOMID}–${LAST_DOMID}`);
       return { header, config };
     } catch (error) {
       records.close();
@@ -184,6 +189,9 @@ export class SavedFile {
     this.close();
   }
 
+  /** Called when it runs. */
+  async started(): Promise<void> {}
+
   /** Gives back what is open, read or not. */
   close(): void {
     this.records.close();
@@ -209,6 +217,7 @@ class Loading {
         this.control = payload;
         return true;
       case RecordType.vcpu:
+        if (this.vcpus.length === MAX_VCPUS) throw new RangeError(`more than ${MAX_VCPUS} vcpus`);
         this.vcpus.push(Uint8Array.from(payload));
         return true;
       case RecordType.backends:

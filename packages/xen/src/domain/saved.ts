@@ -1,5 +1,5 @@
 /** A domain's control block as bytes, and back: everything that the hypervisor knows of it beside its memory and its vcpus' registers. */
-import type { Frame, Gfn, GuestMemory } from "@xenoserver/cpu";
+import { type Frame, type Gfn, type GuestMemory, PAGE_BYTES } from "@xenoserver/cpu";
 import { EvtchnStatus } from "../abi/event-channel.ts";
 import { HvmParam } from "../abi/hvm.ts";
 import { hostPortField, setHostPortField, setPortField } from "../evtchn/ports.ts";
@@ -12,8 +12,10 @@ import {
   GRANT_PINS_AT,
   HOST_PENDING_AT,
   HostPortField,
+  MAX_FIFO_PAGES,
   MAX_GRANT_FRAMES,
   MAX_HOST_PORTS,
+  MAX_PORTS,
   PortField,
   VcpuField,
   vcpuAt,
@@ -58,18 +60,32 @@ function placeFrames(domain: Domain): void {
     return frame as Frame;
   };
   domain.setSharedInfoFrame(check(domain.get(Field.sharedInfoFrame)));
-  for (let n = 0; n < domain.get(Field.nrFifoPages); n++)
+  const count = (field: number, most: number): number => {
+    const value = domain.get(field);
+    if (value < 0 || value > most) throw new RangeError(`control block: ${value} pages, expected at most ${most}`);
+    return value;
+  };
+  for (let n = 0; n < count(Field.nrFifoPages, MAX_FIFO_PAGES); n++)
     domain.set(Field.fifoWords + n, domain.guest.wordOf(check(domain.get(Field.fifoFrames + n))));
-  for (let n = 0; n < Math.min(domain.get(Field.nrGrantFrames), MAX_GRANT_FRAMES); n++)
-    check(domain.get(Field.grantFrames + n));
+  for (let n = 0; n < count(Field.nrGrantFrames, MAX_GRANT_FRAMES); n++) check(domain.get(Field.grantFrames + n));
   for (const record of domain.vcpus) {
     record.set(VcpuField.parked, 0);
     const info = record.get(VcpuField.vcpuInfoFrame);
-    domain.placeVcpuInfo(record, info === -1 ? -1 : check(info), record.get(VcpuField.vcpuInfoOffset));
+    domain.placeVcpuInfo(record, info === -1 ? -1 : check(info), checkOffset(record.get(VcpuField.vcpuInfoOffset)));
     const fifo = record.get(VcpuField.fifoFrame);
     if (fifo !== -1)
-      record.set(VcpuField.fifoWord, domain.guest.wordOf(check(fifo)) + record.get(VcpuField.fifoOffset) / 4);
+      record.set(
+        VcpuField.fifoWord,
+        domain.guest.wordOf(check(fifo)) + checkOffset(record.get(VcpuField.fifoOffset)) / 4,
+      );
   }
+}
+
+/** Of a structure of 64 bytes within its page, or within the shared info. */
+function checkOffset(offset: number): number {
+  if (offset < 0 || offset > PAGE_BYTES - 64 || offset % 4 !== 0)
+    throw new RangeError(`control block: offset ${offset}, expected a word of a page`);
+  return offset;
 }
 
 /** The guest's ends become as they were before a backend bound them. */
@@ -77,6 +93,8 @@ function freeHostPorts(domain: Domain): void {
   for (let port = 1; port < MAX_HOST_PORTS; port++) {
     if (hostPortField(domain, port, HostPortField.state) === EvtchnStatus.interdomain) {
       const guestPort = hostPortField(domain, port, HostPortField.guestPort);
+      if (guestPort < 1 || guestPort >= MAX_PORTS)
+        throw new RangeError(`control block: port ${guestPort}, expected one of ${MAX_PORTS}`);
       setPortField(domain, guestPort, PortField.remotePort, 0);
       setPortField(domain, guestPort, PortField.state, EvtchnStatus.unbound);
     }

@@ -1,0 +1,173 @@
+/** Domains that move between two agents, whatever is killed meanwhile. */
+import assert from "node:assert/strict";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { AgentClient, agentHome, type UsageSum } from "@xenoserver/agent/index.ts";
+import { findProcess } from "@xenoserver/agent/spawn.ts";
+import { STAMP_TEXT, stampGuest } from "@xenoserver/testkit";
+import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
+import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
+import { type Outcome, xeno } from "./test-process.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "xeno-migration-"));
+const [kernel, disk] = [join(folder, "kernel"), join(folder, "disk.img")];
+
+/** An agent and its domains. */
+class Server {
+  readonly folder: string;
+  readonly #env: Readonly<Record<string, string>>;
+  readonly #client: AgentClient;
+
+  constructor(name: string) {
+    this.folder = join(folder, name);
+    this.#env = { XENO_AGENT_HOME: this.folder };
+    this.#client = new AgentClient(agentHome(this.#env).socket);
+  }
+  xeno(...args: string[]): Promise<Outcome> {
+    return xeno(args, { env: this.#env });
+  }
+  async json<T>(...args: string[]): Promise<T> {
+    const { status, stdout, stderr } = await this.xeno(...args, "--json");
+    assert.equal(status, 0, stderr);
+    return JSON.parse(stdout) as T;
+  }
+  list(): Promise<DomainInfo[]> {
+    return this.json<DomainInfo[]>("list");
+  }
+  create(): Promise<DomainInfo> {
+    return this.json(
+      "create",
+      "name=mover",
+      `kernel=${kernel}`,
+      "memory=32",
+      `disk=['${disk},raw,xvda']`,
+      "--overcommit",
+    );
+  }
+  migrate(to: Server): Promise<Outcome> {
+    return this.xeno("migrate", "mover", to.folder, "--overcommit", "--json");
+  }
+  /** The guest has gone through its memory since. */
+  async goesOn(): Promise<void> {
+    const [{ domid }] = (await this.json<DomainInfo[]>("list", "mover")) as [DomainInfo];
+    const rounds = (): number =>
+      readFileSync(join(this.folder, "domains", String(domid), "log"), "utf8").split(STAMP_TEXT.trim()).length;
+    for (const until = rounds() + 2; rounds() < until; await sleep(10));
+  }
+  get folders(): string[] {
+    return readdirSync(join(this.folder, "domains"));
+  }
+  async killAgent(): Promise<void> {
+    const { pid } = await this.#client.get<{ pid: number }>("/v1/agent");
+    process.kill(pid, "SIGKILL");
+    while (await this.#client.isThere()) await sleep(10);
+  }
+  /** Kills the process of the domain that is there, or arrives. */
+  killDomain(): boolean {
+    const pids = this.folders.map((name) => findProcess(join(this.folder, "domains", name)));
+    const pid = pids.find((found) => found !== undefined);
+    if (pid !== undefined) process.kill(pid, "SIGKILL");
+    return pid !== undefined;
+  }
+  async stop(): Promise<void> {
+    for (const { name } of await this.list()) await this.xeno("destroy", name);
+    await this.xeno("agent", "stop");
+    while (await this.#client.isThere()) await sleep(10);
+  }
+}
+const [here, there] = [new Server("here"), new Server("there")];
+
+before(() => {
+  writeFileSync(kernel, stampGuest());
+  writeFileSync(disk, "");
+  truncateSync(disk, 1 << 20);
+});
+after(async () => {
+  await Promise.all([here.stop(), there.stop()]);
+  rmSync(folder, { recursive: true });
+});
+
+describe("a domain that moves to another agent", { timeout: 500_000 }, () => {
+  test("is there and no longer here, is counted from zero, and comes back", async () => {
+    await here.create();
+    await here.goesOn();
+    await sleep(500);
+    const { status, stdout, stderr } = await here.migrate(there);
+    assert.equal(status, 0, stderr);
+    const report = JSON.parse(stdout) as MigrationReport;
+    assert.ok(report.sentBytes > 8 << 20 && report.downtimeMs <= report.totalMs);
+    assert.deepEqual([await here.list(), here.folders], [[], []]);
+    const [{ name, state }] = (await there.list()) as [DomainInfo];
+    assert.deepEqual([name, state], ["mover", "running"]);
+    await there.goesOn();
+    const [atHere] = await here.json<UsageSum[]>("usage");
+    const [atThere] = await there.json<UsageSum[]>("usage");
+    assert.ok(atHere!.totals.vcpuUsedNs > 0);
+    assert.ok(atThere!.totals.vcpuUsedNs <= atThere!.totals.wallNs, "its time here is not counted again there");
+    assert.equal((await there.migrate(here)).status, 0);
+    assert.deepEqual([(await there.list()).length, there.folders], [0, []]);
+    await here.goesOn();
+  });
+
+  test("stays where it is when it is refused there", async () => {
+    const other = await there.json<DomainInfo>("create", "name=mover", `kernel=${kernel}`, "memory=32", "--overcommit");
+    const { status, stderr } = await here.migrate(there);
+    assert.notEqual(status, 0);
+    assert.equal(stderr, "xeno: domain mover is there already\n");
+    await there.xeno("destroy", String(other.domid));
+    await here.xeno("pause", "mover");
+    assert.match((await here.migrate(there)).stderr, /^xeno: domain mover is paused, expected it to run\n$/);
+    await here.xeno("unpause", "mover");
+    await here.goesOn();
+    assert.deepEqual(there.folders, [], "no place is kept");
+  });
+
+  for (const [victim, server] of Object.entries({ "that it leaves": here, "that it goes to": there }))
+    test(`is on one server, or none, when its process on the one ${victim} is killed`, async () => {
+      for (const delayMs of [0, 300, 600]) {
+        if ((await here.list()).length === 0) await here.create();
+        await here.goesOn();
+        const moving = here.migrate(there);
+        while (there.folders.length === 0) await sleep(5);
+        await sleep(delayMs);
+        server.killDomain();
+        const { stderr } = await moving;
+        const [atHere, atThere] = [await settledList(here), await settledList(there)];
+        const count = atHere.length + atThere.length;
+        assert.ok(count <= 1, `after ${delayMs} ms it runs twice: ${stderr}`);
+        if (server === there && atThere.length === 0 && count === 0)
+          assert.equal(stderr, "", "it had moved and was killed");
+        if (atThere.length === 1) await there.goesOn();
+        if (atHere.length === 1) await here.goesOn();
+        assert.deepEqual([here.folders.length, there.folders.length], [atHere.length, atThere.length]);
+        if (atThere.length === 1) await there.xeno("destroy", "mover");
+      }
+    });
+
+  test("goes its way when both agents are killed meanwhile", async () => {
+    for (const delayMs of [500, 800]) {
+      if ((await here.list()).length === 0) await here.create();
+      const moving = here.migrate(there);
+      while (there.folders.length === 0) await sleep(5);
+      await sleep(delayMs);
+      await Promise.all([here.killAgent(), there.killAgent()]);
+      await moving;
+      const [atHere, atThere] = [await settledList(here), await settledList(there)];
+      assert.equal(atHere.length + atThere.length, 1, `after ${delayMs} ms`);
+      await (atHere.length === 1 ? here : there).goesOn();
+      if (atThere.length === 1) await there.xeno("destroy", "mover");
+    }
+  });
+});
+
+/** What is there once nothing arrives or leaves any more. */
+async function settledList(server: Server): Promise<DomainInfo[]> {
+  for (;;) {
+    const list = await server.list();
+    if (list.length === server.folders.length) return list;
+    await sleep(50);
+  }
+}
