@@ -83,13 +83,13 @@ export async function launchDomain(
       domain = new LocalDomain(config, memory, built, listener, options, devices, threads);
     } catch (error) {
       await closeDevices(devices);
-      throw asConfigError(error);
+      throw error;
     }
     await from?.started();
     return domain;
   } catch (error) {
     await threads.discard();
-    throw error;
+    throw asConfigError(error);
   }
 }
 
