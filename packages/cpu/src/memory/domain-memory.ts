@@ -1,6 +1,7 @@
 import { type Gfn, type Gpa, PAGE_BYTES } from "../engine.ts";
 import { layOutMemory, type MemoryLayout, P2M_DIRECTORY_ENTRIES, P2M_LEAF_ENTRIES } from "../state/layout.ts";
 import { CodeLog, HOST_AUTHOR } from "./code-log.ts";
+import { FREE_FRAMES_WORDS, FreeFrames } from "./free-frames.ts";
 import type { Frame, GuestMemory } from "./guest-memory.ts";
 
 export class OutOfFrames extends Error {
@@ -14,12 +15,12 @@ export class OutOfFrames extends Error {
 export interface DomainMemoryHandle {
   readonly memory: WebAssembly.Memory;
   readonly layout: MemoryLayout;
-  /** Shared words: next fresh frame, next p2m leaf, head of the free list. */
+  /** Shared words: next fresh frame, next p2m leaf, the lists of free frames. */
   readonly control: SharedArrayBuffer;
   readonly codeLog: SharedArrayBuffer;
 }
 
-const Control = { nextFrame: 0, nextLeaf: 1, freeHead: 2 } as const;
+const Control = { nextFrame: 0, nextLeaf: 1, free: 2, words: 2 + FREE_FRAMES_WORDS } as const;
 const WASM_PAGE_BYTES = 0x10000;
 
 /**
@@ -34,6 +35,8 @@ export class DomainMemory implements GuestMemory {
   readonly frameCount: number;
   /** This thread's view of the changes to code. */
   readonly codeLog: CodeLog;
+  /** Frames that were given back. */
+  readonly free: FreeFrames;
   private readonly control: Int32Array;
   private readonly handleControl: SharedArrayBuffer;
   private readonly bytes: Uint8Array;
@@ -48,6 +51,8 @@ export class DomainMemory implements GuestMemory {
     this.control = new Int32Array(handle.control);
     this.bytes = new Uint8Array(handle.memory.buffer);
     this.words = new Int32Array(handle.memory.buffer);
+    const links = this.words.subarray(this.layout.freeLinks >>> 2, (this.layout.freeLinks >>> 2) + this.frameCount);
+    this.free = new FreeFrames(this.control, Control.free, links);
   }
 
   /**
@@ -65,7 +70,12 @@ export class DomainMemory implements GuestMemory {
       );
     }
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    return new DomainMemory({ memory, layout, control: new SharedArrayBuffer(16), codeLog: new CodeLog().buffer });
+    return new DomainMemory({
+      memory,
+      layout,
+      control: new SharedArrayBuffer(Control.words * 4),
+      codeLog: new CodeLog().buffer,
+    });
   }
 
   /** The same memory seen from another thread. */
@@ -105,15 +115,10 @@ export class DomainMemory implements GuestMemory {
   }
 
   allocateFrame(): Frame {
-    for (;;) {
-      const head = Atomics.load(this.control, Control.freeHead);
-      if (head === 0) break;
-      const link = this.frameAddress((head - 1) as Frame) >>> 2;
-      const next = this.words[link];
-      if (Atomics.compareExchange(this.control, Control.freeHead, head, next) === head) {
-        this.words[link] = 0;
-        return (head - 1) as Frame;
-      }
+    const free = this.free.take();
+    if (free !== undefined) {
+      if (!free.isClean) this.clear(free.frame);
+      return free.frame;
     }
     const fresh = Atomics.add(this.control, Control.nextFrame, 1);
     if (fresh >= this.frameCount) {
@@ -123,14 +128,17 @@ export class DomainMemory implements GuestMemory {
     return fresh as Frame;
   }
   freeFrame(frame: Frame): void {
+    this.markWritten(frame);
+    this.free.give(frame);
+  }
+  get hasFreed(): boolean {
+    return this.free.hasGiven;
+  }
+  /** Looks first: a frame that nobody wrote to has no memory of the host, and shall not get any by this. */
+  private clear(frame: Frame): void {
+    if (this.isZero(frame)) return;
     this.frameBytes(frame).fill(0);
     this.markWritten(frame);
-    const link = this.frameAddress(frame) >>> 2;
-    for (;;) {
-      const head = Atomics.load(this.control, Control.freeHead);
-      this.words[link] = head;
-      if (Atomics.compareExchange(this.control, Control.freeHead, head, frame + 1) === head) return;
-    }
   }
 
   /** How many frames were ever handed out: those from 0 on. */
@@ -143,48 +151,40 @@ export class DomainMemory implements GuestMemory {
     for (let at = first; at < first + PAGE_BYTES / 4; at++) if (this.words[at] !== 0) return false;
     return true;
   }
-  /** Which frames are in use, and where the guest sees them, as words: how many were used, the first free one plus 1, then pairs of gfn and frame. */
+  /** Which frames are in use, and where the guest sees them, as words: how many were used, how many of them are free, those, then pairs of gfn and frame. */
   saveMap(): Int32Array<ArrayBuffer> {
-    const pairs: number[] = [this.usedFrames, Atomics.load(this.control, Control.freeHead)];
+    const free = this.free.list();
+    const words: number[] = [this.usedFrames, free.length];
+    for (const frame of free) words.push(frame);
     for (let slot = 0; slot < P2M_DIRECTORY_ENTRIES; slot++) {
       const leaf = this.words[(this.layout.p2mDirectory >>> 2) + slot] >>> 2;
       for (let n = 0; leaf !== 0 && n < P2M_LEAF_ENTRIES; n++)
-        if (this.words[leaf + n] !== 0) pairs.push(slot * P2M_LEAF_ENTRIES + n, this.words[leaf + n] - 1);
+        if (this.words[leaf + n] !== 0) words.push(slot * P2M_LEAF_ENTRIES + n, this.words[leaf + n] - 1);
     }
-    return Int32Array.from(pairs);
+    return Int32Array.from(words);
   }
   /**
    * Takes up a saved map, in memory of which nothing is used yet.
-   * @throws RangeError if it names frames or addresses that there are not
+   * @throws RangeError if it names frames or addresses that there are not, or one frame as free twice
    */
   loadMap(saved: Int32Array): void {
-    const [used = -1, freeHead = -1] = saved;
-    const isFrame = (frame: number): boolean => frame >= 0 && frame < used;
-    if (used < 0 || used > this.frameCount || freeHead < 0 || freeHead > used || saved.length % 2 !== 0)
-      throw new RangeError(`memory map of ${used} frames, expected at most ${this.frameCount}`);
+    const [used = -1, freeCount = -1] = saved;
+    const isWhole = freeCount >= 0 && freeCount <= used && (saved.length - freeCount) % 2 === 0;
+    if (used < 0 || used > this.frameCount || !isWhole || saved.length < 2 + freeCount)
+      throw new RangeError(`memory map of ${used} frames, ${freeCount} free, expected at most ${this.frameCount}`);
+    const check = (frame: number): Frame => {
+      if (frame < 0 || frame >= used) throw new RangeError(`memory map: frame ${frame}, expected one of ${used}`);
+      return frame as Frame;
+    };
     Atomics.store(this.control, Control.nextFrame, used);
-    Atomics.store(this.control, Control.freeHead, freeHead);
-    for (let at = 2; at < saved.length; at += 2) {
-      const [gfn, frame] = [saved[at], saved[at + 1]];
-      if (!isFrame(frame)) throw new RangeError(`memory map: frame ${frame}, expected one of ${used}`);
-      this.mapFrame(gfn as Gfn, frame as Frame);
+    const seen = new Set<number>();
+    // The first one is to be used again first.
+    for (let at = 1 + freeCount; at >= 2; at--) {
+      if (seen.has(saved[at])) throw new RangeError(`memory map: frame ${saved[at]} is free twice`);
+      seen.add(saved[at]);
+      this.free.give(check(saved[at]));
     }
-  }
-
-  /**
-   * Follows the list of free frames, which lies in the frames themselves, once their contents were loaded.
-   * @throws RangeError if it leaves the frames that were used, or comes back to where it was
-   */
-  checkFreeList(): void {
-    const { usedFrames } = this;
-    let [link, steps] = [Atomics.load(this.control, Control.freeHead), 0];
-    for (; link !== 0; steps++) {
-      if (link < 0 || link > usedFrames || steps === usedFrames)
-        throw new RangeError(
-          `free frames: link ${link} after ${steps} frames, expected the end or one of ${usedFrames}`,
-        );
-      link = this.words[this.frameAddress((link - 1) as Frame) >>> 2];
-    }
+    for (let at = 2 + freeCount; at < saved.length; at += 2) this.mapFrame(saved[at] as Gfn, check(saved[at + 1]));
   }
 
   private frameAddress(frame: Frame): number {

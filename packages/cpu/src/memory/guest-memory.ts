@@ -19,7 +19,10 @@ export interface GuestMemory {
   unmapFrame(gfn: Gfn): void;
   /** Takes a zeroed frame that no gfn shows yet (for shared info, grant tables, …); throws OutOfFrames. */
   allocateFrame(): Frame;
+  /** Takes a frame back, with what is in it. */
   freeFrame(frame: Frame): void;
+  /** True if frames were taken back that the host still keeps memory for; see `FreeFrames`. */
+  readonly hasFreed: boolean;
 
   /** The 4096 bytes of a frame, live. The caller must call `markWritten` after storing through it. */
   frameBytes(frame: Frame): Uint8Array;

@@ -245,6 +245,8 @@ export interface MemoryLayout {
   readonly frameTables: number;
   /** A byte for each frame: 1 if it was written since the bytes were last collected. */
   readonly dirtyMap: number;
+  /** A word for each frame: links of the lists of free frames. */
+  readonly freeLinks: number;
   /** Words of the dirty log, see `DirtyControl`. */
   readonly dirtyControl: number;
   readonly framesOffset: number;
@@ -267,6 +269,7 @@ export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayou
   const codeMaps = take(frameCount * 16);
   const frameTables = take(vcpuCount * frameCount * 4);
   const dirtyMap = take(frameCount);
+  const freeLinks = take(frameCount * 4);
   const dirtyControl = take(64);
   const framesOffset = at;
   const totalBytes = align(framesOffset + frameCount * 4096);
@@ -280,6 +283,7 @@ export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayou
     codeMaps,
     frameTables,
     dirtyMap,
+    freeLinks,
     dirtyControl,
     framesOffset,
     totalBytes,

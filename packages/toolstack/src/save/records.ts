@@ -13,7 +13,7 @@ import { constants, crc32, createZstdCompress, createZstdDecompress } from "node
 import { SaveError } from "./error.ts";
 
 const MAGIC = "XENODOM\n";
-const VERSION = 1;
+const VERSION = 2;
 const HEAD_BYTES = 12;
 const RECORD_HEAD_BYTES = 12;
 /** Nothing that is saved needs a longer record; a longer one is not read. */

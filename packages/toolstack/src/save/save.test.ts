@@ -149,6 +149,6 @@ describe("a domain that was saved", () => {
       flipped[at] = flipped[at]! ^ 0x10;
       await refused(flipped, `flipped at ${at}`);
     }
-    await refused(Buffer.from("XENODOM\n\x02\0\0\0"), "another version");
+    await refused(Buffer.from("XENODOM\n\x01\0\0\0"), "another version");
   });
 });

@@ -233,7 +233,6 @@ class Loading {
         loadFrames(this.#memory, payload);
         return true;
       case RecordType.end:
-        this.#memory.checkFreeList();
         return false;
       default:
         throw new RangeError(`a record of type ${type}, expected none`);

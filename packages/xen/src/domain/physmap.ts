@@ -1,8 +1,8 @@
 /** Changing which frame a gfn shows. Every function takes the physmap lock and tells the vcpus. */
 import { type Frame, type Gfn, PHYSICAL_BITS } from "@xenoserver/cpu";
+import { locked } from "@xenoserver/cpu/memory/lock.ts";
 import type { Domain } from "./domain.ts";
 import { Field } from "./layout.ts";
-import { locked } from "./lock.ts";
 
 /** Guests may map what they are given beyond their RAM too; the real Xen as a guest does so behind the first 4 GiB. */
 const GFN_LIMIT = 2 ** (PHYSICAL_BITS - 12);

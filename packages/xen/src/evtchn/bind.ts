@@ -1,10 +1,11 @@
 /** Opening, closing and describing a guest's ports. Every function returns a port or 0, or a negated `Errno`. */
+
+import { locked } from "@xenoserver/cpu/memory/lock.ts";
 import { Errno } from "../abi/errno.ts";
 import { EvtchnStatus, FIFO_PRIORITY_MIN } from "../abi/event-channel.ts";
 import { DOMID_BACKEND, DOMID_SELF, NR_VIRQS, PER_VCPU_VIRQS } from "../abi/xen.ts";
 import type { Domain } from "../domain/domain.ts";
 import { Field, HostPortField, MAX_HOST_PORTS, PortField, VcpuField } from "../domain/layout.ts";
-import { locked } from "../domain/lock.ts";
 import {
   findFreePort,
   hostPortField,

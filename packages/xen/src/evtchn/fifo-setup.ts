@@ -1,11 +1,11 @@
 /** Going over to the FIFO ABI: the guest gives a control block per vcpu and pages of event words. */
 import type { Frame, Gfn } from "@xenoserver/cpu";
+import { locked } from "@xenoserver/cpu/memory/lock.ts";
 import { Errno } from "../abi/errno.ts";
 import { EvtchnStatus, FIFO_QUEUES, FIFO_WORDS_PER_PAGE, FifoControlBlock } from "../abi/event-channel.ts";
 import type { Domain } from "../domain/domain.ts";
 import { fitsPage } from "../domain/guest-words.ts";
 import { Field, MAX_PORTS, PortField, VcpuField } from "../domain/layout.ts";
-import { locked } from "../domain/lock.ts";
 import { isUsableGfn } from "../domain/physmap.ts";
 import { setPendingFifo } from "./fifo.ts";
 import { portField, setPortField } from "./ports.ts";

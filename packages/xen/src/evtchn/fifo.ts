@@ -6,6 +6,7 @@
  */
 
 import type { Frame } from "@xenoserver/cpu";
+import { acquire, release } from "@xenoserver/cpu/memory/lock.ts";
 import {
   FIFO_BUSY,
   FIFO_LINK_MASK,
@@ -17,7 +18,6 @@ import {
 } from "../abi/event-channel.ts";
 import type { Domain } from "../domain/domain.ts";
 import { Field, PortField, VcpuField } from "../domain/layout.ts";
-import { acquire, release } from "../domain/lock.ts";
 import type { VcpuRecord } from "../domain/vcpu-record.ts";
 import { eventWord, markEventPage } from "./event-array.ts";
 import { portField, setPortField } from "./ports.ts";

@@ -2,11 +2,12 @@
  * The backends' end of event channels: what domain 0 does with its ports in Xen. Lives on one thread of the domain's
  * process; that thread sleeps in `Atomics.waitAsync` on the backend doorbell, so an idle domain costs nothing.
  */
+
+import { locked } from "@xenoserver/cpu/memory/lock.ts";
 import { type EvtchnPort, EvtchnStatus } from "../abi/event-channel.ts";
 import { DOMID_BACKEND } from "../abi/xen.ts";
 import type { Domain } from "../domain/domain.ts";
 import { Field, HOST_PENDING_AT, HostPortField, MAX_HOST_PORTS, PortField } from "../domain/layout.ts";
-import { locked } from "../domain/lock.ts";
 import { findFreeHostPort, hostPortField, isOpenPort, portField, setHostPortField, setPortField } from "./ports.ts";
 import { setPending } from "./send.ts";
 

@@ -3,6 +3,7 @@
  * counts pins, so that a frame cannot be taken back while a backend uses it.
  */
 import { type Frame, type Gfn, PAGE_BYTES } from "@xenoserver/cpu";
+import { locked } from "@xenoserver/cpu/memory/lock.ts";
 import {
   Gntst,
   GRANT_ENTRIES_PER_FRAME,
@@ -15,7 +16,6 @@ import {
 } from "../abi/grant-table.ts";
 import type { Domain } from "../domain/domain.ts";
 import { Field, GRANT_PINS_AT, MAX_GRANT_FRAMES } from "../domain/layout.ts";
-import { locked } from "../domain/lock.ts";
 import { isUsableGfn, tryAllocate } from "../domain/physmap.ts";
 
 /** Pins of each kind that one grant can bear. */
