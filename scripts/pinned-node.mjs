@@ -43,6 +43,8 @@ const NODE_FLAGS = [
   // Counting calls for inlining costs baseline code of translated regions a call at each entry, and regions call one another by
   // tail calls through a table, which are not inlined anyhow.
   "--no-wasm-inlining",
+  // Of node:ffi, which calls madvise where a guest's balloon gave memory back.
+  "--disable-warning=ExperimentalWarning",
   // V8's compilers take at most what processors a vcpu leaves them. On two, with Node's four threads, a boot took a tenth longer.
   `--v8-pool-size=${Math.max(1, Math.min(4, availableParallelism() - 1))}`,
 ];

@@ -7,6 +7,7 @@ export type { DomId } from "./abi/xen.ts";
 export * from "./builder/index.ts";
 export { type CpuidConfig, cpuidLeaves } from "./cpuid/table.ts";
 export { Domain, type DomainConfig } from "./domain/domain.ts";
+export { type Discard, FrameReclaimer } from "./domain/reclaim.ts";
 export { loadControl, saveControl, specialPages } from "./domain/saved.ts";
 export { type HostChannel, HostEventChannels } from "./evtchn/host.ts";
 export { HostGrants, type MappedGrant } from "./grant/host.ts";

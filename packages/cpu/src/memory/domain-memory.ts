@@ -117,8 +117,8 @@ export class DomainMemory implements GuestMemory {
   allocateFrame(): Frame {
     const free = this.free.take();
     if (free !== undefined) {
-      if (!free.isClean) this.clear(free.frame);
-      return free.frame;
+      this.clear(free);
+      return free;
     }
     const fresh = Atomics.add(this.control, Control.nextFrame, 1);
     if (fresh >= this.frameCount) {

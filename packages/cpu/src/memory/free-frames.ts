@@ -31,14 +31,8 @@ export class FreeFrames {
   }
 
   /** A frame, clean if there is one; undefined if none is free. */
-  take(): { readonly frame: Frame; readonly isClean: boolean } | undefined {
-    return this.#locked(() => {
-      for (const list of [Head.clean, Head.unseen, Head.given]) {
-        const frame = this.#pop(list);
-        if (frame !== undefined) return { frame, isClean: list === Head.clean };
-      }
-      return undefined;
-    });
+  take(): Frame | undefined {
+    return this.#locked(() => this.#pop(Head.clean) ?? this.#pop(Head.unseen) ?? this.#pop(Head.given));
   }
 
   give(frame: Frame): void {

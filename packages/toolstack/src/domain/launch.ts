@@ -6,6 +6,7 @@ import { ConsoleBackend } from "@xenoserver/devices";
 import {
   type BuiltDomain,
   buildDomain,
+  FrameReclaimer,
   framesNeeded,
   HostClock,
   HostEventChannels,
@@ -39,6 +40,7 @@ import {
   prepareDevices,
   vifModule,
 } from "./devices.ts";
+import { discardOf } from "./discard.ts";
 import { DomainThreads } from "./domain-threads.ts";
 import { asConfigError, type DomainPlan, freePlan, planDomain } from "./plan.ts";
 import {
@@ -178,7 +180,14 @@ class LocalDomain implements RunningDomain {
     this.#listener = listener;
     this.#channels = new HostEventChannels(built.domain, () => {
       if (built.domain.shutdownReason !== undefined) this.#channels.stop();
+      reclaimer.look();
     });
+    const reclaimer = new FrameReclaimer(
+      built.domain,
+      memory,
+      () => discardOf(memory),
+      (error) => this.#log(error.message),
+    );
     this.#console = this.#connectConsole();
     this.store = this.#connectXenstore();
     this.#devices = new DomainDevices({

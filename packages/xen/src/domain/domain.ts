@@ -150,9 +150,15 @@ export class Domain {
     this.set(at + 1, hi | 0);
   }
 
-  /** To be called after a gfn changed its frame: every vcpu drops its cached translations before it runs on. */
-  physmapChanged(): void {
-    Atomics.add(this.i32, Field.physmapGeneration, 1);
+  /**
+   * To be called after a gfn changed its frame: every vcpu drops its cached translations before it runs on. Who gives memory back to
+   * the host hears of it.
+   * @returns the generation that a vcpu knows of then
+   */
+  physmapChanged(): number {
+    const generation = (Atomics.add(this.i32, Field.physmapGeneration, 1) + 1) | 0;
+    if (this.memory.hasFreed) this.ringBackends();
+    return generation;
   }
 
   /** Remembers a page that the builder made and that the hypervisor owns, so that ballooning leaves it alone. */
@@ -171,6 +177,16 @@ export class Domain {
     const grants = this.get(Field.nrGrantFrames);
     for (let n = 0; n < grants; n++) if (this.get(Field.grantFrames + n) === frame) return true;
     for (let n = 0; n < MAX_SPECIAL_FRAMES; n++) if (this.get(Field.specialFrames + n) === frame) return true;
+    return false;
+  }
+
+  /** True for frames of the guest's that the hypervisor writes to wherever they are shown: vcpu_info, FIFO event arrays and control blocks. */
+  isRegisteredFrame(frame: Frame): boolean {
+    for (const vcpu of this.vcpus) {
+      if (vcpu.get(VcpuField.vcpuInfoFrame) === frame || vcpu.get(VcpuField.fifoFrame) === frame) return true;
+    }
+    const pages = this.get(Field.nrFifoPages);
+    for (let n = 0; n < pages; n++) if (this.get(Field.fifoFrames + n) === frame) return true;
     return false;
   }
 

@@ -9,7 +9,7 @@ import { HVM_NR_PARAMS } from "../abi/hvm.ts";
 import { NR_VIRQS } from "../abi/xen.ts";
 
 export const CONTROL_MAGIC = 0x58534342;
-export const CONTROL_VERSION = 1;
+export const CONTROL_VERSION = 2;
 
 export const MAX_VCPUS = 8;
 export const MAX_GRANT_FRAMES = 64;
@@ -131,6 +131,8 @@ export const VcpuField = {
   sipi: words(1),
   /** 1 after an INIT IPI that the vcpu has not taken yet. */
   init: words(1),
+  /** The physmap generation whose translations the vcpu had forgotten when it last went into the guest. */
+  physmapSeen: words(1),
   /** 1 while the vcpu's thread is parked for a pause. */
   parked: words(1),
   /** `BlockKind`. */

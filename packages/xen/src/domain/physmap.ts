@@ -12,12 +12,15 @@ export function isUsableGfn(gfn: number): boolean {
   return Number.isInteger(gfn) && gfn >= 0 && gfn < GFN_LIMIT;
 }
 
-/** Takes what is at the gfn away; RAM goes back to the free frames. */
+/**
+ * Takes what is at the gfn away; RAM goes back to the free frames. What the guest registered with the hypervisor stays its own as long as
+ * it lives, for that is written to; so do pages under Xen while they are referenced.
+ */
 function vacate(domain: Domain, gfn: Gfn): void {
   const old = domain.memory.frameAt(gfn);
   if (old === -1) return;
   domain.memory.unmapFrame(gfn);
-  if (domain.isHypervisorFrame(old)) return;
+  if (domain.isHypervisorFrame(old) || domain.isRegisteredFrame(old)) return;
   domain.memory.freeFrame(old);
   Atomics.sub(domain.i32, Field.currentPages, 1);
 }

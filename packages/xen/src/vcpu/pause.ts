@@ -1,6 +1,7 @@
 /** Stopping all vcpus at an instruction boundary, for as long as the toolstack wants to look at or move the domain. */
+import { Runstate } from "../abi/vcpu.ts";
 import type { Domain } from "../domain/domain.ts";
-import { BlockKind, Field, VcpuField, VcpuLife } from "../domain/layout.ts";
+import { Field, VcpuField } from "../domain/layout.ts";
 import type { VcpuRecord } from "../domain/vcpu-record.ts";
 
 /** The async wait as the language defines it; TypeScript's library types lag behind. */
@@ -36,11 +37,12 @@ function wantsPause(domain: Domain): boolean {
   return domain.get(Field.pauseCount) !== 0 && domain.get(Field.shutdown) === 0;
 }
 
-/** Whether a vcpu is out of the guest: parked, blocked, or not started. It looks at all that changed before it goes in again. */
+/**
+ * Whether a vcpu is out of the guest: parked, blocked, or not started. It looks at all that changed before it goes in again. Only the vcpu's
+ * own thread changes its runstate; others may take it down, or wake it, while it has not come to notice.
+ */
 export function isResting(domain: Domain, vcpuId: number): boolean {
-  const record = domain.vcpus[vcpuId];
-  if (record.get(VcpuField.parked) !== 0 || record.get(VcpuField.life) !== VcpuLife.online) return true;
-  return record.get(VcpuField.block) !== BlockKind.none;
+  return domain.vcpus[vcpuId].get(VcpuField.runstate) !== Runstate.running;
 }
 
 /** Asks all vcpus to stop and resolves when they have. Every call needs its own `unpauseDomain`. */

@@ -59,7 +59,9 @@ class VcpuLoop {
     this.#exits = new ExitHandlers(vcpu, this.#record, this.#apic, msrs, debugConsole);
     const ctx = { domain, vcpu, memory: domain.memory, clock: this.#clock, log };
     this.#ctx = debugConsole === undefined ? ctx : { ...ctx, debugConsole };
+    // It has translations of no time.
     this.#physmapGeneration = domain.get(Field.physmapGeneration);
+    this.#record.set(VcpuField.physmapSeen, this.#physmapGeneration);
     vcpu.setInterruptSource(this.#apic);
   }
 
@@ -88,6 +90,7 @@ class VcpuLoop {
     if (generation !== this.#physmapGeneration) {
       this.#physmapGeneration = generation;
       this.#engine.flushPhysmap(this.#vcpu);
+      this.#record.set(VcpuField.physmapSeen, generation);
     }
     this.#handle(this.#engine.run(this.#vcpu));
     // After exits of every kind: a guest that reads a port in a loop may never have another.
