@@ -19,8 +19,11 @@ export interface DomainConfig {
   readonly ramdisk?: string;
   /** The kernel's command line. */
   readonly cmdline: string;
+  /** What it has from the start, and how much it can be given while it runs; without the latter, no more. */
   readonly memoryMib: number;
+  readonly maxMemoryMib?: number;
   readonly vcpus: number;
+  readonly maxVcpus?: number;
   readonly disks?: readonly DiskSpec[];
   readonly vifs?: readonly VifSpec[];
   readonly p9s?: readonly P9Spec[];
@@ -30,6 +33,10 @@ export interface DomainConfig {
   readonly onReboot: Action;
   readonly onCrash: Action;
 }
+
+/** What memory and vcpus can be raised to while the domain runs. */
+export const mostMemoryMib = ({ memoryMib, maxMemoryMib }: DomainConfig): number => maxMemoryMib ?? memoryMib;
+export const mostVcpus = ({ vcpus, maxVcpus }: DomainConfig): number => maxVcpus ?? vcpus;
 
 /** What follows when a domain shuts down. */
 export type Action = "destroy" | "restart";
@@ -58,7 +65,9 @@ const READERS = {
   root: words,
   extra: words,
   memory: integer(" (MiB)", MEMORY_MIB),
+  maxmem: integer(" (MiB)", MEMORY_MIB),
   vcpus: integer("", VCPUS),
+  maxvcpus: integer("", VCPUS),
   disk: readDisks,
   vif: readVifs,
   p9: readP9s,
@@ -90,6 +99,18 @@ export function domainConfig(
   }
   const given = readValues(READERS, settings, mistakes);
   const { kernel } = given;
+  // As in xl, all is given from the start if only the most is named; of vcpus, one.
+  const memoryMib = given.memory ?? given.maxmem ?? MEMORY_MIB.default;
+  const vcpus = given.vcpus ?? VCPUS.default;
+  const checkMost = (key: "maxmem" | "maxvcpus", than: string, least: number, unit = ""): void => {
+    const most = given[key];
+    if (most === undefined || most >= least) return;
+    mistakes.push(
+      `${settings.get(key)!.origin}: ${key} is ${most}, expected at least ${than}, which is ${least}${unit}`,
+    );
+  };
+  checkMost("maxmem", "memory", memoryMib, " (MiB)");
+  checkMost("maxvcpus", "vcpus", vcpus);
   if (kernel === undefined && !settings.has("kernel")) {
     mistakes.push(`${name}: kernel is missing, expected kernel = "PATH"`);
   }
@@ -109,8 +130,10 @@ export function domainConfig(
     kernel,
     ...(given.ramdisk !== undefined && { ramdisk: given.ramdisk }),
     cmdline,
-    memoryMib: given.memory ?? MEMORY_MIB.default,
-    vcpus: given.vcpus ?? VCPUS.default,
+    memoryMib,
+    ...(given.maxmem !== undefined && { maxMemoryMib: given.maxmem }),
+    vcpus,
+    ...(given.maxvcpus !== undefined && { maxVcpus: given.maxvcpus }),
     ...(given.disk !== undefined && given.disk.length > 0 && { disks: given.disk }),
     ...(given.vif !== undefined && given.vif.length > 0 && { vifs: given.vif }),
     ...(given.p9 !== undefined && given.p9.length > 0 && { p9s: given.p9 }),

@@ -45,11 +45,13 @@ function cfgValue(value: SpecValue): CfgValue {
 
 /** A configuration in the keys of xl.cfg, from which `configOf` makes the same again. */
 export function specOfConfig(config: DomainConfig): DomainSpec {
-  const { name, type, kernel, ramdisk, cmdline, memoryMib, vcpus, uuid, disks, vifs, p9s } = config;
+  const { name, type, kernel, ramdisk, cmdline, memoryMib, maxMemoryMib, vcpus, maxVcpus, uuid, disks, vifs, p9s } =
+    config;
   return {
     ...{ name, uuid, type, kernel },
     ...(ramdisk !== undefined && { ramdisk }),
-    ...{ cmdline, memory: memoryMib, vcpus },
+    ...{ cmdline, memory: memoryMib, ...(maxMemoryMib !== undefined && { maxmem: maxMemoryMib }) },
+    ...{ vcpus, ...(maxVcpus !== undefined && { maxvcpus: maxVcpus }) },
     ...(disks !== undefined && { disk: disks.map(describeDisk) }),
     ...(vifs !== undefined && { vif: vifs.map(describeVif) }),
     ...(p9s !== undefined && { p9: p9s.map(describeP9) }),

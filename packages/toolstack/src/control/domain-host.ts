@@ -5,7 +5,15 @@
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
-import { type Action, type DomainConfig, parseDisk, parseVif, specOfConfig } from "../cfg/index.ts";
+import {
+  type Action,
+  type DomainConfig,
+  mostMemoryMib,
+  mostVcpus,
+  parseDisk,
+  parseVif,
+  specOfConfig,
+} from "../cfg/index.ts";
 import { Complaint } from "../cfg/readers.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
 import { type ExitReason, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
@@ -121,7 +129,7 @@ export class DomainHost {
       restarts: this.#restarts,
       memoryBytes,
       memoryTargetBytes: this.#memoryTargetBytes,
-      memoryMaxBytes: this.#config.memoryMib * MIB,
+      memoryMaxBytes: mostMemoryMib(this.#config) * MIB,
       vcpus,
       vcpusWanted: this.#vcpusWanted,
       devices,
@@ -214,10 +222,14 @@ export class DomainHost {
     this.#showName();
   }
 
-  /** @throws ControlError  more than the domain was built with, or too little */
+  /**
+   * What it has then, it has again when it reboots.
+   * @throws ControlError  more than it may be given, or too little
+   */
   setMemory(targetBytes: number): void {
     this.#refuseEnded();
-    const mostBytes = this.#config.memoryMib * MIB;
+    const maxMemoryMib = mostMemoryMib(this.#config);
+    const mostBytes = maxMemoryMib * MIB;
     if (targetBytes < LEAST_MEMORY_BYTES || targetBytes > mostBytes) {
       const range = `${LEAST_MEMORY_BYTES / MIB} to ${mostBytes / MIB} MiB`;
       throw new ControlError("invalid", `memory of ${this.#name}: ${targetBytes / MIB} MiB, expected ${range}`);
@@ -226,13 +238,14 @@ export class DomainHost {
     this.#memoryTargetBytes = targetBytes;
     this.#domain.limitMemory(targetBytes);
     this.store.write(`${this.#home}/memory/target`, String(targetBytes / 1024));
+    this.#config = { ...this.#config, memoryMib: Math.ceil(targetBytes / MIB), maxMemoryMib };
     this.meter.record("memory");
   }
 
-  /** @throws ControlError  more than the domain was built with, or none */
+  /** Kept as `setMemory` is. @throws ControlError  more than it may be given, or none */
   setVcpus(count: number): void {
     this.#refuseEnded();
-    const most = this.#config.vcpus;
+    const most = mostVcpus(this.#config);
     if (count < 1 || count > most) {
       throw new ControlError("invalid", `vcpus of ${this.#name}: ${count}, expected 1 to ${most}`);
     }
@@ -241,6 +254,7 @@ export class DomainHost {
     for (let id = 0; id < most; id++) {
       this.store.write(`${this.#home}/cpu/${id}/availability`, id < count ? "online" : "offline");
     }
+    this.#config = { ...this.#config, vcpus: count, maxVcpus: most };
     this.meter.record("vcpus");
   }
 
@@ -312,7 +326,8 @@ export class DomainHost {
     const disks = devices.filter((device) => device.kind === "disk");
     return {
       vcpuRanNs: vcpus.reduce((sum, { ranNs }) => sum + ranNs, this.#pastRanNs),
-      vcpusReserved: this.#vcpusWanted,
+      // So it is with vcpus, and it may bring up those that it was not offered.
+      vcpusReserved: Math.max(this.#vcpusWanted, vcpus.filter(({ state }) => state !== "offline").length),
       memoryBytes,
       // A guest that was asked to give memory back has it until it does.
       memoryReservedBytes: Math.max(memoryBytes, this.#memoryTargetBytes),

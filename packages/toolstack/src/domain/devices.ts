@@ -8,7 +8,7 @@ import {
   type SavedDevice,
   XenbusBackend,
 } from "@xenoserver/devices";
-import { ConfigError, type DomainConfig } from "../cfg/index.ts";
+import { ConfigError, type DomainConfig, mostVcpus } from "../cfg/index.ts";
 import { vdevNumber } from "../cfg/vdev.ts";
 import { addTraffic, type DeviceCounters, type DeviceReport, NO_TRAFFIC, type Traffic, trafficOf } from "./counters.ts";
 
@@ -85,7 +85,9 @@ async function openDevices(config: DomainConfig): Promise<PreparedDevice[]> {
 }
 
 /** One function for each device, which opens it. Classes of devices add theirs here. */
-function devicesOf({ name, disks = [], vifs = [], p9s = [], vcpus }: DomainConfig): (() => Promise<PreparedDevice>)[] {
+function devicesOf(config: DomainConfig): (() => Promise<PreparedDevice>)[] {
+  const { name, disks = [], vifs = [], p9s = [] } = config;
+  const vcpus = mostVcpus(config);
   return [
     ...disks.map((disk) => async () => (await diskModule()).prepareDisk(disk, name, vcpus)),
     ...vifs.map((vif, devid) => async () => (await vifModule()).prepareVif(vif, devid, vcpus)),

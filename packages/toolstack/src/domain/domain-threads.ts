@@ -1,6 +1,8 @@
-/** A domain's threads: one for each vcpu, and one that compiles their hot code. */
+/** A domain's threads: one for each vcpu that was ever started, and one that compiles their hot code. */
 import type { DomainMemory, VcpuStart } from "@xenoserver/cpu";
-import type { DomainConfig } from "../cfg/index.ts";
+import type { Domain } from "@xenoserver/xen";
+import { VcpuField, VcpuLife } from "@xenoserver/xen/domain/layout.ts";
+import { type DomainConfig, mostVcpus } from "../cfg/index.ts";
 import { RegionThread } from "./region-channel.ts";
 import { type ExitReason, FIRST_DOMID, type LaunchOptions } from "./running-domain.ts";
 import { VcpuThread } from "./vcpu-worker.ts";
@@ -12,22 +14,26 @@ export interface ThreadListener {
 }
 
 /**
- * They are started before the domain is built: a thread takes a third of a second to load its program and to make its dispatch loop,
- * about as long as it takes to read and unpack a kernel.
+ * Those of the vcpus that the guest has from the start are started before the domain is built: a thread takes a third of a second to
+ * load its program and to make its dispatch loop, about as long as it takes to read and unpack a kernel. Another's is
+ * started when its guest brings the vcpu up: it would take some 50 MiB.
  */
 export class DomainThreads {
-  readonly #vcpus: readonly VcpuThread[];
+  readonly #vcpus = new Map<number, VcpuThread>();
+  readonly #start: (vcpuId: number) => VcpuThread;
   /** None if all is to be interpreted. */
   readonly #regions: RegionThread | undefined;
+  #domain: Domain | undefined;
   #failed = false;
   #listener: ThreadListener | undefined;
 
-  constructor(memory: DomainMemory, { vcpus }: DomainConfig, { domid, translate }: LaunchOptions) {
-    if (translate !== "never") this.#regions = new RegionThread(memory.handle, vcpus);
-    this.#vcpus = Array.from({ length: vcpus }, (_, vcpuId) => {
+  constructor(memory: DomainMemory, config: DomainConfig, { domid, translate }: LaunchOptions) {
+    const nrVcpus = mostVcpus(config);
+    if (translate !== "never") this.#regions = new RegionThread(memory.handle, nrVcpus);
+    this.#start = (vcpuId) => {
       const data = {
         vcpuId,
-        nrVcpus: vcpus,
+        nrVcpus,
         domid: domid ?? FIRST_DOMID,
         memory: memory.handle,
         engine: translate === undefined ? {} : { translate },
@@ -41,48 +47,77 @@ export class DomainThreads {
           this.#listener?.onFailure();
         },
       );
-    });
+    };
+    for (let id = 0; id < config.vcpus; id++) this.#vcpus.set(id, this.#start(id));
   }
 
   /**
    * Lets the vcpus run in a domain that is built now.
-   * @param control  the domain's control block
-   * @param from     how vcpu 0 starts, while the others wait for a startup IPI; or every vcpu's saved state
+   * @param from  how vcpu 0 starts, while the others wait for a startup IPI; or every vcpu's saved state
    */
-  begin(control: SharedArrayBuffer, from: VcpuStart | readonly Uint8Array[], listener: ThreadListener): void {
+  begin(domain: Domain, from: VcpuStart | readonly Uint8Array[], listener: ThreadListener): void {
     this.#listener = listener;
+    this.#domain = domain;
     if (this.#failed) listener.onFailure();
     this.#regions?.start();
-    this.#vcpus.forEach((vcpu, id) => {
-      if ("mode" in from) vcpu.begin(id === 0 ? { control, start: from } : { control });
-      else vcpu.begin({ control, saved: from[id]! });
-    });
+    for (const record of domain.vcpus) {
+      if (!this.#vcpus.has(record.id)) {
+        if (!record.isWanted) {
+          record.set(VcpuField.absent, 1);
+          continue;
+        }
+        this.#vcpus.set(record.id, this.#start(record.id));
+      }
+      const vcpu = this.#vcpus.get(record.id)!;
+      const control = domain.buffer;
+      if ("mode" in from) vcpu.begin(record.id === 0 ? { control, start: from } : { control });
+      // What one has that waits for a startup IPI, that replaces; and it may never have had any.
+      else if (record.get(VcpuField.life) === VcpuLife.uninitialised) vcpu.begin({ control });
+      else vcpu.begin({ control, saved: from[record.id]! });
+    }
+  }
+
+  /** Starts threads for vcpus that the guest has brought up for the first time. Cheap if there are none. */
+  startWanted(): void {
+    const domain = this.#domain;
+    if (domain === undefined || domain.shutdownReason !== undefined) return;
+    for (const record of domain.vcpus) {
+      if (record.get(VcpuField.absent) === 0 || !record.isWanted) continue;
+      record.set(VcpuField.absent, 0);
+      const vcpu = this.#start(record.id);
+      this.#vcpus.set(record.id, vcpu);
+      vcpu.begin({ control: domain.buffer });
+    }
   }
 
   /** Ends threads that were never told to begin. */
   async discard(): Promise<void> {
-    await Promise.all([...this.#vcpus.map((vcpu) => vcpu.stopped(0)), this.#regions?.stop()]);
+    await Promise.all([...this.#all.map((vcpu) => vcpu.stopped(0)), this.#regions?.stop()]);
   }
 
   /** Waits until the vcpus have noticed that their domain ended, and stops those by force that do not. */
   async stopped(graceMs: number): Promise<void> {
-    await Promise.all(this.#vcpus.map((vcpu) => vcpu.stopped(graceMs)));
+    await Promise.all(this.#all.map((vcpu) => vcpu.stopped(graceMs)));
     await this.#regions?.stop();
   }
 
   /** What there is to say after an end that the guest's user did not ask for. */
   postMortem(reason: ExitReason): string {
-    return this.#vcpus.flatMap((vcpu) => vcpu.postMortem(reason)).join("\n");
+    return this.#all.flatMap((vcpu) => vcpu.postMortem(reason)).join("\n");
   }
   get instructions(): number {
-    return this.#vcpus.reduce((sum, vcpu) => sum + vcpu.instructions, 0);
+    return this.#all.reduce((sum, vcpu) => sum + vcpu.instructions, 0);
   }
   /** How often each kind of exit brought a vcpu back to the hypervisor. */
   get exits(): Readonly<Record<string, number>> {
     const sums: Record<string, number> = {};
-    for (const vcpu of this.#vcpus) {
+    for (const vcpu of this.#all) {
       for (const [kind, count] of Object.entries(vcpu.exits)) sums[kind] = (sums[kind] ?? 0) + count;
     }
     return sums;
+  }
+
+  get #all(): VcpuThread[] {
+    return [...this.#vcpus.values()];
   }
 }

@@ -24,7 +24,15 @@ import { Field } from "@xenoserver/xen/domain/layout.ts";
 import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
 import type { GuestAgent } from "../agent/index.ts";
 import { AGENT_CONSOLE } from "../agent/program.ts";
-import { ConfigError, type DiskSpec, type DomainConfig, type DomainSpec, type VifSpec } from "../cfg/index.ts";
+import {
+  ConfigError,
+  type DiskSpec,
+  type DomainConfig,
+  type DomainSpec,
+  mostMemoryMib,
+  mostVcpus,
+  type VifSpec,
+} from "../cfg/index.ts";
 import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
 import { type MovingDomain, sendDomain } from "../migrate/send.ts";
 import { type SavedBackends, type SavedHeader, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
@@ -56,6 +64,7 @@ import {
 const HANDOVER_MS = 5000;
 /** How long threads may take to notice that their domain has ended before they are stopped by force. */
 const STOP_MS = 2000;
+const MIB = 2 ** 20;
 const CONSOLE_CHUNK_BYTES = 16384;
 
 /**
@@ -99,7 +108,8 @@ export async function launchDomain(
 interface ReadyDomain extends Omit<BuiltDomain, "start"> {
   /** Where vcpu 0 starts, or every vcpu's saved state. */
   readonly from: VcpuStart | readonly Uint8Array[];
-  readonly pagesAtStart: number;
+  /** Pages that it may own if nobody limits it. */
+  readonly mostPages: number;
   readonly backends?: SavedBackends;
 }
 
@@ -109,7 +119,7 @@ function restore({ header, control, vcpus, backends }: SavedParts, memory: Domai
   const away = Math.max(0, Date.now() - header.savedAtMs) * 1e6;
   try {
     const domain = loadControl(control, memory, header.systemNs + away);
-    return { domain, ...specialPages(domain), from: vcpus, pagesAtStart: header.pagesAtStart, backends };
+    return { domain, ...specialPages(domain), from: vcpus, mostPages: header.mostPages, backends };
   } catch (cause) {
     throw new SaveError(`saved domain: ${(cause as Error).message}`, { cause });
   }
@@ -120,9 +130,10 @@ function build(plan: DomainPlan, memory: DomainMemory, domid: number): ReadyDoma
   const { config, kernel, ramdisk } = plan;
   const description = {
     domid,
-    nrVcpus: config.vcpus,
+    nrVcpus: mostVcpus(config),
+    vcpusOnline: config.vcpus,
     uuid: Buffer.from(config.uuid.replaceAll("-", ""), "hex"),
-    memoryMiB: config.memoryMib,
+    memoryMiB: mostMemoryMib(config),
     cmdline: config.cmdline,
     kernel,
   };
@@ -131,15 +142,21 @@ function build(plan: DomainPlan, memory: DomainMemory, domid: number): ReadyDoma
   // Xen reboots a domain after a triple fault; unless the kernel asks for that, it hides a broken guest in a loop.
   built.domain.setHvmParam(HvmParam.TRIPLE_FAULT_REASON, ShutdownReason.crash, 0);
   const { start, ...ready } = built;
-  return { ...ready, from: start, pagesAtStart: built.domain.get(Field.maxPages) };
+  const mostPages = built.domain.get(Field.maxPages);
+  built.domain.set(Field.maxPages, mostPages - ((mostMemoryMib(config) - config.memoryMib) * MIB) / PAGE_BYTES);
+  return { ...ready, from: start, mostPages };
 }
 
-function reserveMemory({ vcpus, memoryMib }: DomainConfig): DomainMemory {
+function reserveMemory(config: DomainConfig): DomainMemory {
+  const memoryMib = mostMemoryMib(config);
   try {
-    return DomainMemory.create(vcpus, framesNeeded(memoryMib));
+    return DomainMemory.create(mostVcpus(config), framesNeeded(memoryMib));
   } catch (cause) {
     if (!(cause instanceof RangeError)) throw cause;
-    throw new ConfigError(`memory is ${memoryMib} MiB, which this machine cannot reserve, expected less`, { cause });
+    throw new ConfigError(
+      `${config.maxMemoryMib === undefined ? "memory" : "maxmem"} is ${memoryMib} MiB, which this machine cannot reserve, expected less`,
+      { cause },
+    );
   }
 }
 
@@ -180,6 +197,7 @@ class LocalDomain implements RunningDomain {
     this.#listener = listener;
     this.#channels = new HostEventChannels(built.domain, () => {
       if (built.domain.shutdownReason !== undefined) this.#channels.stop();
+      threads.startWanted();
       reclaimer.look();
     });
     const reclaimer = new FrameReclaimer(
@@ -205,7 +223,7 @@ class LocalDomain implements RunningDomain {
     this.#ranBeforeNs = isMoved ? built.domain.vcpus.map((record) => ranNs(record, this.#clock.nowNs())) : [];
     if (options.paused === true) void this.pause();
     this.#threads = threads;
-    threads.begin(built.domain.buffer, built.from, {
+    threads.begin(built.domain, built.from, {
       onLog: (message) => this.#log(message),
       onFailure: () => built.domain.shutDown(ShutdownReason.crash),
     });
@@ -220,9 +238,8 @@ class LocalDomain implements RunningDomain {
   }
 
   async attachDisk(disk: DiskSpec): Promise<void> {
-    const { name, vcpus } = this.#config;
     const { prepareDisk } = await diskModule();
-    const prepared = await prepareDisk(disk, name, vcpus);
+    const prepared = await prepareDisk(disk, this.#config.name, mostVcpus(this.#config));
     try {
       this.#devices.attach(prepared);
     } catch (error) {
@@ -241,7 +258,7 @@ class LocalDomain implements RunningDomain {
 
   async attachVif(vif: VifSpec): Promise<number> {
     const devid = this.#devices.freeNumber("vif");
-    const prepared = await (await vifModule()).prepareVif(vif, devid, this.#config.vcpus);
+    const prepared = await (await vifModule()).prepareVif(vif, devid, mostVcpus(this.#config));
     try {
       this.#devices.attach(prepared);
     } catch (error) {
@@ -318,8 +335,8 @@ class LocalDomain implements RunningDomain {
     return this.#parts(spec);
   }
   #headerOf(spec: DomainSpec): SavedHeader {
-    const { pagesAtStart } = this.#built;
-    return { spec, domid: this.domid, systemNs: this.#clock.nowNs(), savedAtMs: Date.now(), pagesAtStart };
+    const { mostPages } = this.#built;
+    return { spec, domid: this.domid, systemNs: this.#clock.nowNs(), savedAtMs: Date.now(), mostPages };
   }
   #parts(spec: DomainSpec): SavedParts {
     const { domain } = this.#built;
@@ -351,9 +368,8 @@ class LocalDomain implements RunningDomain {
   }
 
   limitMemory(limitBytes: number): void {
-    const { memoryMib } = this.#config;
-    const cut = Math.max(0, memoryMib * 2 ** 20 - limitBytes) / PAGE_BYTES;
-    this.#built.domain.set(Field.maxPages, this.#built.pagesAtStart - Math.floor(cut));
+    const cut = Math.max(0, mostMemoryMib(this.#config) * MIB - limitBytes) / PAGE_BYTES;
+    this.#built.domain.set(Field.maxPages, this.#built.mostPages - Math.floor(cut));
   }
 
   counters(): DomainCounters {
@@ -400,7 +416,9 @@ class LocalDomain implements RunningDomain {
         uuid: config.uuid,
         name: config.name,
         memoryKiB: config.memoryMib * 1024,
-        nrVcpus: config.vcpus,
+        maxMemoryKiB: mostMemoryMib(config) * 1024,
+        vcpusOnline: config.vcpus,
+        nrVcpus: mostVcpus(config),
         xenstorePort: built.xenstorePort,
         xenstoreGfn: built.xenstoreGfn,
         consolePort: built.consolePort,

@@ -3,7 +3,7 @@ import { readFileSync, statSync } from "node:fs";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import { BuildError, type KernelImage, KernelImageError, loadKernelImage } from "@xenoserver/xen/builder/index.ts";
 import { placeImages } from "@xenoserver/xen/builder/placement.ts";
-import { ConfigError, type DomainConfig, describeDisk, describeP9, describeVif } from "../cfg/index.ts";
+import { ConfigError, type DomainConfig, describeDisk, describeP9, describeVif, mostMemoryMib } from "../cfg/index.ts";
 
 export interface DomainPlan {
   readonly config: DomainConfig;
@@ -17,7 +17,7 @@ export function planDomain(config: DomainConfig): DomainPlan {
   const kernel = readKernel(config.kernel);
   const ramdisk = config.ramdisk === undefined ? undefined : readInput("ramdisk", config.ramdisk);
   try {
-    placeImages(config.memoryMib, kernel, PAGE_BYTES, ramdisk?.length ?? 0);
+    placeImages(mostMemoryMib(config), kernel, PAGE_BYTES, ramdisk?.length ?? 0);
   } catch (error) {
     throw asConfigError(error);
   }
@@ -91,7 +91,9 @@ export function describePlan({ config, kernel, ramdisk }: DomainPlan): string {
     ...(ramdisk === undefined ? [] : [[`ramdisk = "${config.ramdisk}"`, size(ramdisk.length)] as [string, string]]),
     [`cmdline = "${config.cmdline}"`],
     [`memory = ${config.memoryMib}`],
+    ...(config.maxMemoryMib === undefined ? [] : [[`maxmem = ${config.maxMemoryMib}`] as [string]]),
     [`vcpus = ${config.vcpus}`],
+    ...(config.maxVcpus === undefined ? [] : [[`maxvcpus = ${config.maxVcpus}`] as [string]]),
     ...(config.disks === undefined
       ? []
       : [[`disk = [${config.disks.map((disk) => `"${describeDisk(disk)}"`).join(", ")}]`] as [string]]),

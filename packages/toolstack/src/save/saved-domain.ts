@@ -7,7 +7,7 @@ import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
 import type { ConsoleState, SavedDevice } from "@xenoserver/devices";
 import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
 import type { StoreState } from "@xenoserver/xenstore";
-import { ConfigError, configOf, type DomainConfig, type DomainSpec } from "../cfg/index.ts";
+import { ConfigError, configOf, type DomainConfig, type DomainSpec, mostVcpus } from "../cfg/index.ts";
 import { SaveError } from "./error.ts";
 import { RecordReader, RecordType, RecordWriter } from "./records.ts";
 
@@ -20,7 +20,7 @@ export interface SavedHeader {
   readonly systemNs: number;
   readonly savedAtMs: number;
   /** Pages that it may own if nobody limits it. */
-  readonly pagesAtStart: number;
+  readonly mostPages: number;
 }
 export interface SavedBackends {
   readonly console: ConsoleState;
@@ -144,7 +144,7 @@ export class SavedFile {
       if (type !== RecordType.config) throw new SaveError(`${name}: does not begin with a configuration`);
       const header = JSON.parse(payload.toString()) as SavedHeader;
       const { config } = configOf(header.spec, name);
-      for (const key of ["domid", "systemNs", "savedAtMs", "pagesAtStart"] as const)
+      for (const key of ["domid", "systemNs", "savedAtMs", "mostPages"] as const)
         if (!Number.isFinite(header[key])) throw new SaveError(`${name}: ${key} is ${header[key]}, expected a number`);
       if (!Number.isInteger(header.domid) || header.domid < FIRST_DOMID || header.domid > LAST_DOMID)
         throw new SaveError(`${name}: domid is ${header.domid}, expected ${FIRST_DOMID}–${LAST_DOMID}`);
@@ -172,10 +172,10 @@ export class SavedFile {
       throw new SaveError(`${name}: ${(error as Error).message}`, { cause: error });
     }
     const { vcpus, control, backends, clock } = loading;
-    if (control === undefined || backends === undefined || vcpus.length !== this.config.vcpus) {
+    if (control === undefined || backends === undefined || vcpus.length !== mostVcpus(this.config)) {
       this.close();
       throw new SaveError(
-        `${name}: has ${vcpus.length} vcpus, expected ${this.config.vcpus} and all that belongs to them`,
+        `${name}: has ${vcpus.length} vcpus, expected ${mostVcpus(this.config)} and all that belongs to them`,
       );
     }
     return { header: { ...this.header, ...clock }, control, vcpus, backends };

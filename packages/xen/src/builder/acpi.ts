@@ -13,6 +13,7 @@ const RSDP_BYTES = 36;
 const MADT_HEADER_BYTES = 44;
 const LAPIC_ENTRY_BYTES = 8;
 
+const LAPIC_ENABLED = 1;
 const BOOT_ARCH_NO_VGA = 1 << 2;
 const BOOT_ARCH_NO_CMOS_RTC = 1 << 5;
 const FADT_WBINVD = 1 << 0;
@@ -24,14 +25,17 @@ const FADT_HW_REDUCED = 1 << 20;
 /** Scope (\_SB) {} */
 const EMPTY_SCOPE = [0x10, 0x06, 0x5c, 0x5f, 0x53, 0x42, 0x5f];
 
-/** @returns the tables' bytes, to be put at `at`; the RSDP is their first byte */
-export function acpiTables(at: Gpa, nrVcpus: number): Uint8Array {
+/**
+ * @param enabled  how many of the vcpus the guest is to start by itself
+ * @returns        the tables' bytes, to be put at `at`; the RSDP is their first byte
+ */
+export function acpiTables(at: Gpa, nrVcpus: number, enabled: number): Uint8Array {
   const place = new Placer(at);
   const rsdpAt = place.take(RSDP_BYTES);
   const facsAt = place.put(facs());
   const dsdtAt = place.put(table("DSDT", 2, Uint8Array.from(EMPTY_SCOPE)));
   const fadtAt = place.put(fadt(facsAt, dsdtAt));
-  const madtAt = place.put(madt(nrVcpus));
+  const madtAt = place.put(madt(nrVcpus, enabled));
   const xsdtAt = place.put(xsdt([fadtAt, madtAt]));
   place.write(rsdpAt, rsdp(xsdtAt));
   return place.bytes();
@@ -142,14 +146,14 @@ function fadt(facsAt: number, dsdtAt: number): Uint8Array {
 }
 
 /** The ACPI processor id is what a Linux guest takes as its Xen vcpu id. */
-function madt(nrVcpus: number): Uint8Array {
+function madt(nrVcpus: number, enabled: number): Uint8Array {
   const body = new Uint8Array(MADT_HEADER_BYTES - HEADER_BYTES + nrVcpus * LAPIC_ENTRY_BYTES);
   const view = new DataView(body.buffer);
   view.setUint32(0, APIC_PAGE, true);
   for (let vcpu = 0; vcpu < nrVcpus; vcpu++) {
     const at = MADT_HEADER_BYTES - HEADER_BYTES + vcpu * LAPIC_ENTRY_BYTES;
     body.set([0, LAPIC_ENTRY_BYTES, vcpu, apicIdOf(vcpu)], at);
-    view.setUint32(at + 4, 1, true);
+    view.setUint32(at + 4, vcpu < enabled ? LAPIC_ENABLED : 0, true);
   }
   return table("APIC", 3, body);
 }

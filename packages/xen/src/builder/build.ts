@@ -36,7 +36,10 @@ import { encodeStartInfo, startInfoBytes } from "./start-info.ts";
 const MAX_CMDLINE_BYTES = 2047;
 
 export interface BuildConfig extends DomainConfig {
+  /** All that the guest may ever own: as under Xen, its map shows that from the start, and its balloon gives back what it shall not have. */
   readonly memoryMiB: number;
+  /** How many vcpus are enabled in its tables, the first ones; all, if absent. */
+  readonly vcpusOnline?: number;
   readonly kernel: PlacedKernel;
   readonly ramdisk?: Uint8Array;
   readonly cmdline?: string;
@@ -71,7 +74,7 @@ export function buildDomain(config: BuildConfig, memory: GuestMemory): BuiltDoma
   for (const { gpa, bytes } of kernel.segments) put(memory, gpa, bytes);
   if (ramdisk !== undefined) put(memory, place.ramdisk, ramdisk);
   makeBiosArea(domain);
-  putAcpi(domain);
+  putAcpi(domain, config.vcpusOnline ?? config.nrVcpus);
   const startInfo = {
     cmdline,
     rsdp: ACPI_START,
@@ -137,10 +140,10 @@ function makeBiosArea(domain: Domain): void {
   }
 }
 
-function putAcpi(domain: Domain): void {
+function putAcpi(domain: Domain, vcpusOnline: number): void {
   const { memory } = domain;
   for (let n = 0; n < ACPI_PAGES; n++) memory.mapFrame((gfnOf(ACPI_START) + n) as Gfn, memory.allocateFrame());
-  put(memory, ACPI_START, acpiTables(ACPI_START, domain.vcpus.length));
+  put(memory, ACPI_START, acpiTables(ACPI_START, domain.vcpus.length, vcpusOnline));
 }
 
 function makeSpecialPages(domain: Domain): { xenstorePort: number; consolePort: number } {

@@ -131,6 +131,8 @@ export const VcpuField = {
   sipi: words(1),
   /** 1 after an INIT IPI that the vcpu has not taken yet. */
   init: words(1),
+  /** 1 while there is no thread for the vcpu: what rings it wakes the backends' thread, which starts one if the vcpu has to do anything. */
+  absent: words(1),
   /** The physmap generation whose translations the vcpu had forgotten when it last went into the guest. */
   physmapSeen: words(1),
   /** 1 while the vcpu's thread is parked for a pause. */

@@ -70,6 +70,7 @@ function placeFrames(domain: Domain): void {
   for (let n = 0; n < count(Field.nrGrantFrames, MAX_GRANT_FRAMES); n++) check(domain.get(Field.grantFrames + n));
   for (const record of domain.vcpus) {
     record.set(VcpuField.parked, 0);
+    record.set(VcpuField.absent, 0);
     const info = record.get(VcpuField.vcpuInfoFrame);
     domain.placeVcpuInfo(record, info === -1 ? -1 : check(info), checkOffset(record.get(VcpuField.vcpuInfoOffset)));
     const fifo = record.get(VcpuField.fifoFrame);

@@ -1,6 +1,6 @@
 /** One vcpu's record in the control block, as seen by one thread. */
 import { NR_VIRQS } from "../abi/xen.ts";
-import { BlockKind, VcpuField, VcpuLife, vcpuAt } from "./layout.ts";
+import { BlockKind, Field, VcpuField, VcpuLife, vcpuAt } from "./layout.ts";
 
 export class VcpuRecord {
   readonly id: number;
@@ -76,6 +76,15 @@ export class VcpuRecord {
     const at = this.base + VcpuField.doorbell;
     Atomics.add(this.#i32, at, 1);
     Atomics.notify(this.#i32, at, 1);
+    if (this.get(VcpuField.absent) === 0) return;
+    Atomics.add(this.#i32, Field.backendDoorbell, 1);
+    Atomics.notify(this.#i32, Field.backendDoorbell);
+  }
+
+  /** True if the vcpu is more than a record that nobody has asked for: it was started, or is to be. */
+  get isWanted(): boolean {
+    if (this.get(VcpuField.life) !== VcpuLife.uninitialised) return true;
+    return this.get(VcpuField.init) !== 0 || this.get(VcpuField.sipi) !== 0;
   }
 
   /** Sleeps until the doorbell differs from `seen` or the time is up. */

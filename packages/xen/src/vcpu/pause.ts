@@ -52,7 +52,8 @@ export async function pauseDomain(domain: Domain): Promise<void> {
   for (const record of domain.vcpus) record.ring();
   for (const record of domain.vcpus) {
     const at = record.base + VcpuField.parked;
-    while (Atomics.load(domain.i32, at) === 0) {
+    // One that gets its thread meanwhile finds the pause before it does anything.
+    while (Atomics.load(domain.i32, at) === 0 && record.get(VcpuField.absent) === 0) {
       const wait = waiter.waitAsync(domain.i32, at, 0);
       if (wait.async) await wait.value;
     }

@@ -7,7 +7,10 @@ export interface DomainNodes {
   /** 8-4-4-4-12 hexadecimal digits. */
   readonly uuid: string;
   readonly name: string;
+  /** What it starts with, and what that can be raised to. */
   readonly memoryKiB: number;
+  readonly maxMemoryKiB: number;
+  readonly vcpusOnline: number;
   readonly nrVcpus: number;
   readonly xenstorePort: number;
   readonly xenstoreGfn: number;
@@ -61,8 +64,9 @@ function populate(access: StoreAccess, nodes: DomainNodes): void {
   put(`${home}/name`, nodes.name);
   put(`${home}/domid`, String(domid));
   for (const name of READ_ONLY) put(`${home}/${name}`, "");
-  for (let cpu = 0; cpu < nodes.nrVcpus; cpu++) put(`${home}/cpu/${cpu}/availability`, "online");
-  put(`${home}/memory/static-max`, String(nodes.memoryKiB));
+  for (let cpu = 0; cpu < nodes.nrVcpus; cpu++)
+    put(`${home}/cpu/${cpu}/availability`, cpu < nodes.vcpusOnline ? "online" : "offline");
+  put(`${home}/memory/static-max`, String(nodes.maxMemoryKiB));
   put(`${home}/memory/target`, String(nodes.memoryKiB));
   put(`${home}/memory/videoram`, "0");
   for (const name of WRITABLE) put(`${home}/${name}`, "", writable);

@@ -16,6 +16,8 @@ const NODES = {
   uuid: "00000000-0000-4000-8000-000000000003",
   name: "three",
   memoryKiB: 262144,
+  maxMemoryKiB: 262144,
+  vcpusOnline: 2,
   nrVcpus: 2,
   xenstorePort: 1,
   xenstoreGfn: 0xfeffc,

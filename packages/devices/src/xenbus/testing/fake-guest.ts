@@ -24,6 +24,8 @@ export class FakeGuest {
       uuid: "00000000-0000-0000-0000-000000000000",
       name: "fake",
       memoryKiB: 8192,
+      maxMemoryKiB: 8192,
+      vcpusOnline: 1,
       nrVcpus: 1,
       xenstorePort: 1,
       xenstoreGfn: 1,
