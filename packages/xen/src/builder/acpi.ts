@@ -1,5 +1,5 @@
 /**
- * The ACPI tables of a PVH domain: hardware-reduced, no devices; the MADT is how a kernel finds its vcpus.
+ * The ACPI tables of a PVH domain: hardware-reduced, no devices but vcpus that may come later; the MADT is how a kernel finds the others.
  * @see ACPI Specification 5.0, chapter 5
  */
 import type { Gpa } from "@xenoserver/cpu";
@@ -22,9 +22,6 @@ const FADT_PWR_BUTTON = 1 << 4;
 const FADT_SLP_BUTTON = 1 << 5;
 const FADT_HW_REDUCED = 1 << 20;
 
-/** Scope (\_SB) {} */
-const EMPTY_SCOPE = [0x10, 0x06, 0x5c, 0x5f, 0x53, 0x42, 0x5f];
-
 /**
  * @param enabled  how many of the vcpus the guest is to start by itself
  * @returns        the tables' bytes, to be put at `at`; the RSDP is their first byte
@@ -33,7 +30,7 @@ export function acpiTables(at: Gpa, nrVcpus: number, enabled: number): Uint8Arra
   const place = new Placer(at);
   const rsdpAt = place.take(RSDP_BYTES);
   const facsAt = place.put(facs());
-  const dsdtAt = place.put(table("DSDT", 2, Uint8Array.from(EMPTY_SCOPE)));
+  const dsdtAt = place.put(dsdt(nrVcpus, enabled));
   const fadtAt = place.put(fadt(facsAt, dsdtAt));
   const madtAt = place.put(madt(nrVcpus, enabled));
   const xsdtAt = place.put(xsdt([fadtAt, madtAt]));
@@ -145,15 +142,50 @@ function fadt(facsAt: number, dsdtAt: number): Uint8Array {
   return table("FACP", 5, body);
 }
 
+/**
+ * A Linux kernel numbers a vcpu that its MADT shows as disabled only if there is a device for it; the event channel and the store tell it then
+ * when to bring it up. Under Xen it finds the devices in the same way, for every vcpu that a domain can have.
+ */
+function dsdt(nrVcpus: number, enabled: number): Uint8Array {
+  const later = Array.from({ length: nrVcpus - enabled }, (_, n) => processorDevice(enabled + n));
+  return table("DSDT", 2, Uint8Array.from(aml([0x10], [...ascii("\\_SB_"), ...later.flat()])));
+}
+
+/** Device (CPUn) { Name (_HID, "ACPI0007")  Name (_UID, n)  Name (_STA, 0xf)  Name (_MAT, Buffer {an entry of a MADT}) } */
+function processorDevice(vcpu: number): number[] {
+  const entry = lapicEntry(vcpu, true);
+  return aml(
+    [0x5b, 0x82],
+    [
+      ...ascii(`CPU${vcpu}`),
+      ...amlName("_HID", [0x0d, ...ascii("ACPI0007"), 0]),
+      ...amlName("_UID", [0x0a, vcpu]),
+      ...amlName("_STA", [0x0a, 0x0f]),
+      ...amlName("_MAT", aml([0x11], [0x0a, entry.length, ...entry])),
+    ],
+  );
+}
+
+const ascii = (text: string): number[] => [...new TextEncoder().encode(text)];
+const amlName = (name: string, value: readonly number[]): number[] => [0x08, ...ascii(name), ...value];
+/** An opcode whose operands have a length before them, which counts itself: up to 63 in one byte, up to 4095 in two. */
+function aml(opcode: readonly number[], body: readonly number[]): number[] {
+  const short = body.length + 1;
+  if (short < 0x40) return [...opcode, short, ...body];
+  const long = body.length + 2;
+  return [...opcode, 0x40 | (long & 0xf), long >>> 4, ...body];
+}
+
 /** The ACPI processor id is what a Linux guest takes as its Xen vcpu id. */
+function lapicEntry(vcpu: number, isEnabled: boolean): number[] {
+  return [0, LAPIC_ENTRY_BYTES, vcpu, apicIdOf(vcpu), isEnabled ? LAPIC_ENABLED : 0, 0, 0, 0];
+}
 function madt(nrVcpus: number, enabled: number): Uint8Array {
   const body = new Uint8Array(MADT_HEADER_BYTES - HEADER_BYTES + nrVcpus * LAPIC_ENTRY_BYTES);
   const view = new DataView(body.buffer);
   view.setUint32(0, APIC_PAGE, true);
   for (let vcpu = 0; vcpu < nrVcpus; vcpu++) {
-    const at = MADT_HEADER_BYTES - HEADER_BYTES + vcpu * LAPIC_ENTRY_BYTES;
-    body.set([0, LAPIC_ENTRY_BYTES, vcpu, apicIdOf(vcpu)], at);
-    view.setUint32(at + 4, vcpu < enabled ? LAPIC_ENABLED : 0, true);
+    body.set(lapicEntry(vcpu, vcpu < enabled), MADT_HEADER_BYTES - HEADER_BYTES + vcpu * LAPIC_ENTRY_BYTES);
   }
   return table("APIC", 3, body);
 }
