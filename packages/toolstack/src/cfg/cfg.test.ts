@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { applyOverrides, ConfigError, domainConfig, parseCfg } from "./index.ts";
+import {
+  applyOverrides,
+  ConfigError,
+  domainConfig,
+  parseCfg,
+  configOf as specConfigOf,
+  specOfConfig,
+} from "./index.ts";
 
 const atom = (text: string, quoted: boolean) => ({ kind: "atom" as const, text, quoted });
 const settingOf = (text: string, key: string) => parseCfg(text, "t.cfg").get(key)?.value;
@@ -129,6 +136,19 @@ describe("domain", () => {
     assert.equal(configOf("kernel='k'\nmemory='512'").config.memoryMib, 512);
     assert.equal(configOf("kernel='k'\nmemory=0x200").config.memoryMib, 512);
     assert.equal(configOf("kernel='k'\nmemory=01000").config.memoryMib, 512);
+  });
+
+  test("what a domain has and what it may be given", () => {
+    const all = configOf("kernel='k'\nmemory=256\nmaxmem=512\nvcpus=2\nmaxvcpus=4").config;
+    assert.deepEqual([all.memoryMib, all.maxMemoryMib, all.vcpus, all.maxVcpus], [256, 512, 2, 4]);
+    assert.deepEqual(specConfigOf(specOfConfig(all), "spec").config, all);
+    const most = configOf("kernel='k'\nmaxmem=512\nmaxvcpus=4").config;
+    assert.deepEqual([most.memoryMib, most.vcpus], [512, 1], "as in xl");
+    refused(
+      "kernel='k'\nmemory=256\nmaxmem=128",
+      /^t\.cfg:3: maxmem is 128, expected at least memory, which is 256 \(MiB\)$/,
+    );
+    refused("kernel='k'\nvcpus=3\nmaxvcpus=2", /^t\.cfg:3: maxvcpus is 2, expected at least vcpus, which is 3$/);
   });
 
   test("unknown keys are named with the nearest right one", () => {

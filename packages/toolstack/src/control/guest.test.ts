@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { ConsoleReader } from "../testing/console-reader.ts";
 import { DebianGuest } from "../testing/debian-guest.ts";
 import { DomainProcess } from "../testing/domain-process.ts";
 import type { ControlClient } from "./client.ts";
@@ -12,40 +13,6 @@ import type { DomainInfo } from "./protocol.ts";
 
 const guest = await DebianGuest.open();
 const skip = typeof guest === "string" ? guest : false;
-
-/** A console as a client sees it, and what it types. */
-class ConsoleReader {
-  text = "";
-  offset = 0;
-  readonly client: ControlClient;
-  #wake = Promise.withResolvers<void>();
-
-  constructor(client: ControlClient) {
-    this.client = client;
-    client.onEvent = (event) => {
-      if (event.event !== "console") return;
-      assert.ok(event.offset >= this.offset);
-      const bytes = Buffer.from(event.base64, "base64");
-      this.offset = event.offset + bytes.length;
-      this.text += bytes.toString("latin1");
-      this.#wake.resolve();
-      this.#wake = Promise.withResolvers();
-    };
-  }
-
-  async until(pattern: RegExp): Promise<void> {
-    while (!pattern.test(this.text)) await this.#wake.promise;
-  }
-
-  /** Runs a command; its marks are written so that their echo does not look like them. */
-  async run(command: string): Promise<string> {
-    this.text = "";
-    const line = `echo BE""GIN; ${command}; echo E""ND\n`;
-    await this.client.call("console-write", { base64: Buffer.from(line).toString("base64") });
-    await this.until(/BEGIN\r\n.*END\r\n/s);
-    return /BEGIN\r\n(.*)END\r\n/s.exec(this.text)![1]!.replaceAll("\r", "").trim();
-  }
-}
 
 describe("a Debian guest", { skip }, () => {
   let domain: DomainProcess;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { DomainMemory, type Gfn, type Gpa } from "@xenoserver/cpu";
+import { acpiTables } from "./acpi.ts";
 import { type BuildConfig, buildDomain } from "./build.ts";
 import { BuildError } from "./errors.ts";
 import { framesNeeded } from "./memory-map.ts";
@@ -113,6 +114,28 @@ describe("ACPI", () => {
     assert.equal(madt.byteLength, 44 + 2 * 8);
     assert.deepEqual([...new Uint8Array(madt.buffer, 44, 16)], [0, 8, 0, 0, 1, 0, 0, 0, 0, 8, 1, 2, 1, 0, 0, 0]);
   });
+});
+
+test("a vcpu for later is disabled in the MADT, and has a device with an entry that enables it", () => {
+  const bytes = acpiTables(0 as Gpa, 3, 2);
+  const find = (text: string): number => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).indexOf(text);
+  const madt = find("APIC");
+  assert.deepEqual(
+    [...bytes.subarray(madt + 44 + 8, madt + 44 + 24)],
+    [0, 8, 1, 2, 1, 0, 0, 0, 0, 8, 2, 4, 0, 0, 0, 0],
+  );
+  const dsdt = find("DSDT");
+  const device = bytes.subarray(dsdt + 36 + 7);
+  assert.equal(find("CPU0"), -1);
+  assert.equal(find("CPU1"), -1);
+  assert.equal(find("CPU2"), dsdt + 36 + 10);
+  assert.deepEqual([...device.subarray(0, 3)], [0x5b, 0x82, 1 + 4 + 15 + 7 + 7 + 17]);
+  const mat = find("_MAT") + 4;
+  assert.deepEqual([...bytes.subarray(mat, mat + 12)], [0x11, 11, 0x0a, 8, 0, 8, 2, 4, 1, 0, 0, 0]);
+  // The scope's length counts itself and all in it.
+  const scope = bytes.subarray(dsdt + 36);
+  assert.equal(scope[0], 0x10);
+  assert.equal(new DataView(bytes.buffer, bytes.byteOffset).getUint32(dsdt + 4, true), 36 + 1 + scope[1]!);
 });
 
 describe("what cannot be built is said in one sentence", () => {
