@@ -234,6 +234,7 @@ describe("a domain that moves while it runs", { timeout: 300_000 }, () => {
     const sent = here.domain.migrate(near, spec, () => void here.domain.destroy());
     const arrived = ArrivingDomain.from(far).then((arriving) => Stamper.start(arriving));
     await Promise.all([assert.rejects(sent, /it has ended meanwhile/), assert.rejects(arrived, { name: "SaveError" })]);
+    await here.domain.exited;
   });
 
   test("leaves nothing behind", async () => {
