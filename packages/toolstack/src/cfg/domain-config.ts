@@ -1,5 +1,6 @@
 /** From the settings of an xl.cfg to the description of a domain. */
 import { randomUUID } from "node:crypto";
+import { globSync } from "node:fs";
 import { MAX_MEMORY_MIB, MIN_MEMORY_MIB } from "@xenoserver/xen/builder/index.ts";
 import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
 import { type DiskSpec, readDisks } from "./disk.ts";
@@ -12,9 +13,12 @@ import { readVifs, type VifSpec } from "./vif.ts";
 /** A domain to be built. */
 export interface DomainConfig {
   readonly name: string;
-  readonly type: "pvh";
+  /** pv: a paravirtual kernel, which Xen's shim runs within a PVH domain. */
+  readonly type: "pvh" | "pv";
   /** Path of the kernel image. */
   readonly kernel: string;
+  /** Of a paravirtual guest. */
+  readonly shim?: ShimSpec;
   /** Path of the ramdisk, handed to the kernel untouched. */
   readonly ramdisk?: string;
   /** The kernel's command line. */
@@ -29,6 +33,13 @@ export interface DomainConfig {
   readonly onPoweroff: Action;
   readonly onReboot: Action;
   readonly onCrash: Action;
+}
+
+/** Xen as a PVH kernel that runs one paravirtual guest. */
+export interface ShimSpec {
+  readonly path: string;
+  /** Its own command line. */
+  readonly cmdline: string;
 }
 
 /** What follows when a domain shuts down. */
@@ -51,7 +62,11 @@ const READERS = {
     (n) => /^[A-Za-z0-9][\w.+:-]{0,63}$/.test(n),
     "is malformed, expected up to 64 letters, digits or any of _.+:-",
   ),
-  type: oneOf(["pvh"], ["pv", "hvm"]),
+  type: oneOf(["pvh", "pv"], ["hvm"]),
+  pvshim: integer("", { min: 0, max: 1 }),
+  pvshim_path: path,
+  pvshim_cmdline: words,
+  pvshim_extra: words,
   kernel: path,
   ramdisk: path,
   cmdline: words,
@@ -103,10 +118,13 @@ export function domainConfig(
       `${name}: the kernel's command line is ${cmdlineBytes} bytes, expected ≤ ${CMDLINE_MAX_BYTES}`,
     );
   }
+  const isParavirtual = given.type === "pv" || given.pvshim === 1;
+  const shim = isParavirtual ? shimOf(given) : undefined;
   const config: DomainConfig = {
     name: given.name ?? "domain",
-    type: "pvh",
+    type: isParavirtual ? "pv" : "pvh",
     kernel,
+    ...(shim !== undefined && { shim }),
     ...(given.ramdisk !== undefined && { ramdisk: given.ramdisk }),
     cmdline,
     memoryMib: given.memory ?? MEMORY_MIB.default,
@@ -120,6 +138,27 @@ export function domainConfig(
     onCrash: given.on_crash ?? "destroy",
   };
   return { config, warnings };
+}
+
+/**
+ * As libxl starts it, and without what guards against leaks of processors that run ahead: an engine does not run ahead, and would pay for
+ * it at every entry. Free memory is not scrubbed, so that the host does not have to give what the guest never touches.
+ */
+const SHIM_CMDLINE = "pv-shim console=xen,pv spec-ctrl=no bootscrub=no";
+
+/** @throws ConfigError  there is none where Debian's package puts it, and none is named */
+function shimOf(given: { [Key in "pvshim_path" | "pvshim_cmdline" | "pvshim_extra"]?: string | undefined }): ShimSpec {
+  const { pvshim_path: path = installedShim(), pvshim_cmdline: cmdline = SHIM_CMDLINE, pvshim_extra: extra } = given;
+  if (path === undefined)
+    throw new ConfigError(
+      "a paravirtual guest needs Xen's shim: pvshim_path is missing, and there is no /usr/lib/xen-*/boot/xen-shim as Debian's package xen-utils has it",
+    );
+  return { path, cmdline: [cmdline, extra].filter((part) => part !== undefined && part !== "").join(" ") };
+}
+
+/** As Debian's packages xen-utils-4.x install it; the newest. */
+function installedShim(): string | undefined {
+  return globSync("/usr/lib/xen-*/boot/xen-shim").sort().at(-1);
 }
 
 /** As xl: `cmdline` stands alone; without it, `root` and `extra` make one. */

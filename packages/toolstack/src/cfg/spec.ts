@@ -45,9 +45,10 @@ function cfgValue(value: SpecValue): CfgValue {
 
 /** A configuration in the keys of xl.cfg, from which `configOf` makes the same again. */
 export function specOfConfig(config: DomainConfig): DomainSpec {
-  const { name, type, kernel, ramdisk, cmdline, memoryMib, vcpus, uuid, disks, vifs, p9s } = config;
+  const { name, type, kernel, shim, ramdisk, cmdline, memoryMib, vcpus, uuid, disks, vifs, p9s } = config;
   return {
     ...{ name, uuid, type, kernel },
+    ...(shim !== undefined && { pvshim_path: shim.path, pvshim_cmdline: shim.cmdline }),
     ...(ramdisk !== undefined && { ramdisk }),
     ...{ cmdline, memory: memoryMib, vcpus },
     ...(disks !== undefined && { disk: disks.map(describeDisk) }),

@@ -115,16 +115,15 @@ function restore({ header, control, vcpus, backends }: SavedParts, memory: Domai
 
 /** The plan is used up: its files' bytes are given back. */
 function build(plan: DomainPlan, memory: DomainMemory, domid: number): ReadyDomain {
-  const { config, kernel, ramdisk } = plan;
+  const { config, kernel, cmdline, modules } = plan;
   const description = {
     domid,
     nrVcpus: config.vcpus,
     uuid: Buffer.from(config.uuid.replaceAll("-", ""), "hex"),
     memoryMiB: config.memoryMib,
-    cmdline: config.cmdline,
-    kernel,
+    ...{ cmdline, kernel, modules },
   };
-  const built = buildDomain(ramdisk === undefined ? description : { ...description, ramdisk }, memory);
+  const built = buildDomain(description, memory);
   freePlan(plan);
   // Xen reboots a domain after a triple fault; unless the kernel asks for that, it hides a broken guest in a loop.
   built.domain.setHvmParam(HvmParam.TRIPLE_FAULT_REASON, ShutdownReason.crash, 0);

@@ -9,7 +9,7 @@ import { HVM_NR_PARAMS } from "../abi/hvm.ts";
 import { NR_VIRQS } from "../abi/xen.ts";
 
 export const CONTROL_MAGIC = 0x58534342;
-export const CONTROL_VERSION = 1;
+export const CONTROL_VERSION = 2;
 
 export const MAX_VCPUS = 8;
 export const MAX_GRANT_FRAMES = 64;
@@ -177,6 +177,8 @@ export const VcpuField = {
   periodicPeriodNsF64: f64s(1),
   periodicDeadlineNsF64: f64s(1),
   pollDeadlineNsF64: f64s(1),
+  /** Of the local APIC's timer; Infinity if it is stopped. */
+  apicTimerDeadlineNsF64: f64s(1),
   runstateEntryNsF64: f64s(1),
   runstateTimesNsF64: f64s(4),
   runstateAreaF64: f64s(1),
