@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { applyOverrides, ConfigError, domainConfig, parseCfg } from "./index.ts";
+import {
+  applyOverrides,
+  ConfigError,
+  configOf as configOfSpec,
+  domainConfig,
+  parseCfg,
+  specOfConfig,
+} from "./index.ts";
 
 const atom = (text: string, quoted: boolean) => ({ kind: "atom" as const, text, quoted });
 const settingOf = (text: string, key: string) => parseCfg(text, "t.cfg").get(key)?.value;
@@ -123,6 +130,18 @@ describe("domain", () => {
     const { config, warnings } = configOf("kernel='k'\nroot='/dev/xvda'\ncmdline='debug'");
     assert.equal(config.cmdline, "debug");
     assert.deepEqual(warnings, ["root is ignored, as cmdline is given"]);
+  });
+
+  test("a paravirtual guest has a shim, with a command line of its own, also after its way through JSON", () => {
+    const shim = "pvshim_path='/xen-shim'\npvshim_extra='loglvl=all'";
+    const expected = { path: "/xen-shim", cmdline: "pv-shim console=xen,pv spec-ctrl=no bootscrub=no loglvl=all" };
+    for (const kind of ["type='pv'", "type='pvh'\npvshim=1"]) {
+      const { config } = configOf(`kernel='k'\n${kind}\n${shim}`);
+      assert.deepEqual([config.type, config.shim], ["pv", expected]);
+      assert.deepEqual(configOfSpec(specOfConfig(config), "json").config, config);
+    }
+    assert.equal(configOf(`kernel='k'\n${shim}`).config.shim, undefined);
+    assert.equal(configOf(`kernel='k'\ntype='pv'\n${shim}\npvshim_cmdline='x'`).config.shim?.cmdline, "x loglvl=all");
   });
 
   test("numbers may be quoted, octal or hex", () => {

@@ -144,14 +144,14 @@ export function domainConfig(
  * As libxl starts it, and without what guards against leaks of processors that run ahead: an engine does not run ahead, and would pay for
  * it at every entry. Free memory is not scrubbed, so that the host does not have to give what the guest never touches.
  */
-const SHIM_CMDLINE = "pv-shim console=xen,pv spec-ctrl=no bootscrub=no";
+export const SHIM_CMDLINE = "pv-shim console=xen,pv spec-ctrl=no bootscrub=no";
 
 /** @throws ConfigError  there is none where Debian's package puts it, and none is named */
 function shimOf(given: { [Key in "pvshim_path" | "pvshim_cmdline" | "pvshim_extra"]?: string | undefined }): ShimSpec {
   const { pvshim_path: path = installedShim(), pvshim_cmdline: cmdline = SHIM_CMDLINE, pvshim_extra: extra } = given;
   if (path === undefined)
     throw new ConfigError(
-      "a paravirtual guest needs Xen's shim: pvshim_path is missing, and there is no /usr/lib/xen-*/boot/xen-shim as Debian's package xen-utils has it",
+      "a paravirtual guest needs Xen's shim: pvshim_path is missing, and there is no /usr/lib/xen-*/boot/xen-shim as the package xen-utils has it; xeno try --pv fetches one",
     );
   return { path, cmdline: [cmdline, extra].filter((part) => part !== undefined && part !== "").join(" ") };
 }

@@ -1,6 +1,14 @@
 /** xl.cfg files. */
 export { DISK_FORMATS, type DiskFormat, type DiskSpec, describeDisk, parseDisk } from "./disk.ts";
-export { type Action, CMDLINE_MAX_BYTES, type DomainConfig, domainConfig, MEMORY_MIB, VCPUS } from "./domain-config.ts";
+export {
+  type Action,
+  CMDLINE_MAX_BYTES,
+  type DomainConfig,
+  domainConfig,
+  MEMORY_MIB,
+  SHIM_CMDLINE,
+  VCPUS,
+} from "./domain-config.ts";
 export { SUPPORTED_KEYS } from "./keys.ts";
 export { describeP9, type P9Spec, parseP9 } from "./p9.ts";
 export { configOf, type DomainSpec, type SpecValue, specOf, specOfConfig } from "./spec.ts";

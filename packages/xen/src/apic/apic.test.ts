@@ -233,6 +233,8 @@ describe("the timer", () => {
     assert.deepEqual(msrs[0].read(0x6e0), { lo: 0, hi: 0 });
     assert.ok(msrs[0].write(0x6e0, 5, 1));
     assert.deepEqual(msrs[0].read(0x6e0), { lo: 5, hi: 1 });
+    assert.ok(msrs[0].write(0x6e0, -1, 1));
+    assert.deepEqual(msrs[0].read(0x6e0), { lo: 0xffff_ffff, hi: 1 }, "halves are unsigned, whoever hands them over");
     apics[0].write(ApicReg.lvtTimer, oneShot);
     assert.equal(nextDeadlineNs(guest.domain.vcpus[0]), Infinity, "a change of the mode stops it");
   });

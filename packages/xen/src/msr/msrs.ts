@@ -85,7 +85,7 @@ export class Msrs {
         // There is no microcode to ask for the revision of, and nothing to switch off.
         return true;
       case Msr.TSC_DEADLINE:
-        setTscDeadline(this.#record, hi * TWO_32 + lo);
+        setTscDeadline(this.#record, (hi >>> 0) * TWO_32 + (lo >>> 0));
         return true;
       case XEN_HYPERCALL_PAGE_MSR:
         return this.#writeHypercallPage(lo, hi);
