@@ -247,6 +247,8 @@ export interface MemoryLayout {
   readonly dirtyMap: number;
   /** Words of the dirty log, see `DirtyControl`. */
   readonly dirtyControl: number;
+  /** One byte for each frame: not 0 while its contents have to be fetched, see `AbsentFrames`. */
+  readonly absentMap: number;
   readonly framesOffset: number;
   readonly totalBytes: number;
 }
@@ -268,6 +270,7 @@ export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayou
   const frameTables = take(vcpuCount * frameCount * 4);
   const dirtyMap = take(frameCount);
   const dirtyControl = take(64);
+  const absentMap = take(frameCount);
   const framesOffset = at;
   const totalBytes = align(framesOffset + frameCount * 4096);
   return {
@@ -281,6 +284,7 @@ export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayou
     frameTables,
     dirtyMap,
     dirtyControl,
+    absentMap,
     framesOffset,
     totalBytes,
   };
