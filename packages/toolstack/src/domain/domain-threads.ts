@@ -1,6 +1,7 @@
 /** A domain's threads: one for each vcpu, and one that compiles their hot code. */
 import type { DomainMemory, VcpuStart } from "@xenoserver/cpu";
 import type { DomainConfig } from "../cfg/index.ts";
+import type { SnapshotFramesHandle } from "../snapshot/frames.ts";
 import { RegionThread } from "./region-channel.ts";
 import { type ExitReason, FIRST_DOMID, type LaunchOptions } from "./running-domain.ts";
 import { VcpuThread } from "./vcpu-worker.ts";
@@ -48,14 +49,21 @@ export class DomainThreads {
    * Lets the vcpus run in a domain that is built now.
    * @param control  the domain's control block
    * @param from     how vcpu 0 starts, while the others wait for a startup IPI; or every vcpu's saved state
+   * @param frames   from where those are fetched that are not in memory yet
    */
-  begin(control: SharedArrayBuffer, from: VcpuStart | readonly Uint8Array[], listener: ThreadListener): void {
+  begin(
+    control: SharedArrayBuffer,
+    from: VcpuStart | readonly Uint8Array[],
+    listener: ThreadListener,
+    frames?: SnapshotFramesHandle,
+  ): void {
     this.#listener = listener;
     if (this.#failed) listener.onFailure();
-    this.#regions?.start();
+    this.#regions?.start(frames);
+    const all = { control, ...(frames && { frames }) };
     this.#vcpus.forEach((vcpu, id) => {
-      if ("mode" in from) vcpu.begin(id === 0 ? { control, start: from } : { control });
-      else vcpu.begin({ control, saved: from[id]! });
+      if ("mode" in from) vcpu.begin(id === 0 ? { ...all, start: from } : all);
+      else vcpu.begin({ ...all, saved: from[id]! });
     });
   }
 

@@ -27,6 +27,7 @@ import { ConfigError, type DiskSpec, type DomainConfig, type DomainSpec, type Vi
 import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
 import { type MovingDomain, sendDomain } from "../migrate/send.ts";
 import { type SavedBackends, type SavedHeader, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
+import { type SnapshotReport, takeSnapshot } from "../snapshot/take.ts";
 import { attachAgent } from "./agent-line.ts";
 import { countersOf, type DomainCounters, ranNs } from "./counters.ts";
 import {
@@ -88,6 +89,7 @@ export async function launchDomain(
     await from?.started();
     return domain;
   } catch (error) {
+    from?.closeFrames();
     await threads.discard();
     throw asConfigError(error);
   }
@@ -195,11 +197,12 @@ class LocalDomain implements RunningDomain {
     this.#ranBeforeNs = isMoved ? built.domain.vcpus.map((record) => ranNs(record, this.#clock.nowNs())) : [];
     if (options.paused === true) void this.pause();
     this.#threads = threads;
-    threads.begin(built.domain.buffer, built.from, {
-      onLog: (message) => this.#log(message),
+    const threadListener = {
+      onLog: (message: string) => this.#log(message),
       onFailure: () => built.domain.shutDown(ShutdownReason.crash),
-    });
-    this.exited = this.#serve(begin);
+    };
+    threads.begin(built.domain.buffer, built.from, threadListener, options.from?.frames);
+    this.exited = this.#serve(begin).finally(() => options.from?.closeFrames());
   }
 
   async writeConsole(bytes: Uint8Array): Promise<void> {
@@ -278,8 +281,16 @@ class LocalDomain implements RunningDomain {
     spec: DomainSpec,
     onProgress?: (progress: MigrationProgress) => void,
   ): Promise<MigrationReport> {
+    return sendDomain(link, this.#moving(spec), onProgress);
+  }
+
+  snapshot(path: string, spec: DomainSpec): Promise<SnapshotReport> {
+    return takeSnapshot(path, this.#moving(spec));
+  }
+
+  #moving(spec: DomainSpec): MovingDomain {
     const { domain } = this.#built;
-    const moving: MovingDomain = {
+    return {
       memory: this.#memory,
       header: this.#headerOf(spec),
       isResting: (vcpuId) => isResting(domain, vcpuId),
@@ -295,7 +306,6 @@ class LocalDomain implements RunningDomain {
       },
       resume: () => this.unpause(),
     };
-    return sendDomain(link, moving, onProgress);
   }
 
   /** Of a domain that is paused: nothing is in flight afterwards. */
