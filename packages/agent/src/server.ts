@@ -4,8 +4,9 @@
  *     GET  /v1/agent                      pid and version of the protocol
  *     GET  /v1/domains                    what runs
  *     POST /v1/domains                    {"spec":{…},"paused":false,"overcommit":false} → what runs now
- *     POST /v1/domains                    {"restore":PATH,"paused":false,"overcommit":false}, for a domain that was saved
+ *     POST /v1/domains                    {"restore":PATH,"name":NAME,"paused":false,"overcommit":false}, for a saved one
  *     POST /v1/domains                    {"awaits":{…}}, for one that another agent will send → {"domid":7,"socket":PATH}
+ *     POST /v1/domains/REF/fork           {"count":1,"name":PREFIX,"overcommit":false} → copies that go on from where it is
  *     GET  /v1/domains/DOMID/arrival      waits until it runs here; 404 if it does not and will not
  *     POST /v1/domains/DOMID/give-up      it will not come
  *     POST /v1/domains/REF/migrate        {"to":PATH} of another agent's socket
@@ -35,6 +36,7 @@ const OPERATIONS: readonly OperationName[] = [
     "sysrq",
     "destroy",
     "save",
+    "snapshot",
     "rename",
     "memory-set",
     "vcpu-set",
@@ -113,6 +115,7 @@ async function route(supervisor: Supervisor, request: IncomingMessage, stop: () 
   if (target === "GET domains") return supervisor.call(ref!, "info", {});
   if (target === "GET domains/end") return supervisor.ended(ref!);
   if (target === "GET domains/arrival") return supervisor.arrived(Number(ref));
+  if (target === "POST domains/fork") return fork(supervisor, ref!, await bodyOf(request));
   if (target === "POST domains/give-up") return supervisor.giveUp(Number(ref)).then(() => ({}));
   if (target === "POST domains/migrate") return migrate(supervisor, ref!, await bodyOf(request));
   if (method === "POST" && kind === "domains" && OPERATIONS.includes(op as OperationName))
@@ -127,11 +130,23 @@ function migrate(supervisor: Supervisor, ref: string, body: Readonly<Record<stri
   return supervisor.migrate(ref, to, overcommit === true);
 }
 
+const MAX_COPIES = 256;
+
+function fork(supervisor: Supervisor, ref: string, body: Readonly<Record<string, unknown>>): Promise<unknown> {
+  const { count = 1, name, overcommit } = body;
+  if (typeof count !== "number" || !Number.isInteger(count) || count < 1 || count > MAX_COPIES)
+    throw new AgentError(400, `count is ${JSON.stringify(count)}, expected 1 to ${MAX_COPIES}`);
+  if (name !== undefined && typeof name !== "string")
+    throw new AgentError(400, `name is ${JSON.stringify(name)}, expected what the copies' names begin with`);
+  return supervisor.fork(ref, count, name, overcommit === true);
+}
+
 function create(supervisor: Supervisor, body: Readonly<Record<string, unknown>>): Promise<unknown> {
   const { restore, awaits, paused = false, overcommit = false } = body;
   const spec = awaits ?? body["spec"];
   const options = { paused: paused === true, overcommit: overcommit === true };
-  if (typeof restore === "string" && restore.startsWith("/")) return supervisor.restore(restore, options);
+  const name = typeof body["name"] === "string" ? body["name"] : undefined;
+  if (typeof restore === "string" && restore.startsWith("/")) return supervisor.restore(restore, options, name);
   if (typeof spec !== "object" || spec === null) throw new AgentError(400, "spec is missing, expected keys of xl.cfg");
   for (const [key, value] of Object.entries(spec)) {
     const isList = Array.isArray(value) && value.every((item) => typeof item === "string");

@@ -27,7 +27,8 @@ import {
   SPEC_FILE,
 } from "@xenoserver/toolstack/control/process.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
-import { SavedFile, SaveError } from "@xenoserver/toolstack/save/index.ts";
+import { SaveError } from "@xenoserver/toolstack/save/index.ts";
+import { openSaved } from "@xenoserver/toolstack/snapshot/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
 import { AgentClient } from "./client.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
@@ -121,16 +122,52 @@ export class Supervisor {
   }
 
   /**
-   * Starts a domain where it was saved.
+   * Starts a domain where it was saved, or as a snapshot has it.
    * @param path  of the file
-   * @throws AgentError  as `create`, and for a file that is no saved domain
+   * @param name  makes it another domain, with a uuid of its own
+   * @throws AgentError  as `create`, and for a file that is neither
    */
-  async restore(path: string, options: CreateOptions): Promise<DomainInfo> {
-    const file = await SavedFile.open(path).catch((error: Error) => {
-      throw error instanceof SaveError ? new AgentError(400, error.message) : error;
-    });
-    file.close();
-    return this.create(file.header.spec, { ...options, restore: path });
+  async restore(path: string, options: CreateOptions, name?: string): Promise<DomainInfo> {
+    const spec = await specOfSaved(path);
+    const identity = name === undefined ? {} : { name, uuid: randomUUID() };
+    return this.create({ ...spec, ...identity }, { ...options, restore: path });
+  }
+
+  /**
+   * Makes copies of a running domain, which go on from where it is at this moment, each with a name and uuid of its own. Memory is read
+   * as they touch it.
+   * @param prefix  of their names, which end in -1, -2 …
+   * @throws AgentError  there are none then
+   */
+  async fork(ref: string, count: number, prefix: string | undefined, overcommit: boolean): Promise<DomainInfo[]> {
+    const { domid, client } = this.#followedOf(ref);
+    const { name } = this.#journal.find(domid)!;
+    const path = join(this.#home.folder, `fork-${randomUUID()}`);
+    const names = this.#freeNames(prefix ?? name, count);
+    try {
+      await client.call("snapshot", { path });
+      const spec = await specOfSaved(path);
+      refuseSharedNetworks(spec);
+      const options = { paused: false, overcommit, restore: path };
+      const made = await Promise.allSettled(
+        names.map((own) => this.create({ ...spec, name: own, uuid: randomUUID() }, options)),
+      );
+      const failed = made.find((result) => result.status === "rejected");
+      const infos = made.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+      if (failed === undefined) return infos;
+      await Promise.all(infos.map((info) => this.call(String(info.domid), "destroy", {})));
+      throw failed.reason;
+    } finally {
+      rmSync(path, { force: true });
+    }
+  }
+
+  /** Names that no domain has. */
+  #freeNames(prefix: string, count: number): string[] {
+    const taken = new Set(this.#journal.live().map(({ name }) => name));
+    const names: string[] = [];
+    for (let n = 1; names.length < count; n++) if (!taken.has(`${prefix}-${n}`)) names.push(`${prefix}-${n}`);
+    return names;
   }
 
   /**
@@ -217,7 +254,7 @@ export class Supervisor {
 
   async list(): Promise<DomainInfo[]> {
     const infos = [...this.#followed.values()].map(({ client }) => client.call("info", {}).catch(() => undefined));
-    return (await Promise.all(infos)).filter((info) => info !== undefined);
+    return (await Promise.all(infos)).filter((info) => info !== undefined).sort((a, b) => a.domid - b.domid);
   }
 
   /** @param ref  a domain's name or number @throws AgentError  there is none */
@@ -347,6 +384,29 @@ export class Supervisor {
 
 function readJson<T>(path: string): T | undefined {
   return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as T) : undefined;
+}
+
+/** @throws AgentError  the file is no saved domain */
+async function specOfSaved(path: string): Promise<DomainSpec> {
+  try {
+    const file = await openSaved(path);
+    file.close();
+    file.closeFrames();
+    return file.header.spec;
+  } catch (error) {
+    throw error instanceof SaveError ? new AgentError(400, error.message) : error;
+  }
+}
+
+/** Copies have the addresses of the domain that they were made of. @throws AgentError  they would meet on a bridge */
+function refuseSharedNetworks(spec: DomainSpec): void {
+  const { config } = checked(() => configOf(spec, "domain"));
+  const shared = (config.vifs ?? []).findIndex(({ network }) => network.kind === "bridge");
+  if (shared >= 0)
+    throw new AgentError(
+      409,
+      `vif ${shared} of ${config.name}: is on a bridge, where its copies would have the same address`,
+    );
 }
 
 function checked<T>(use: () => T): T {

@@ -11,6 +11,7 @@ import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
 import { type ExitReason, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
 import { MigrationInDoubt, type MigrationProgress, type MigrationReport } from "../migrate/index.ts";
 import { type SavedFile, SaveError } from "../save/index.ts";
+import type { SnapshotReport } from "../snapshot/index.ts";
 import { UsageMeter, type UsageReading } from "../usage/meter.ts";
 import { HostedStore } from "./hosted-store.ts";
 import {
@@ -165,6 +166,18 @@ export class DomainHost {
     if (next === "destroy") await this.destroy();
     else if (next === "run" && wasRunning) await this.unpause();
     return bytes;
+  }
+
+  /** @throws ControlError  nothing is left of the file, and the domain runs on */
+  async snapshot(path: string): Promise<SnapshotReport> {
+    this.#refuseEnded();
+    if (this.#state === "paused")
+      throw new ControlError("conflict", `domain ${this.#name} is paused, expected it to run`);
+    try {
+      return await this.#domain.snapshot(path, { ...specOfConfig(this.#config), name: this.#name });
+    } catch (error) {
+      throw error instanceof SaveError ? new ControlError("conflict", error.message) : error;
+    }
   }
 
   /**

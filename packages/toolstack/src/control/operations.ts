@@ -64,6 +64,11 @@ const HANDLERS: Handlers = {
       throw error instanceof SaveError ? new ControlError("conflict", error.message) : error;
     }
   },
+  snapshot: (host, args) => {
+    const path = text(args, "path");
+    if (!path.startsWith("/")) throw new ControlError("invalid", `path is "${path}", expected an absolute one`);
+    return host.snapshot(path);
+  },
   migrate: async (host, args, peer) => {
     const socket = text(args, "socket");
     return host.migrate(socket, (progress) => peer.send({ event: "migrating", progress }));

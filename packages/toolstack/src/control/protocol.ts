@@ -4,6 +4,7 @@
  */
 import type { DeviceCounters, ExitReport, VcpuCounters } from "../domain/index.ts";
 import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
+import type { SnapshotReport } from "../snapshot/index.ts";
 import type { UsageTotals } from "../usage/meter.ts";
 
 export type DomainState = "running" | "paused" | "ended";
@@ -49,6 +50,8 @@ export interface Operations {
   destroy: [args: Record<string, never>, result: Record<string, never>];
   /** Writes the domain to a file; `bytes` are those before compression. */
   save: [args: { readonly path: string; readonly next: AfterSave }, result: { readonly bytes: number }];
+  /** Writes the domain as it is at a moment to a file, while it runs on. */
+  snapshot: [args: { readonly path: string }, result: SnapshotReport];
   /** Sends the domain to a process that awaits it at a socket; it ends here then. */
   migrate: [args: { readonly socket: string }, result: MigrationReport];
   rename: [args: { readonly name: string }, result: DomainInfo];

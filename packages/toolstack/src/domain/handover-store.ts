@@ -22,6 +22,10 @@ export class HandoverStore implements BlockStore {
   get info(): BlockStore["info"] {
     return this.#isOpen ? this.#store.info : this.#info;
   }
+  /** What it is at present. */
+  get inner(): BlockStore {
+    return this.#store;
+  }
   get canGrow(): boolean {
     return isGrowing(this.#store) && !this.info.readOnly;
   }

@@ -20,10 +20,18 @@ import {
 } from "@xenoserver/xen";
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { Field } from "@xenoserver/xen/domain/layout.ts";
-import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
+import { identifyDomain, type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
 import type { GuestAgent } from "../agent/index.ts";
 import { AGENT_CONSOLE } from "../agent/program.ts";
-import { ConfigError, type DiskSpec, type DomainConfig, type DomainSpec, type VifSpec } from "../cfg/index.ts";
+import {
+  ConfigError,
+  configOf,
+  type DiskSpec,
+  type DomainConfig,
+  type DomainSpec,
+  describeDisk,
+  type VifSpec,
+} from "../cfg/index.ts";
 import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
 import { type MovingDomain, sendDomain } from "../migrate/send.ts";
 import { type SavedBackends, type SavedHeader, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
@@ -74,11 +82,14 @@ export async function launchDomain(
   try {
     const saved = await from?.load(memory);
     const plan = saved === undefined ? planDomain(config) : undefined;
-    const built = plan === undefined ? restore(saved!, memory) : build(plan, memory, domid);
+    const built = plan === undefined ? restore(saved!, memory, config) : build(plan, memory, domid);
     // Where it comes from it stands still as long as this takes: what can be refused is refused before.
-    if (from !== undefined) await checkDevices(config);
+    if (from?.comesFromElsewhere === true) await checkDevices(config);
     await from?.commit();
-    const devices = await prepareDevices(config, from === undefined ? 0 : HANDOVER_MS);
+    const devices = await prepareDevices(config, {
+      patienceMs: from === undefined ? 0 : HANDOVER_MS,
+      ...(from !== undefined && { disks: from.frames === undefined ? "known" : "new" }),
+    });
     let domain: LocalDomain;
     try {
       domain = new LocalDomain(config, memory, built, listener, options, devices, threads);
@@ -104,11 +115,16 @@ interface ReadyDomain extends Omit<BuiltDomain, "start"> {
 }
 
 /** @throws SaveError */
-function restore({ header, control, vcpus, backends }: SavedParts, memory: DomainMemory): ReadyDomain {
+function restore(
+  { header, control, vcpus, backends }: SavedParts,
+  memory: DomainMemory,
+  { uuid }: DomainConfig,
+): ReadyDomain {
   // For its guest no time but this has passed; a clock that was set back must not take time from it.
   const away = Math.max(0, Date.now() - header.savedAtMs) * 1e6;
   try {
     const domain = loadControl(control, memory, header.systemNs + away);
+    domain.setUuid(uuidBytes(uuid));
     return { domain, ...specialPages(domain), from: vcpus, pagesAtStart: header.pagesAtStart, backends };
   } catch (cause) {
     throw new SaveError(`saved domain: ${(cause as Error).message}`, { cause });
@@ -121,7 +137,7 @@ function build(plan: DomainPlan, memory: DomainMemory, domid: number): ReadyDoma
   const description = {
     domid,
     nrVcpus: config.vcpus,
-    uuid: Buffer.from(config.uuid.replaceAll("-", ""), "hex"),
+    uuid: uuidBytes(config.uuid),
     memoryMiB: config.memoryMib,
     ...{ cmdline, kernel, modules },
   };
@@ -132,6 +148,8 @@ function build(plan: DomainPlan, memory: DomainMemory, domid: number): ReadyDoma
   const { start, ...ready } = built;
   return { ...ready, from: start, pagesAtStart: built.domain.get(Field.maxPages) };
 }
+
+const uuidBytes = (uuid: string): Uint8Array => Buffer.from(uuid.replaceAll("-", ""), "hex");
 
 function reserveMemory({ vcpus, memoryMib }: DomainConfig): DomainMemory {
   try {
@@ -285,7 +303,11 @@ class LocalDomain implements RunningDomain {
   }
 
   snapshot(path: string, spec: DomainSpec): Promise<SnapshotReport> {
-    return takeSnapshot(path, this.#moving(spec));
+    const freeze = async (): Promise<() => Promise<DomainSpec>> => {
+      const finish = await this.#devices.freeze();
+      return async () => withDisks(spec, await finish());
+    };
+    return takeSnapshot(path, { ...this.#moving(spec), freeze });
   }
 
   #moving(spec: DomainSpec): MovingDomain {
@@ -393,8 +415,10 @@ class LocalDomain implements RunningDomain {
     const daemon = this.#xenstore;
     const client = daemon.openLocal();
     const saved = built.backends?.xenstore;
-    if (saved !== undefined) daemon.importState(saved);
-    else
+    if (saved !== undefined) {
+      daemon.importState(saved);
+      identifyDomain(client, this.domid, config);
+    } else
       populateDomain(client, {
         domid: this.domid,
         uuid: config.uuid,
@@ -460,6 +484,13 @@ class LocalDomain implements RunningDomain {
 /** What a device exported, if the domain was saved with it. */
 const savedOf = ({ backends }: ReadyDomain, deviceClass: string, devid: number) =>
   backends?.devices.find((saved) => saved.kind === deviceClass && saved.devid === devid);
+
+/** A configuration with disks that were kept, in the place of those of the same name. */
+function withDisks(spec: DomainSpec, kept: readonly DiskSpec[]): DomainSpec {
+  const { config } = configOf(spec, "domain");
+  const disks = config.disks?.map((disk) => kept.find(({ vdev }) => vdev === disk.vdev) ?? disk);
+  return disks === undefined ? spec : { ...spec, disk: disks.map(describeDisk) };
+}
 
 const EXIT_REASONS: Readonly<Record<ShutdownReason, ExitReason>> = {
   [ShutdownReason.poweroff]: "poweroff",

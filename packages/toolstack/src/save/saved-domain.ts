@@ -192,6 +192,10 @@ export class SavedFile {
     this.close();
   }
 
+  /** It still is in another process, which holds its devices. */
+  get comesFromElsewhere(): boolean {
+    return false;
+  }
   /** From where its threads fetch frames; undefined if all are in memory. */
   get frames(): SnapshotFramesHandle | undefined {
     return undefined;

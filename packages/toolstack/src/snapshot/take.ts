@@ -6,6 +6,7 @@ import { createWriteStream } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { DirtyLog, type DomainMemory, type Frame, PAGE_BYTES } from "@xenoserver/cpu";
+import type { DomainSpec } from "../cfg/index.ts";
 import { type MovingDomain, sendRounds } from "../migrate/send.ts";
 import { SaveError } from "../save/error.ts";
 import { RecordType, RecordWriter } from "../save/records.ts";
@@ -21,11 +22,19 @@ export interface SnapshotReport {
   readonly pausedMs: number;
 }
 
+export interface SnapshotDomain extends MovingDomain {
+  /**
+   * Keeps what its disks hold; it stands still.
+   * @returns  waits until that is kept, and gives the configuration of a domain that goes on from there
+   */
+  freeze(): Promise<() => Promise<DomainSpec>>;
+}
+
 /**
  * @param path  the file, which is there whole or not at all
  * @throws SaveError  nothing is left of it, and the domain runs on
  */
-export async function takeSnapshot(path: string, domain: MovingDomain): Promise<SnapshotReport> {
+export async function takeSnapshot(path: string, domain: SnapshotDomain): Promise<SnapshotReport> {
   const part = `${path}.part`;
   const begin = performance.now();
   const { memory } = domain;
@@ -35,6 +44,7 @@ export async function takeSnapshot(path: string, domain: MovingDomain): Promise<
   try {
     file = await open(part, "w", 0o600);
     const frames = new FrameFile(file, memory);
+    await domain.settle();
     const rounds = await sendRounds(log, domain, (some) => frames.write(some.map((frame) => copyOf(memory, frame))));
     halted = true;
     const stillAt = performance.now();
@@ -42,11 +52,13 @@ export async function takeSnapshot(path: string, domain: MovingDomain): Promise<
     const last = await log.collect((vcpuId) => domain.isResting(vcpuId));
     const copies = [...new Set([...rounds.left, ...last])].map((frame) => copyOf(memory, frame));
     const map = memory.saveMap();
+    const frozen = await domain.freeze();
     halted = false;
     await domain.resume();
     const pausedMs = performance.now() - stillAt;
     await frames.write(copies);
-    await writeRest(part, file, frames, { ...parts, map });
+    const header = { ...parts.header, spec: await frozen() };
+    await writeRest(part, file, frames, { ...parts, header, map });
     await file.sync();
     await rename(part, path);
     return { bytes: frames.end, rounds: rounds.count, totalMs: performance.now() - begin, pausedMs };

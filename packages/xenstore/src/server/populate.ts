@@ -77,6 +77,34 @@ function populate(access: StoreAccess, nodes: DomainNodes): void {
   put(`${home}/console/ring-ref`, String(nodes.consoleGfn));
 }
 
+/** Gives a domain that goes on from a copy its own name and uuid, in one transaction; nothing changes if it has them. */
+export function identifyDomain(
+  client: LocalClient,
+  domid: number,
+  { uuid, name }: Pick<DomainNodes, "uuid" | "name">,
+): void {
+  client.transaction((access) => {
+    const home = domainPath(domid);
+    const [old, vm] = [access.read(`${home}/vm`), `/vm/${uuid}`];
+    const set = (path: string, value: string): void => {
+      if (access.read(path) !== value) access.write(path, value);
+    };
+    if (old !== undefined && old !== vm) {
+      access.write(vm, "");
+      access.setPermissions(vm, ["n0", `r${domid}`]);
+      for (const node of access.list(old) ?? []) {
+        access.write(`${vm}/${node}`, access.read(`${old}/${node}`) ?? "");
+        access.setPermissions(`${vm}/${node}`, ["n0", `r${domid}`]);
+      }
+      access.rm(old);
+      set(`${home}/vm`, vm);
+    }
+    set(`${vm}/uuid`, uuid);
+    set(`${vm}/name`, name);
+    set(`${home}/name`, name);
+  });
+}
+
 /** Removes a domain's nodes, as when it is destroyed. */
 export function depopulateDomain(client: LocalClient, domid: number, uuid: string): void {
   client.transaction((access) => {
