@@ -27,13 +27,12 @@ import {
   SPEC_FILE,
 } from "@xenoserver/toolstack/control/process.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
-import { SaveError } from "@xenoserver/toolstack/save/index.ts";
-import { openSaved } from "@xenoserver/toolstack/snapshot/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
 import { AgentClient } from "./client.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
 import { findProcess, spawnDomain } from "./spawn.ts";
+import { checked, refuseSharedNetworks, specOfSaved } from "./specs.ts";
 
 interface Followed {
   readonly client: ControlClient;
@@ -384,35 +383,4 @@ export class Supervisor {
 
 function readJson<T>(path: string): T | undefined {
   return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as T) : undefined;
-}
-
-/** @throws AgentError  the file is no saved domain */
-async function specOfSaved(path: string): Promise<DomainSpec> {
-  try {
-    const file = await openSaved(path);
-    file.close();
-    file.closeFrames();
-    return file.header.spec;
-  } catch (error) {
-    throw error instanceof SaveError ? new AgentError(400, error.message) : error;
-  }
-}
-
-/** Copies have the addresses of the domain that they were made of. @throws AgentError  they would meet on a bridge */
-function refuseSharedNetworks(spec: DomainSpec): void {
-  const { config } = checked(() => configOf(spec, "domain"));
-  const shared = (config.vifs ?? []).findIndex(({ network }) => network.kind === "bridge");
-  if (shared >= 0)
-    throw new AgentError(
-      409,
-      `vif ${shared} of ${config.name}: is on a bridge, where its copies would have the same address`,
-    );
-}
-
-function checked<T>(use: () => T): T {
-  try {
-    return use();
-  } catch (error) {
-    throw (error as Error).name === "ConfigError" ? new AgentError(400, (error as Error).message) : error;
-  }
 }

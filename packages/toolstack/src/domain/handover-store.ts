@@ -1,6 +1,9 @@
 import type { BlockStore } from "@xenoserver/devices";
 import { ConfigError } from "../cfg/index.ts";
 
+/** How long the disks of a domain that comes from elsewhere may still be in use there. */
+export const HANDOVER_MS = 5000;
+
 /** A disk that can be let go of for another process and taken again, behind the back of whoever uses it. */
 export class HandoverStore implements BlockStore {
   readonly #open: () => Promise<BlockStore>;
