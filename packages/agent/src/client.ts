@@ -1,6 +1,8 @@
 /** A client of an agent's API. */
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
+import type { GuestCommand } from "@xenoserver/toolstack/control/index.ts";
+import { encodeFrame, ToDomain } from "./exec-stream.ts";
 import { AgentError } from "./home.ts";
 
 export class AgentClient {
@@ -31,8 +33,22 @@ export class AgentClient {
 
   /** @throws AgentError  there is no such domain */
   console(ref: string): Promise<Duplex> {
-    const headers = { connection: "upgrade", upgrade: "xeno-console" };
-    const path = `/v1/domains/${encodeURIComponent(ref)}/console`;
+    return this.#upgrade(ref, "console");
+  }
+
+  /**
+   * Starts a command in a domain's guest. See `exec-stream.ts` for what goes over the connection.
+   * @throws AgentError  there is no such domain; what else goes wrong is the connection's last frame
+   */
+  async exec(ref: string, command: GuestCommand): Promise<Duplex> {
+    const socket = await this.#upgrade(ref, "exec");
+    socket.write(encodeFrame(ToDomain.command, Buffer.from(JSON.stringify(command))));
+    return socket;
+  }
+
+  #upgrade(ref: string, what: "console" | "exec"): Promise<Duplex> {
+    const headers = { connection: "upgrade", upgrade: `xeno-${what}` };
+    const path = `/v1/domains/${encodeURIComponent(ref)}/${what}`;
     return new Promise((resolve, reject) => {
       const request = httpRequest({ socketPath: this.#socketPath, path, headers, agent: false });
       request.on("upgrade", (_response, socket: Duplex, head: Buffer) => {

@@ -14,6 +14,7 @@
  *     POST /v1/domains/REF/OPERATION      an operation of the control socket, its arguments as the body
  *     GET  /v1/domains/REF/end            waits for its end, and tells it
  *     GET  /v1/domains/REF/console        upgraded: bytes both ways
+ *     GET  /v1/domains/REF/exec           upgraded: a command in the guest, see exec-stream.ts
  *     GET  /v1/usage                      sums by domain
  *     POST /v1/agent/stop                 ends the agent; domains stay
  *
@@ -22,7 +23,13 @@
 import { rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
-import { ControlError, type DomainSpec, type OperationName } from "@xenoserver/toolstack/control/index.ts";
+import {
+  type ControlClient,
+  ControlError,
+  type DomainSpec,
+  type OperationName,
+} from "@xenoserver/toolstack/control/index.ts";
+import { serveExec } from "./exec-stream.ts";
 import { AgentError, type AgentHome } from "./home.ts";
 import { Supervisor } from "./supervisor.ts";
 
@@ -193,28 +200,36 @@ function statusOf(error: unknown): number {
   return error instanceof ControlError ? STATUS_OF[error.code] : 500;
 }
 
-/** A console: what the guest prints, from the oldest byte that is kept on; and what is typed. */
+/** What is served over a connection that stays. */
+const SERVED_UPGRADED = { console: serveConsole, exec: serveExec } as const;
+
 async function upgrade(supervisor: Supervisor, request: IncomingMessage, socket: Duplex): Promise<void> {
   socket.on("error", () => {});
   try {
     const [, kind, ref, op] = targetOf(request).parts;
-    if (kind !== "domains" || op !== "console") throw new AgentError(404, `${request.url}: no such console`);
+    if (kind !== "domains" || (op !== "console" && op !== "exec"))
+      throw new AgentError(404, `${request.url}: no such resource`);
     const client = await supervisor.connect(ref!);
-    socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: xeno-console\r\n\r\n");
-    client.onEvent = (event) => {
-      if (event.event !== "console" || socket.write(Buffer.from(event.base64, "base64"))) return;
-      client.hold();
-      socket.once("drain", () => client.release());
-    };
-    void client.closed.then(() => socket.end());
-    socket.on("close", () => client.close());
-    await client.call("console-follow", {});
-    for await (const bytes of socket) {
-      await client.call("console-write", { base64: (bytes as Buffer).toString("base64") });
-    }
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: xeno-${op}\r\n\r\n`);
+    await SERVED_UPGRADED[op](client, socket);
   } catch (error) {
     const body = JSON.stringify({ error: (error as Error).message });
     if (!socket.destroyed)
       socket.end(`HTTP/1.1 ${statusOf(error)} Refused\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+  }
+}
+
+/** A console: what the guest prints, from the oldest byte that is kept on; and what is typed. */
+async function serveConsole(client: ControlClient, socket: Duplex): Promise<void> {
+  client.onEvent = (event) => {
+    if (event.event !== "console" || socket.write(Buffer.from(event.base64, "base64"))) return;
+    client.hold();
+    socket.once("drain", () => client.release());
+  };
+  void client.closed.then(() => socket.end());
+  socket.on("close", () => client.close());
+  await client.call("console-follow", {});
+  for await (const bytes of socket) {
+    await client.call("console-write", { base64: (bytes as Buffer).toString("base64") });
   }
 }

@@ -211,7 +211,8 @@ export class Supervisor {
     await this.#arriving.get(domid)?.catch(() => {});
     const followed = this.#followed.get(domid);
     if (followed !== undefined) return followed.client.call("info", {});
-    const { detail = "it was not awaited" } = this.#journal.find(domid)?.end ?? {};
+    const end = this.#journal.find(domid)?.end;
+    const detail = end === undefined ? "it was not awaited" : (end.detail ?? "its process ended");
     throw new AgentError(404, `domain ${domid} has not arrived: ${detail}`);
   }
 

@@ -5,6 +5,7 @@ import { addAgent } from "./agent.ts";
 import { addBridge } from "./bridge.ts";
 import { addCompletion } from "./completion.ts";
 import { addDomains } from "./domains.ts";
+import { addExec } from "./exec.ts";
 import { addRun, addTry } from "./run.ts";
 import type { AddVerb } from "./verb.ts";
 
@@ -12,6 +13,7 @@ export const VERBS: readonly AddVerb[] = [
   addRun,
   addTry,
   addDomains,
+  addExec,
   addAgent,
   addBridge,
   addImageCommands,

@@ -5,6 +5,7 @@
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
+import type { GuestAgent } from "../agent/index.ts";
 import { type Action, type DomainConfig, parseDisk, parseVif, specOfConfig } from "../cfg/index.ts";
 import { Complaint } from "../cfg/readers.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
@@ -133,6 +134,21 @@ export class DomainHost {
 
   type(bytes: Uint8Array): Promise<void> {
     return this.#domain.writeConsole(bytes);
+  }
+
+  /**
+   * The agent in the guest, which answers.
+   * @throws ControlError  it does not within `readyMs`, or the guest has none
+   */
+  async agent(readyMs: number): Promise<GuestAgent> {
+    this.#refuseEnded();
+    const agent = await this.#domain.agent();
+    try {
+      await agent.ready(readyMs);
+    } catch (error) {
+      throw new ControlError("conflict", (error as Error).message);
+    }
+    return agent;
   }
 
   async pause(): Promise<void> {

@@ -110,6 +110,8 @@ export class LocalDomain implements RunningDomain {
     };
     threads.begin(built.domain.buffer, built.from, threadListener, options.from?.frames);
     this.exited = this.#serve(begin).finally(() => options.from?.closeFrames());
+    // Its guest goes on writing to the line that it has.
+    if (savedOf(built, "console", AGENT_CONSOLE) !== undefined) void this.agent();
   }
 
   async writeConsole(bytes: Uint8Array): Promise<void> {
