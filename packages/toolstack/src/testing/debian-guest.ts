@@ -37,7 +37,8 @@ export class DebianGuest {
   /** What has the kernel run as a paravirtual guest. */
   async paravirtual(): Promise<Pick<DomainConfig, "type" | "shim">> {
     const path = await fetchShim(this.source, () => {});
-    return { type: "pv", shim: { path, cmdline: SHIM_CMDLINE } };
+    // Its own messages would stand between those of the guest.
+    return { type: "pv", shim: { path, cmdline: `${SHIM_CMDLINE} loglvl=none guest_loglvl=none` } };
   }
 
   /** The configuration of a guest with packages and kernel modules. */
