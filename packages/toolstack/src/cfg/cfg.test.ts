@@ -144,6 +144,19 @@ describe("domain", () => {
     assert.equal(configOf(`kernel='k'\ntype='pv'\n${shim}\npvshim_cmdline='x'`).config.shim?.cmdline, "x loglvl=all");
   });
 
+  test("vcpus are online from the start, up to maxvcpus may come later", () => {
+    const counts = (text: string): (number | undefined)[] => {
+      const { config } = configOf(`kernel='k'\n${text}`);
+      assert.deepEqual(configOfSpec(specOfConfig(config), "json").config, config);
+      return [config.vcpus, config.vcpusAtStart];
+    };
+    assert.deepEqual(counts("vcpus=2"), [2, undefined]);
+    assert.deepEqual(counts("vcpus=2\nmaxvcpus=4"), [4, 2]);
+    assert.deepEqual(counts("maxvcpus=4"), [4, undefined]);
+    assert.deepEqual(counts("vcpus=3\nmaxvcpus=3"), [3, undefined]);
+    refused("kernel='k'\nvcpus=3\nmaxvcpus=2", /^t\.cfg: vcpus is 3, expected at most maxvcpus, 2$/);
+  });
+
   test("numbers may be quoted, octal or hex", () => {
     assert.equal(configOf("kernel='k'\nmemory='512'").config.memoryMib, 512);
     assert.equal(configOf("kernel='k'\nmemory=0x200").config.memoryMib, 512);

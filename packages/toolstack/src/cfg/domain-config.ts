@@ -24,7 +24,10 @@ export interface DomainConfig {
   /** The kernel's command line. */
   readonly cmdline: string;
   readonly memoryMib: number;
+  /** As many as it can ever have: `maxvcpus`. */
   readonly vcpus: number;
+  /** How many of them are online from the start, if not all: `vcpus`. */
+  readonly vcpusAtStart?: number;
   readonly disks?: readonly DiskSpec[];
   readonly vifs?: readonly VifSpec[];
   readonly p9s?: readonly P9Spec[];
@@ -74,6 +77,7 @@ const READERS = {
   extra: words,
   memory: integer(" (MiB)", MEMORY_MIB),
   vcpus: integer("", VCPUS),
+  maxvcpus: integer("", VCPUS),
   disk: readDisks,
   vif: readVifs,
   p9: readP9s,
@@ -128,7 +132,7 @@ export function domainConfig(
     ...(given.ramdisk !== undefined && { ramdisk: given.ramdisk }),
     cmdline,
     memoryMib: given.memory ?? MEMORY_MIB.default,
-    vcpus: given.vcpus ?? VCPUS.default,
+    ...vcpusOf(given, name),
     ...(given.disk !== undefined && given.disk.length > 0 && { disks: given.disk }),
     ...(given.vif !== undefined && given.vif.length > 0 && { vifs: given.vif }),
     ...(given.p9 !== undefined && given.p9.length > 0 && { p9s: given.p9 }),
@@ -138,6 +142,17 @@ export function domainConfig(
     onCrash: given.on_crash ?? "destroy",
   };
   return { config, warnings };
+}
+
+/** @throws ConfigError  more are to be online than there can be */
+function vcpusOf(
+  { vcpus, maxvcpus }: { vcpus?: number | undefined; maxvcpus?: number | undefined },
+  name: string,
+): Pick<DomainConfig, "vcpus" | "vcpusAtStart"> {
+  const most = maxvcpus ?? vcpus ?? VCPUS.default;
+  const online = vcpus ?? most;
+  if (online > most) throw new ConfigError(`${name}: vcpus is ${online}, expected at most maxvcpus, ${most}`);
+  return { vcpus: most, ...(online < most && { vcpusAtStart: online }) };
 }
 
 /**

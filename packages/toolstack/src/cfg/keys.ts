@@ -6,7 +6,7 @@ const NOT_YET =
   builder cap channel cmdline cpuid cpus cpus_soft cpu_weight cpupool device_model_args device_model_override
   device_tree devid disk dm_restrict driver_domain dtdev e820_host event_channels firmware gfx_passthru hap
   hdtype hpet iomem ioports irqs keymap localtime max_event_channels max_grant_frames max_grant_version
-  max_maptrack_frames maxmem maxvcpus mmio_hole monitor msr_relaxed nestedhvm nographic nomigrate nx on_soft_reset
+  max_maptrack_frames maxmem mmio_hole monitor msr_relaxed nestedhvm nographic nomigrate nx on_soft_reset
   on_watchdog pae pci pci_msitranslate pci_permissive pool pvcalls rdm rtc_timeoffset sched sdl seclabel
   serial shadow_memory smbios_firmware soundhw spice stdvga suppress_spurious_page_faults tee timer_mode tsc_mode usb
   usbctrl usbdev vcpu_hard_affinity vfb vga vgsx videoram vif viridian virtio vkb vmtrace_buf_kb vnc vnuma vpmu vsnd
@@ -26,6 +26,7 @@ export const SUPPORTED_KEYS = [
   "root",
   "memory",
   "vcpus",
+  "maxvcpus",
   "disk",
   "vif",
   "p9",

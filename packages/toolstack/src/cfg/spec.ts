@@ -45,12 +45,27 @@ function cfgValue(value: SpecValue): CfgValue {
 
 /** A configuration in the keys of xl.cfg, from which `configOf` makes the same again. */
 export function specOfConfig(config: DomainConfig): DomainSpec {
-  const { name, type, kernel, shim, ramdisk, cmdline, memoryMib, vcpus, uuid, disks, vifs, p9s } = config;
+  const {
+    name,
+    type,
+    kernel,
+    shim,
+    ramdisk,
+    cmdline,
+    memoryMib,
+    vcpus,
+    vcpusAtStart = vcpus,
+    uuid,
+    disks,
+    vifs,
+    p9s,
+  } = config;
   return {
     ...{ name, uuid, type, kernel },
     ...(shim !== undefined && { pvshim_path: shim.path, pvshim_cmdline: shim.cmdline }),
     ...(ramdisk !== undefined && { ramdisk }),
-    ...{ cmdline, memory: memoryMib, vcpus },
+    ...{ cmdline, memory: memoryMib, vcpus: vcpusAtStart },
+    ...(vcpusAtStart < vcpus && { maxvcpus: vcpus }),
     ...(disks !== undefined && { disk: disks.map(describeDisk) }),
     ...(vifs !== undefined && { vif: vifs.map(describeVif) }),
     ...(p9s !== undefined && { p9: p9s.map(describeP9) }),

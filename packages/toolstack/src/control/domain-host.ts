@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
 import type { GuestAgent } from "../agent/index.ts";
-import { type Action, type DomainConfig, parseDisk, parseVif, specOfConfig } from "../cfg/index.ts";
+import { type Action, type DomainConfig, type DomainSpec, parseDisk, parseVif, specOfConfig } from "../cfg/index.ts";
 import { Complaint } from "../cfg/readers.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
 import { type ExitReason, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
@@ -89,7 +89,7 @@ export class DomainHost {
     this.#domain = domain;
     this.#state = options.paused ? "paused" : "running";
     this.#memoryTargetBytes = config.memoryMib * MIB;
-    this.#vcpusWanted = config.vcpus;
+    this.#vcpusWanted = config.vcpusAtStart ?? config.vcpus;
     this.store = new HostedStore(domain.store);
     this.meter = new UsageMeter(options.folder, options.runId, () => this.#reading());
     this.ended = this.#live();
@@ -174,7 +174,7 @@ export class DomainHost {
     await this.pause();
     let bytes: number;
     try {
-      bytes = await this.#domain.save(path, { ...specOfConfig(this.#config), name: this.#name });
+      bytes = await this.#domain.save(path, this.#spec);
     } catch (error) {
       if (wasRunning) await this.unpause();
       throw error;
@@ -190,7 +190,7 @@ export class DomainHost {
     if (this.#state === "paused")
       throw new ControlError("conflict", `domain ${this.#name} is paused, expected it to run`);
     try {
-      return await this.#domain.snapshot(path, { ...specOfConfig(this.#config), name: this.#name });
+      return await this.#domain.snapshot(path, this.#spec);
     } catch (error) {
       throw error instanceof SaveError ? new ControlError("conflict", error.message) : error;
     }
@@ -208,7 +208,7 @@ export class DomainHost {
     link.on("error", () => {});
     let report: MigrationReport;
     try {
-      report = await this.#domain.migrate(link, { ...specOfConfig(this.#config), name: this.#name }, onProgress);
+      report = await this.#domain.migrate(link, this.#spec, onProgress);
     } catch (error) {
       if (!(error instanceof SaveError)) throw error;
       const isInDoubt = error instanceof MigrationInDoubt;
@@ -311,6 +311,11 @@ export class DomainHost {
     return agreed;
   }
 
+  /** Its configuration as it is now. */
+  get #spec(): DomainSpec {
+    return specOfConfig({ ...this.#config, name: this.#name, vcpusAtStart: this.#vcpusWanted });
+  }
+
   get #home(): string {
     // A domain that was restored keeps the number that its guest knows.
     return `/local/domain/${this.#domain.domid}`;
@@ -377,7 +382,7 @@ export class DomainHost {
     this.#domain = next;
     this.#restarts++;
     this.#memoryTargetBytes = this.#config.memoryMib * MIB;
-    this.#vcpusWanted = this.#config.vcpus;
+    this.#vcpusWanted = this.#config.vcpusAtStart ?? this.#config.vcpus;
     this.meter.record("restarted");
     this.store.follow(next.store);
     if (this.#name !== this.#config.name) this.#showName();

@@ -316,6 +316,7 @@ export class LocalDomain implements RunningDomain {
         name: config.name,
         memoryKiB: config.memoryMib * 1024,
         nrVcpus: config.vcpus,
+        nrOnline: config.vcpusAtStart ?? config.vcpus,
         xenstorePort: built.xenstorePort,
         xenstoreGfn: built.xenstoreGfn,
         consolePort: built.consolePort,

@@ -116,7 +116,8 @@ export function describePlan({ config, kernel, modules }: DomainPlan): string {
     ...(config.ramdisk === undefined ? [] : [[`ramdisk = "${config.ramdisk}"`, sizeOf("ramdisk")] as [string, string]]),
     [`cmdline = "${config.cmdline}"`],
     [`memory = ${config.memoryMib}`],
-    [`vcpus = ${config.vcpus}`],
+    [`vcpus = ${config.vcpusAtStart ?? config.vcpus}`],
+    ...(config.vcpusAtStart === undefined ? [] : [[`maxvcpus = ${config.vcpus}`] as [string]]),
     ...(config.disks === undefined
       ? []
       : [[`disk = [${config.disks.map((disk) => `"${describeDisk(disk)}"`).join(", ")}]`] as [string]]),

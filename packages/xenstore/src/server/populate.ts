@@ -9,6 +9,8 @@ export interface DomainNodes {
   readonly name: string;
   readonly memoryKiB: number;
   readonly nrVcpus: number;
+  /** The first so many of them are to run; the guest takes the others down. All if absent. */
+  readonly nrOnline?: number;
   readonly xenstorePort: number;
   readonly xenstoreGfn: number;
   readonly consolePort: number;
@@ -61,7 +63,8 @@ function populate(access: StoreAccess, nodes: DomainNodes): void {
   put(`${home}/name`, nodes.name);
   put(`${home}/domid`, String(domid));
   for (const name of READ_ONLY) put(`${home}/${name}`, "");
-  for (let cpu = 0; cpu < nodes.nrVcpus; cpu++) put(`${home}/cpu/${cpu}/availability`, "online");
+  const { nrVcpus, nrOnline = nrVcpus } = nodes;
+  for (let cpu = 0; cpu < nrVcpus; cpu++) put(`${home}/cpu/${cpu}/availability`, cpu < nrOnline ? "online" : "offline");
   put(`${home}/memory/static-max`, String(nodes.memoryKiB));
   put(`${home}/memory/target`, String(nodes.memoryKiB));
   put(`${home}/memory/videoram`, "0");
