@@ -46,9 +46,14 @@ export class AgentClient {
     return socket;
   }
 
-  #upgrade(ref: string, what: "console" | "exec"): Promise<Duplex> {
+  /** Lines of JSON, {"path":…}, for what changes at or below a path of a domain's xenstore. @throws AgentError */
+  watch(ref: string, path: string): Promise<Duplex> {
+    return this.#upgrade(ref, "watch", `?path=${encodeURIComponent(path)}`);
+  }
+
+  #upgrade(ref: string, what: "console" | "exec" | "watch", query = ""): Promise<Duplex> {
     const headers = { connection: "upgrade", upgrade: `xeno-${what}` };
-    const path = `/v1/domains/${encodeURIComponent(ref)}/${what}`;
+    const path = `/v1/domains/${encodeURIComponent(ref)}/${what}${query}`;
     return new Promise((resolve, reject) => {
       const request = httpRequest({ socketPath: this.#socketPath, path, headers, agent: false });
       request.on("upgrade", (_response, socket: Duplex, head: Buffer) => {

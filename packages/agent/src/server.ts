@@ -15,7 +15,10 @@
  *     GET  /v1/domains/REF/end            waits for its end, and tells it
  *     GET  /v1/domains/REF/console        upgraded: bytes both ways
  *     GET  /v1/domains/REF/exec           upgraded: a command in the guest, see exec-stream.ts
+ *     GET  /v1/domains/REF/log            {"log":TEXT}, what the hypervisor had to say of it
+ *     GET  /v1/domains/REF/watch?path=P   upgraded: lines {"path":…} for each change at or below a path of its xenstore, or one {"error":…}
  *     GET  /v1/usage                      sums by domain
+ *     GET  /metrics                       for Prometheus
  *     POST /v1/agent/stop                 ends the agent; domains stay
  *
  * Errors are {"error":SENTENCE}.
@@ -31,6 +34,7 @@ import {
 } from "@xenoserver/toolstack/control/index.ts";
 import { serveExec } from "./exec-stream.ts";
 import { AgentError, type AgentHome } from "./home.ts";
+import { describeMetrics, METRICS_TYPE } from "./metrics.ts";
 import { Supervisor } from "./supervisor.ts";
 
 /** Operations that make sense without a connection that stays. */
@@ -97,6 +101,10 @@ async function answer(
   let status = 200;
   let body: unknown;
   try {
+    if (request.method === "GET" && request.url === "/metrics") {
+      response.writeHead(200, { "content-type": METRICS_TYPE });
+      return void response.end(describeMetrics(await supervisor.list()));
+    }
     body = await route(supervisor, request, stop);
   } catch (error) {
     status = statusOf(error);
@@ -121,6 +129,7 @@ async function route(supervisor: Supervisor, request: IncomingMessage, stop: () 
   if (target === "POST domains" && ref === undefined) return create(supervisor, await bodyOf(request));
   if (target === "GET domains") return supervisor.call(ref!, "info", {});
   if (target === "GET domains/end") return supervisor.ended(ref!);
+  if (target === "GET domains/log") return { log: supervisor.log(ref!) };
   if (target === "GET domains/arrival") return supervisor.arrived(Number(ref));
   if (target === "POST domains/fork") return fork(supervisor, ref!, await bodyOf(request));
   if (target === "POST domains/give-up") return supervisor.giveUp(Number(ref)).then(() => ({}));
@@ -201,22 +210,36 @@ function statusOf(error: unknown): number {
 }
 
 /** What is served over a connection that stays. */
-const SERVED_UPGRADED = { console: serveConsole, exec: serveExec } as const;
+const SERVED_UPGRADED = { console: serveConsole, exec: serveExec, watch: serveWatch } as const;
+const isServed = (op: string | undefined): op is keyof typeof SERVED_UPGRADED =>
+  op !== undefined && Object.hasOwn(SERVED_UPGRADED, op);
 
 async function upgrade(supervisor: Supervisor, request: IncomingMessage, socket: Duplex): Promise<void> {
   socket.on("error", () => {});
   try {
     const [, kind, ref, op] = targetOf(request).parts;
-    if (kind !== "domains" || (op !== "console" && op !== "exec"))
-      throw new AgentError(404, `${request.url}: no such resource`);
+    if (kind !== "domains" || !isServed(op)) throw new AgentError(404, `${request.url}: no such resource`);
     const client = await supervisor.connect(ref!);
     socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: xeno-${op}\r\n\r\n`);
-    await SERVED_UPGRADED[op](client, socket);
+    await SERVED_UPGRADED[op](client, socket, new URL(request.url!, "http://agent").searchParams);
   } catch (error) {
     const body = JSON.stringify({ error: (error as Error).message });
     if (!socket.destroyed)
       socket.end(`HTTP/1.1 ${statusOf(error)} Refused\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
   }
+}
+
+/** Changes of a domain's xenstore, the first of which is the state at the beginning. */
+async function serveWatch(client: ControlClient, socket: Duplex, parameters: URLSearchParams): Promise<void> {
+  client.onEvent = (event) => {
+    if (event.event === "xenstore") socket.write(`${JSON.stringify({ path: event.path })}\n`);
+  };
+  void client.closed.then(() => socket.end());
+  socket.on("close", () => client.close());
+  await client
+    .call("xenstore-watch", { path: parameters.get("path") ?? "", token: "watch" })
+    .catch((error: Error) => socket.end(`${JSON.stringify({ error: error.message })}\n`));
+  socket.resume();
 }
 
 /** A console: what the guest prints, from the oldest byte that is kept on; and what is typed. */

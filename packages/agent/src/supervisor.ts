@@ -31,7 +31,7 @@ import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usag
 import { AgentClient } from "./client.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
-import { findProcess, spawnDomain } from "./spawn.ts";
+import { findProcess, LOG_FILE, spawnDomain } from "./spawn.ts";
 import { checked, refuseSharedNetworks, specOfSaved } from "./specs.ts";
 
 interface Followed {
@@ -56,6 +56,7 @@ interface CreateOptions {
 const MIB = 2 ** 20;
 /** Beside the guest's own memory; see docs/memory.md. */
 const OVERHEAD_MIB = 200;
+const MAX_LOG_BYTES = 1 << 20;
 const COLLECT_MS = 10_000;
 const POLL_MS = 20;
 /** How often a process that was just started is looked for before it counts as gone. */
@@ -271,6 +272,13 @@ export class Supervisor {
   /** A connection of its own to a domain's control socket, for its console or watches. */
   connect(ref: string): Promise<ControlClient> {
     return ControlClient.connect(join(this.#home.domain(this.#followedOf(ref).domid), SOCKET_FILE));
+  }
+
+  /** What the hypervisor had to say of a domain; of a long log, its end. */
+  log(ref: string): string {
+    const path = join(this.#home.domain(this.#followedOf(ref).domid), LOG_FILE);
+    const bytes = existsSync(path) ? readFileSync(path) : Buffer.alloc(0);
+    return bytes.subarray(-MAX_LOG_BYTES).toString();
   }
 
   /** Settles when a domain has ended and all that it left is put away. */
