@@ -13,7 +13,7 @@ import { type AgentClient, agentHome, type UsageSum } from "@xenoserver/agent/in
 import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
 import { buildInitramfs, fetchKernel, openPackageSource } from "@xenoserver/toolstack/guest/index.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
-import { openAgent } from "../apps/cli/src/agent-access.ts";
+import { openAgentOf } from "../apps/cli/src/agent-access.ts";
 
 const COUNTER = `#!/bin/sh
 n=0
@@ -59,7 +59,7 @@ async function demonstrate(folder: string): Promise<void> {
   const kernel = await fetchKernel(source, "cloud", tell);
   const ramdisk = await buildInitramfs(source, { script: COUNTER }, tell);
   const homes = ["left", "right"].map((name) => agentHome({ XENO_AGENT_HOME: join(folder, name) }));
-  const [left, right] = (await Promise.all(homes.map((home) => openAgent(home)))) as [AgentClient, AgentClient];
+  const [left, right] = (await Promise.all(homes.map((home) => openAgentOf(home)))) as [AgentClient, AgentClient];
   const watch = new Watch();
   try {
     tell("two servers, left and right; a domain that counts starts on the left one");

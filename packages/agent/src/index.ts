@@ -1,5 +1,5 @@
 /** The agent of a server: starts, finds, meters and ends its domains. */
-export { AgentClient } from "./client.ts";
+export { AgentClient, type RemoteAgent } from "./client.ts";
 export {
   encodeFrame,
   type Frame,
@@ -12,3 +12,4 @@ export {
 export { AgentError, type AgentHome, agentHome } from "./home.ts";
 export type { UsageSum } from "./journal.ts";
 export { type RunningAgent, startAgent } from "./server.ts";
+export { credentialsOf, parseEndpoint } from "./tls/credentials.ts";

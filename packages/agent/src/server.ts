@@ -1,5 +1,5 @@
 /**
- * The agent's API: HTTP/1.1 with JSON bodies over a UNIX socket.
+ * The agent's API: HTTP/1.1 with JSON bodies over a UNIX socket, and over TLS 1.3 with certificates on both sides where it was set up for that.
  *
  *     GET  /v1/agent                      pid and version of the protocol
  *     GET  /v1/domains                    what runs
@@ -7,6 +7,7 @@
  *     POST /v1/domains                    {"restore":PATH,"name":NAME,"paused":false,"overcommit":false}, for a saved one
  *     POST /v1/domains                    {"awaits":{…}}, for one that another agent will send → {"domid":7,"socket":PATH}
  *     POST /v1/domains/REF/fork           {"count":1,"name":PREFIX,"overcommit":false} → copies that go on from where it is
+ *     GET  /v1/domains/DOMID/arrive       upgraded: the line by which it is sent, see migrate/ of the toolstack
  *     GET  /v1/domains/DOMID/arrival      waits until it runs here; 404 if it does not and will not
  *     POST /v1/domains/DOMID/give-up      it will not come
  *     POST /v1/domains/REF/migrate        {"to":PATH} of another agent's socket
@@ -25,6 +26,7 @@
  */
 import { rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { Duplex } from "node:stream";
 import {
   type ControlClient,
@@ -36,6 +38,8 @@ import { serveExec } from "./exec-stream.ts";
 import { AgentError, type AgentHome } from "./home.ts";
 import { describeMetrics, METRICS_TYPE } from "./metrics.ts";
 import { Supervisor } from "./supervisor.ts";
+import { credentialsOf, type ListenAt, listenOf } from "./tls/credentials.ts";
+import { join } from "./tunnel.ts";
 
 /** Operations that make sense without a connection that stays. */
 const OPERATIONS: readonly OperationName[] = [
@@ -67,20 +71,58 @@ export interface RunningAgent {
 export async function startAgent(home: AgentHome): Promise<RunningAgent> {
   const supervisor = await Supervisor.open(home);
   const { promise: stopAsked, resolve: stop } = Promise.withResolvers<void>();
-  const server = createServer((request, response) => void answer(supervisor, request, response, stop));
-  server.on("upgrade", (request, socket) => void upgrade(supervisor, request, socket));
-  // Whoever listened here before does not any more, or would have the journal.
-  rmSync(home.socket, { force: true });
-  await listen(server, home.socket);
-  return {
-    stopAsked,
-    close: async () => {
-      supervisor.close();
+  const serve = <S extends Server | TlsServer>(server: S): S => {
+    server.on("request", (request, response) => void answer(supervisor, request, response, stop));
+    server.on("upgrade", (request, socket) => void upgrade(supervisor, request, socket));
+    return server;
+  };
+  const local = serve(createServer());
+  const remote = remoteServer(home);
+  const servers = [local, ...(remote === undefined ? [] : [serve(remote.server)])];
+  const close = async (): Promise<void> => {
+    supervisor.close();
+    for (const server of servers) {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
-      rmSync(home.socket, { force: true });
-    },
+    }
+    rmSync(home.socket, { force: true });
   };
+  try {
+    // Whoever listened here before does not any more, or would have the journal.
+    rmSync(home.socket, { force: true });
+    await listen(local, home.socket);
+    if (remote !== undefined) await listenRemotely(remote);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { stopAsked, close };
+}
+
+interface RemoteServer extends ListenAt {
+  readonly server: TlsServer;
+}
+
+/** For agents and clients of other machines, which have certificates of the same authority. */
+function remoteServer(home: AgentHome): RemoteServer | undefined {
+  const [credentials, at] = [credentialsOf(home), listenOf(home)];
+  if (credentials === undefined || at === undefined) return undefined;
+  const both = { requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" } as const;
+  const server = createTlsServer({ ...credentials, ...both });
+  server.on("connection", (socket) => socket.setKeepAlive(true, KEEP_ALIVE_MS));
+  return { server, ...at };
+}
+
+const KEEP_ALIVE_MS = 10_000;
+
+/** @throws AgentError  the address cannot be listened at */
+function listenRemotely({ server, host, port }: RemoteServer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error) =>
+      reject(new AgentError(500, `agent: cannot listen at ${host}:${port}: ${error.message}`)),
+    );
+    server.listen(port, host, resolve);
+  });
 }
 
 function listen(server: Server, path: string): Promise<void> {
@@ -141,8 +183,8 @@ async function route(supervisor: Supervisor, request: IncomingMessage, stop: () 
 
 function migrate(supervisor: Supervisor, ref: string, body: Readonly<Record<string, unknown>>): Promise<unknown> {
   const { to, overcommit } = body;
-  if (typeof to !== "string" || !to.startsWith("/"))
-    throw new AgentError(400, `to is ${JSON.stringify(to)}, expected the path of another agent's socket`);
+  if (typeof to !== "string" || to === "")
+    throw new AgentError(400, `to is ${JSON.stringify(to)}, expected the path of another agent's socket, or HOST:PORT`);
   return supervisor.migrate(ref, to, overcommit === true);
 }
 
@@ -218,6 +260,7 @@ async function upgrade(supervisor: Supervisor, request: IncomingMessage, socket:
   socket.on("error", () => {});
   try {
     const [, kind, ref, op] = targetOf(request).parts;
+    if (kind === "domains" && op === "arrive") return await serveArrival(supervisor, Number(ref), socket);
     if (kind !== "domains" || !isServed(op)) throw new AgentError(404, `${request.url}: no such resource`);
     const client = await supervisor.connect(ref!);
     socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: xeno-${op}\r\n\r\n`);
@@ -227,6 +270,13 @@ async function upgrade(supervisor: Supervisor, request: IncomingMessage, socket:
     if (!socket.destroyed)
       socket.end(`HTTP/1.1 ${statusOf(error)} Refused\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
   }
+}
+
+/** @throws AgentError  no such domain is awaited */
+async function serveArrival(supervisor: Supervisor, domid: number, socket: Duplex): Promise<void> {
+  const line = await supervisor.arrivalLine(domid);
+  socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: xeno-arrive\r\n\r\n");
+  join(socket, line);
 }
 
 /** Changes of a domain's xenstore, the first of which is the state at the beginning. */

@@ -4,8 +4,10 @@
  */
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { freemem } from "node:os";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   type ArgsOf,
@@ -28,11 +30,13 @@ import {
 } from "@xenoserver/toolstack/control/process.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
-import { AgentClient } from "./client.ts";
+import { AgentClient, type RemoteAgent } from "./client.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
 import { findProcess, LOG_FILE, spawnDomain } from "./spawn.ts";
 import { checked, refuseSharedNetworks, specOfSaved } from "./specs.ts";
+import { credentialsOf, parseEndpoint } from "./tls/credentials.ts";
+import { tunnel } from "./tunnel.ts";
 
 interface Followed {
   readonly client: ControlClient;
@@ -56,6 +60,8 @@ interface CreateOptions {
 const MIB = 2 ** 20;
 /** Beside the guest's own memory; see docs/memory.md. */
 const OVERHEAD_MIB = 200;
+/** In a domain's folder, while it goes to another machine. */
+const DEPARTURE_FILE = "departure.sock";
 const MAX_LOG_BYTES = 1 << 20;
 const COLLECT_MS = 10_000;
 const POLL_MS = 20;
@@ -219,16 +225,20 @@ export class Supervisor {
 
   /**
    * Moves a domain to another server while it runs.
-   * @param to  the socket of that server's agent
+   * @param to  the path of its agent's socket, or "HOST[:PORT]"
    * @throws AgentError  it runs on here, unless the message says otherwise
    */
   async migrate(ref: string, to: string, overcommit: boolean): Promise<MigrationReport> {
     const { client, settled, domid } = this.#followedOf(ref);
     const { spec, name } = this.#journal.find(domid)!;
-    const there = new AgentClient(to);
+    const isHere = to.startsWith("/");
+    const there = new AgentClient(isHere ? to : this.#remote(to));
     const place = await there.post<AwaitedDomain>("/v1/domains", { awaits: { ...spec, name }, overcommit });
+    const departure = join(this.#home.domain(domid), DEPARTURE_FILE);
+    const socket = isHere ? place.socket : departure;
+    const close = isHere ? () => {} : await tunnel(departure, () => there.arrive(place.domid));
     try {
-      const report = await client.call("migrate", { socket: place.socket });
+      const report = await client.call("migrate", { socket });
       await settled;
       await there.get(`/v1/domains/${place.domid}/arrival`);
       return report;
@@ -238,7 +248,27 @@ export class Supervisor {
         throw error;
       }
       return this.#resolve(client, there, place.domid, error);
+    } finally {
+      close();
     }
+  }
+
+  /** @throws AgentError  this agent has nothing to prove itself with */
+  #remote(to: string): RemoteAgent {
+    const credentials = credentialsOf(this.#home);
+    if (credentials === undefined)
+      throw new AgentError(409, `${this.#home.folder}: has no certificate, expected one made by: xeno agent init`);
+    return { ...parseEndpoint(to), credentials };
+  }
+
+  /** The line to a process that awaits a domain. @throws AgentError  none does */
+  arrivalLine(domid: number): Promise<Duplex> {
+    const path = join(this.#home.domain(domid), ARRIVAL_FILE);
+    return new Promise((resolve, reject) => {
+      const line = connect(path);
+      line.once("connect", () => resolve(line));
+      line.once("error", () => reject(new AgentError(404, `domain ${domid} is not awaited`)));
+    });
   }
 
   /** A migration ended without a word: the domain is let run here if it is known not to run there, and ended if it does. */

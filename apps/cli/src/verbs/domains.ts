@@ -172,26 +172,32 @@ function addCopies(program: Command): void {
     });
 }
 
-/** Between agents of one machine, as yet. */
 function addMigration(program: Command): void {
   verb(program, "migrate", "move a domain to another agent while it runs")
     .argument("<domain>", "name or number")
-    .argument("<agent>", "folder of the other agent, as in XENO_AGENT_HOME; one is started if none runs")
+    .argument(
+      "<agent>",
+      "HOST[:PORT] of another server's; or the folder of one here, as in XENO_AGENT_HOME, with a / in it",
+    )
     .option("--overcommit", "move it even if too little memory is free there")
-    .action(async (ref: string, folder: string, options: JsonOption & { overcommit?: true }) => {
-      const { openAgent, say, sayJson } = await access();
+    .action(async (ref: string, target: string, options: JsonOption & { overcommit?: true }) => {
+      const { openAgent, openAgentOf, say, sayJson } = await access();
       const { agentHome } = await import("@xenoserver/agent/index.ts");
-      const there = agentHome({ ...process.env, XENO_AGENT_HOME: resolve(folder) });
-      await openAgent(there);
+      let to = target;
+      if (target.includes("/")) {
+        const there = agentHome({ ...process.env, XENO_AGENT_HOME: resolve(target) });
+        await openAgentOf(there);
+        to = there.socket;
+      }
       const { overcommit } = options;
       const report = await (await openAgent()).post<MigrationReport>(at(ref, "migrate"), {
-        to: there.socket,
+        to,
         overcommit,
       });
       if (options.json === true) return sayJson(report);
       const { rounds, sentBytes, totalMs, downtimeMs } = report;
       const took = `${(totalMs / 1000).toFixed(1)} s, of which it stood still for ${Math.round(downtimeMs)} ms`;
-      say(`${ref} is at ${folder}: ${(sentBytes / 1e6).toFixed(0)} MB in ${rounds} rounds took ${took}`);
+      say(`${ref} is at ${target}: ${(sentBytes / 1e6).toFixed(0)} MB in ${rounds} rounds took ${took}`);
     });
 }
 

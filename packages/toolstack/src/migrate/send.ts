@@ -78,7 +78,7 @@ export async function sendDomain(
   const begin = performance.now();
   const { memory } = domain;
   const log = new DirtyLog(memory);
-  const writer = new RecordWriter(link, false);
+  const writer = new RecordWriter(link, false, ANSWER_MS);
   let halted = false;
   let committed = false;
   try {

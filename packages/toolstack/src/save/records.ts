@@ -55,8 +55,12 @@ export class RecordWriter {
   /** Bytes of records so far, before they were compressed. */
   bytes = 0;
 
-  constructor(target: Writable, isCompressed: boolean) {
+  readonly #stallMs: number | undefined;
+
+  /** @param stallMs  how long the target may take nothing before it counts as gone */
+  constructor(target: Writable, isCompressed: boolean, stallMs?: number) {
     this.#target = target;
+    this.#stallMs = stallMs;
     const head = Buffer.alloc(HEAD_BYTES);
     head.write(MAGIC, "latin1");
     head.writeUInt32LE(VERSION, 8);
@@ -90,7 +94,13 @@ export class RecordWriter {
     if (this.#into.write(payload)) return;
     const { promise: drained, resolve } = Promise.withResolvers<void>();
     this.#into.once("drain", resolve);
-    await Promise.race([drained, this.#failed]);
+    const stalled = (): void => void this.#target.destroy(new Error(`nothing was taken within ${this.#stallMs} ms`));
+    const timer = this.#stallMs === undefined ? undefined : setTimeout(stalled, this.#stallMs);
+    try {
+      await Promise.race([drained, this.#failed]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Writes the last record and closes the stream. @throws Error of the file system */
