@@ -3,9 +3,8 @@ import { createReadStream, createWriteStream, type Stats } from "node:fs";
 import { rename, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { getSystemErrorMessage } from "node:util";
-import type { AgentClient } from "@xenoserver/agent/index.ts";
+import { type AgentClient, GuestSession } from "@xenoserver/agent/index.ts";
 import { ExitError, ExitStatus } from "./exit-status.ts";
-import { GuestSession } from "./guest-session.ts";
 
 /** One end of a copy: a file here, in a domain's guest, or, for "-", standard input or output. */
 export interface CopyEnd {

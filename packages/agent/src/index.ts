@@ -9,6 +9,7 @@ export {
   ToDomain,
   writeFrame,
 } from "./exec-stream.ts";
+export { GuestSession, type GuestStreams } from "./guest-session.ts";
 export { AgentError, type AgentHome, agentHome } from "./home.ts";
 export type { UsageSum } from "./journal.ts";
 export { type RunningAgent, startAgent } from "./server.ts";

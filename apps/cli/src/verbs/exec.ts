@@ -33,7 +33,7 @@ export const addExec: AddVerb = (program, setStatus) => {
 async function exec(ref: string, args: readonly string[], options: ExecOptions): Promise<number> {
   const [{ openAgent }, { GuestSession }] = await Promise.all([
     import("../agent-access.ts"),
-    import("../guest-session.ts"),
+    import("@xenoserver/agent/index.ts"),
   ]);
   const { interactive, env, workdir, wait } = options;
   const hasInput = interactive === true || !process.stdin.isTTY;

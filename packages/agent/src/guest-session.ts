@@ -1,15 +1,9 @@
 /** A command in the guest of a domain that the agent runs, as a client sees it. */
 import type { Duplex } from "node:stream";
-import {
-  type AgentClient,
-  FromDomain,
-  MAX_FRAME_BYTES,
-  readFrames,
-  ToDomain,
-  writeFrame,
-} from "@xenoserver/agent/index.ts";
 import type { CommandEnd, GuestCommand } from "@xenoserver/toolstack/control/index.ts";
-import { ExitError, ExitStatus } from "./exit-status.ts";
+import type { AgentClient } from "./client.ts";
+import { FromDomain, MAX_FRAME_BYTES, readFrames, ToDomain, writeFrame } from "./exec-stream.ts";
+import { AgentError } from "./home.ts";
 
 export interface GuestStreams {
   /** Without, the command has no input. */
@@ -22,7 +16,7 @@ export interface GuestStreams {
 /** A running command. */
 export class GuestSession {
   readonly #socket: Duplex;
-  /** The command's status, 128 and its number for a signal. @throws ExitError  it could not be run to its end */
+  /** The command's status, 128 and its number for a signal. @throws AgentError  it could not be run to its end */
   readonly status: Promise<number>;
 
   private constructor(socket: Duplex, streams: GuestStreams) {
@@ -67,9 +61,9 @@ export class GuestSession {
       else if (type === FromDomain.end) {
         const end = JSON.parse(payload.toString()) as CommandEnd;
         if (end.error === undefined) return end.status;
-        throw new ExitError(ExitStatus.failed, end.error);
+        throw new AgentError(409, end.error);
       }
     }
-    throw new ExitError(ExitStatus.failed, "the agent is gone, and the command with it");
+    throw new AgentError(409, "the agent is gone, and the command with it");
   }
 }
