@@ -29,6 +29,7 @@ import {
   SPEC_FILE,
 } from "@xenoserver/toolstack/control/process.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
+import { removeSnapshot } from "@xenoserver/toolstack/snapshot/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
 import { AgentClient, type RemoteAgent } from "./client.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
@@ -164,7 +165,7 @@ export class Supervisor {
       await Promise.all(infos.map((info) => this.call(String(info.domid), "destroy", {})));
       throw failed.reason;
     } finally {
-      rmSync(path, { force: true });
+      await removeSnapshot(path);
     }
   }
 

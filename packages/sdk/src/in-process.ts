@@ -1,6 +1,5 @@
 /** Domains in this program's own process: no agent, nothing outlives it. */
 import { randomUUID } from "node:crypto";
-import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type DomainConfig, specOfConfig } from "@xenoserver/toolstack/cfg/index.ts";
@@ -8,7 +7,7 @@ import { configOf } from "@xenoserver/toolstack/control/index.ts";
 import { Scrollback } from "@xenoserver/toolstack/control/scrollback.ts";
 import { launchDomain, type RunningDomain } from "@xenoserver/toolstack/domain/index.ts";
 import type { SavedFile } from "@xenoserver/toolstack/save/index.ts";
-import { openSaved } from "@xenoserver/toolstack/snapshot/index.ts";
+import { openSaved, removeSnapshot } from "@xenoserver/toolstack/snapshot/index.ts";
 import {
   DEFAULT_READY_MS,
   type Domain,
@@ -137,7 +136,7 @@ class LocalMachine implements Domain {
       await Promise.all(copies.map((copy) => copy.destroy()));
       throw failed.reason;
     } finally {
-      rmSync(path, { force: true });
+      await removeSnapshot(path);
     }
   }
 }

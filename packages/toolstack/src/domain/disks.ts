@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { existsSync, statSync } from "node:fs";
 import { BlockDriver, type BlockStore, type RateLimits } from "@xenoserver/devices";
 import { OverlayStore, openDefaultStore, openImage, StorageError } from "@xenoserver/storage";
+import { keptDiskName } from "../cfg/disk.ts";
 import { ConfigError, type DiskSpec } from "../cfg/index.ts";
 import type { DisksOnImages, PreparedDevice } from "./devices.ts";
 import { HandoverStore } from "./handover-store.ts";
@@ -111,7 +112,7 @@ async function freeze(spec: DiskSpec, domain: string, store: BlockStore): Promis
     );
   const images = await openDefaultStore();
   const { promise: frozen, resolve } = Promise.withResolvers<void>();
-  const name = `${domain}-${spec.vdev}:snapshot-${randomUUID().slice(0, 8)}`;
+  const name = keptDiskName(domain, spec.vdev, randomUUID().slice(0, 8));
   const committed = images.commit(store, name, resolve);
   await Promise.race([frozen, committed]);
   committed.catch(() => {});

@@ -21,7 +21,7 @@ import { DebianGuest } from "../testing/debian-guest.ts";
 import { GuestShell } from "../testing/guest-shell.ts";
 import { Stamper } from "../testing/stamper.ts";
 import { openResources, tinyConfig } from "../testing/tiny-domain.ts";
-import { openSaved } from "./index.ts";
+import { openSaved, removeSnapshot } from "./index.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "xeno-snapshot-"));
 const [kernel, path, image] = ["kernel", "snapshot", "disk.img"].map((name) => join(folder, name)) as [
@@ -179,6 +179,13 @@ test("a Debian guest goes on with the disk that it had at that moment", { timeou
     assert.equal(await runOk(copy, "cat /mnt/d/file; ls -1 /mnt/d; nproc"), "then\nfile\nlost+found\n2");
     await runOk(copy, "echo 3 > /proc/sys/vm/drop_caches; cat /mnt/d/file; umount /mnt/d; fsck.ext4 -fn /dev/xvda");
     assert.equal(await runOk(shell, "cat /mnt/d/file /mnt/d/other"), "now\nmore");
+    // The copy keeps its disk when the snapshot goes, and the garbage with it.
+    const kept = from.config.disks![0]!.target;
+    assert.ok((await images.list()).some(({ name }) => name === kept));
+    await removeSnapshot(path);
+    await images.collect(0);
+    assert.ok(!(await images.list()).some(({ name }) => name === kept) && !existsSync(path));
+    await runOk(copy, "fsck.ext4 -fn /dev/xvda");
   } finally {
     for (const one of shells) await one.destroy();
   }
