@@ -12,7 +12,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import {
   type ArgsOf,
   ControlClient,
-  ControlError,
   configOf,
   type DomainEnd,
   type DomainInfo,
@@ -31,24 +30,16 @@ import {
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import { removeSnapshot } from "@xenoserver/toolstack/snapshot/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
-import { AgentClient, type RemoteAgent } from "./client.ts";
+import { type AwaitedDomain, sendAway } from "./departure.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
 import { findProcess, LOG_FILE, spawnDomain } from "./spawn.ts";
 import { checked, refuseSharedNetworks, specOfSaved } from "./specs.ts";
-import { credentialsOf, parseEndpoint } from "./tls/credentials.ts";
-import { tunnel } from "./tunnel.ts";
 
 interface Followed {
   readonly client: ControlClient;
   /** Settles when the domain's end is in the journal and its folder gone. */
   readonly settled: Promise<void>;
-}
-
-/** A place for a domain of another server. */
-interface AwaitedDomain {
-  readonly domid: number;
-  readonly socket: string;
 }
 
 interface CreateOptions {
@@ -61,8 +52,6 @@ interface CreateOptions {
 const MIB = 2 ** 20;
 /** Beside the guest's own memory; see docs/memory.md. */
 const OVERHEAD_MIB = 200;
-/** In a domain's folder, while it goes to another machine. */
-const DEPARTURE_FILE = "departure.sock";
 const MAX_LOG_BYTES = 1 << 20;
 const COLLECT_MS = 10_000;
 const POLL_MS = 20;
@@ -230,36 +219,9 @@ export class Supervisor {
    * @throws AgentError  it runs on here, unless the message says otherwise
    */
   async migrate(ref: string, to: string, overcommit: boolean): Promise<MigrationReport> {
-    const { client, settled, domid } = this.#followedOf(ref);
-    const { spec, name } = this.#journal.find(domid)!;
-    const isHere = to.startsWith("/");
-    const there = new AgentClient(isHere ? to : this.#remote(to));
-    const place = await there.post<AwaitedDomain>("/v1/domains", { awaits: { ...spec, name }, overcommit });
-    const departure = join(this.#home.domain(domid), DEPARTURE_FILE);
-    const socket = isHere ? place.socket : departure;
-    const close = isHere ? () => {} : await tunnel(departure, () => there.arrive(place.domid));
-    try {
-      const report = await client.call("migrate", { socket });
-      await settled;
-      await there.get(`/v1/domains/${place.domid}/arrival`);
-      return report;
-    } catch (error) {
-      if (!(error instanceof ControlError) || error.code !== "in-doubt") {
-        await there.post(`/v1/domains/${place.domid}/give-up`).catch(() => {});
-        throw error;
-      }
-      return this.#resolve(client, there, place.domid, error);
-    } finally {
-      close();
-    }
-  }
-
-  /** @throws AgentError  this agent has nothing to prove itself with */
-  #remote(to: string): RemoteAgent {
-    const credentials = credentialsOf(this.#home);
-    if (credentials === undefined)
-      throw new AgentError(409, `${this.#home.folder}: has no certificate, expected one made by: xeno agent init`);
-    return { ...parseEndpoint(to), credentials };
+    const followed = this.#followedOf(ref);
+    const { spec, name } = this.#journal.find(followed.domid)!;
+    return sendAway({ ...followed, spec: { ...spec, name } }, to, overcommit, this.#home);
   }
 
   /** The line to a process that awaits a domain. @throws AgentError  none does */
@@ -270,18 +232,6 @@ export class Supervisor {
       line.once("connect", () => resolve(line));
       line.once("error", () => reject(new AgentError(404, `domain ${domid} is not awaited`)));
     });
-  }
-
-  /** A migration ended without a word: the domain is let run here if it is known not to run there, and ended if it does. */
-  async #resolve(client: ControlClient, there: AgentClient, domid: number, doubt: ControlError): Promise<never> {
-    const runsThere = await there
-      .get(`/v1/domains/${domid}/arrival`)
-      .then(() => true)
-      .catch((error: unknown) => (error instanceof AgentError && error.status === 404 ? false : undefined));
-    if (runsThere === undefined) throw doubt;
-    await client.call(runsThere ? "destroy" : "unpause", {});
-    const found = runsThere ? "it runs there" : "it does not, and runs on here";
-    throw new AgentError(409, `${doubt.message}; the other agent was asked: ${found}`);
   }
 
   async list(): Promise<DomainInfo[]> {

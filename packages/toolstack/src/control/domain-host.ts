@@ -6,14 +6,14 @@ import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
 import type { GuestAgent } from "../agent/index.ts";
-import { type Action, type DomainConfig, type DomainSpec, parseDisk, parseVif, specOfConfig } from "../cfg/index.ts";
-import { Complaint } from "../cfg/readers.ts";
+import { type DomainConfig, type DomainSpec, parseDisk, parseVif, specOfConfig } from "../cfg/index.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
 import { type ExitReason, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
 import { MigrationInDoubt, type MigrationProgress, type MigrationReport } from "../migrate/index.ts";
 import { type SavedFile, SaveError } from "../save/index.ts";
 import type { SnapshotReport } from "../snapshot/index.ts";
 import { UsageMeter, type UsageReading } from "../usage/meter.ts";
+import { actionFor } from "./actions.ts";
 import { HostedStore } from "./hosted-store.ts";
 import {
   type AfterSave,
@@ -23,6 +23,7 @@ import {
   type DomainState,
   type ShutdownRequest,
 } from "./protocol.ts";
+import { read } from "./read.ts";
 import { Scrollback } from "./scrollback.ts";
 
 export interface HostOptions {
@@ -403,20 +404,4 @@ export class DomainHost {
       endedAt: Math.floor(Date.now() / 1000),
     };
   }
-}
-
-/** @throws ControlError  for what a reader of configurations complains about */
-function read<T>(what: string, reader: () => T): T {
-  try {
-    return reader();
-  } catch (error) {
-    if (error instanceof Complaint) throw new ControlError("invalid", `${what} ${error.message}`);
-    throw error;
-  }
-}
-
-export function actionFor(config: DomainConfig, reason: ExitReason): Action {
-  if (reason === "poweroff") return config.onPoweroff;
-  if (reason === "reboot") return config.onReboot;
-  return reason === "crash" || reason === "watchdog" ? config.onCrash : "destroy";
 }
