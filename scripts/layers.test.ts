@@ -19,6 +19,7 @@ const LAYERS = [
   "toolstack",
   "api",
   "agent",
+  "sdk",
 ];
 /** Only tests and tools import it. */
 const TESTKIT = "testkit";

@@ -1,6 +1,7 @@
 /** Domains under an agent, from the outside: the agent and its domains are killed, and nothing is lost or left behind. */
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { get as httpGet } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -66,6 +67,32 @@ test("devices are listed with what xenstore has of them", async () => {
   );
   const [found] = await json<{ vdev: string; sizeBytes: number }[]>("block-list", "one");
   assert.deepEqual([found!.vdev, found!.sizeBytes], ["xvda", 4096]);
+});
+
+test("what goes on is shown: to people, to Prometheus, and change by change", async () => {
+  const looks = (await run("top", "--delay", "0.2", "--iterations", "2")).split("\n");
+  assert.match(looks[0]!, /^NAME +STATE +CPU\(sec\) +CPU\(%\) +MEM\(k\)/);
+  assert.match(looks[1]!, /^one +--p--- +0\.0 +- +32384 +1 +0 +0 +0 +0$/);
+  assert.match(looks[3]!, /^one +--p--- +0\.0 +0\.0 /);
+  assert.equal(await run("dmesg", "one"), "");
+  const metrics = await new Promise<string>((resolve, reject) => {
+    httpGet({ socketPath: home.socket, path: "/metrics", agent: false }, (response) => {
+      let text = "";
+      response.on("data", (bytes: Buffer) => (text += bytes.toString()));
+      response.on("end", () => resolve(text));
+    }).on("error", reject);
+  });
+  assert.match(metrics, /^xeno_domain_disk_size_bytes\{domain="one",domid="1",device="xvda"\} 4096$/m);
+  const watching = xeno(["xenstore-watch", "one", "/local/domain/1/data", "-n", "1"], {
+    env,
+    onOutput: (_, soFar) => {
+      if (soFar === "/local/domain/1/data\n") void run("xenstore-write", "one", "/local/domain/1/data/x", "1");
+    },
+  });
+  assert.equal((await watching).stdout, "/local/domain/1/data\n/local/domain/1/data/x\n");
+  const refused = await xeno(["xenstore-watch", "one", "no//path"], { env });
+  assert.equal(refused.status, 1);
+  assert.match(refused.stderr, /^xeno: xenstore no\/\/path: /);
 });
 
 test("an agent that was killed finds its domains again, as they were", async () => {

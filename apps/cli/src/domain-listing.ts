@@ -100,3 +100,38 @@ export function describeVifs(nodes: readonly StoreNode[], top: string): string[]
     ...rows,
   ];
 }
+
+interface Look {
+  readonly domains: readonly DomainInfo[];
+  readonly atMs: number;
+}
+
+/** Columns of xentop; without a look before, no share of time. */
+export function describeTop({ domains, atMs }: Look, before?: Look): string[] {
+  const columns = ["STATE", "CPU(sec)", "CPU(%)", "MEM(k)", "VCPUS", "NETTX(k)", "NETRX(k)", "VBD_RD", "VBD_WR"];
+  const head = `${"NAME".padEnd(20)} ${columns.map((word) => word.padStart(9)).join(" ")}`;
+  const rows = domains.map((domain) => {
+    const { name, runId, memoryBytes, vcpus, devices } = domain;
+    const earlier = before?.domains.find((other) => other.runId === runId);
+    const share =
+      before === undefined || earlier === undefined
+        ? "-"
+        : ((ranNs(domain) - ranNs(earlier)) / 1e4 / (atMs - before.atMs)).toFixed(1);
+    const sum = (value: (device: DomainInfo["devices"][number]) => number): number =>
+      devices.reduce((all, device) => all + value(device), 0);
+    const kilobytes = (bytes: number): string => String(Math.round(bytes / 1024));
+    const cells = [
+      stateLetters(domain),
+      seconds(ranNs(domain)),
+      share,
+      kilobytes(memoryBytes),
+      String(vcpus.filter(({ state }) => state !== "offline").length),
+      kilobytes(sum((device) => (device.kind === "vif" ? device.txBytes : 0))),
+      kilobytes(sum((device) => (device.kind === "vif" ? device.rxBytes : 0))),
+      String(sum((device) => (device.kind === "disk" ? device.reads : 0))),
+      String(sum((device) => (device.kind === "disk" ? device.writes : 0))),
+    ];
+    return `${name.padEnd(20)} ${cells.map((cell) => cell.padStart(9)).join(" ")}`;
+  });
+  return [head, ...rows];
+}

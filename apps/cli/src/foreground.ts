@@ -1,11 +1,7 @@
 /** Runs a domain in the foreground until it ends for good, restarting it as its configuration says. */
 import type { DomainConfig } from "@xenoserver/toolstack/cfg/index.ts";
-import {
-  type ExitReason,
-  type ExitReport,
-  launchDomain,
-  type RunningDomain,
-} from "@xenoserver/toolstack/domain/index.ts";
+import { actionFor } from "@xenoserver/toolstack/control/actions.ts";
+import { type ExitReport, launchDomain, type RunningDomain } from "@xenoserver/toolstack/domain/index.ts";
 import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
 import { BootWatch } from "./boot-watch.ts";
 import { type ConsoleEnd, type ConsoleEvents, openConsole } from "./console-io.ts";
@@ -156,12 +152,6 @@ async function typeEndOfInput(domain: RunningDomain, inLine: boolean): Promise<v
     const timer = new Promise<false>((resolve) => setTimeout(resolve, END_OF_INPUT_MS, false));
     if (await Promise.race([domain.exited, timer])) return;
   }
-}
-
-function actionFor(config: DomainConfig, reason: ExitReason): "destroy" | "restart" {
-  if (reason === "poweroff") return config.onPoweroff;
-  if (reason === "reboot") return config.onReboot;
-  return reason === "crash" || reason === "watchdog" ? config.onCrash : "destroy";
 }
 
 const statusOf = (reason: ExitReport["reason"]): number =>

@@ -3,6 +3,7 @@ import { applyOverrides, type CfgSetting, domainConfig } from "@xenoserver/tools
 import {
   buildInitramfs,
   fetchKernel,
+  fetchShim,
   type KernelFlavour,
   openPackageSource,
 } from "@xenoserver/toolstack/guest/index.ts";
@@ -14,6 +15,8 @@ const CMDLINE = "console=hvc0 quiet loglevel=3";
 export interface TryOptions {
   readonly suite?: string;
   readonly flavour: KernelFlavour;
+  /** Boots the kernel as a paravirtual one. */
+  readonly pv?: boolean;
   readonly mirror?: string;
   readonly keyring?: string;
   readonly console: string;
@@ -40,6 +43,7 @@ export async function tryCommand(overrides: readonly string[], options: TryOptio
 
   const settings = new Map<string, CfgSetting>();
   const own = { name: "debian", kernel: kernel.path, ramdisk: initramfs, cmdline: CMDLINE };
+  if (options.pv === true) Object.assign(own, { type: "pv", pvshim_path: await fetchShim(source, progress) });
   const defaults = [...Object.entries(own).map(([key, value]) => `${key}="${value}"`), 'vif=[""]'];
   applyOverrides(settings, [...defaults, ...overrides]);
   const { config } = domainConfig(settings, "command line");

@@ -1,13 +1,27 @@
-/** A client of an agent's API. */
-import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
+/** A client of an agent's API, of this machine's by a UNIX socket, of another's by TLS. */
+import { type ClientRequest, request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
+import { request as httpsRequest } from "node:https";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { GuestCommand } from "@xenoserver/toolstack/control/index.ts";
+import { encodeFrame, ToDomain } from "./exec-stream.ts";
 import { AgentError } from "./home.ts";
+import type { Credentials, ListenAt } from "./tls/credentials.ts";
+
+/** An agent of another machine, and what this one proves itself with. */
+export interface RemoteAgent extends ListenAt {
+  readonly credentials: Credentials;
+}
+
+/** A server that does not answer for so long is looked at as gone. */
+const SILENCE_MS = 10_000;
 
 export class AgentClient {
-  readonly #socketPath: string;
+  readonly #where: string | RemoteAgent;
 
-  constructor(socketPath: string) {
-    this.#socketPath = socketPath;
+  /** @param where  its socket's path, or a server */
+  constructor(where: string | RemoteAgent) {
+    this.#where = where;
   }
 
   /** False if no agent listens. */
@@ -31,24 +45,67 @@ export class AgentClient {
 
   /** @throws AgentError  there is no such domain */
   console(ref: string): Promise<Duplex> {
-    const headers = { connection: "upgrade", upgrade: "xeno-console" };
-    const path = `/v1/domains/${encodeURIComponent(ref)}/console`;
+    return this.#upgrade(ref, "console");
+  }
+
+  /**
+   * Starts a command in a domain's guest. See `exec-stream.ts` for what goes over the connection.
+   * @throws AgentError  there is no such domain; what else goes wrong is the connection's last frame
+   */
+  async exec(ref: string, command: GuestCommand): Promise<Duplex> {
+    const socket = await this.#upgrade(ref, "exec");
+    socket.write(encodeFrame(ToDomain.command, Buffer.from(JSON.stringify(command))));
+    return socket;
+  }
+
+  /** Lines of JSON, {"path":…}, for what changes at or below a path of a domain's xenstore. @throws AgentError */
+  watch(ref: string, path: string): Promise<Duplex> {
+    return this.#upgrade(ref, "watch", `?path=${encodeURIComponent(path)}`);
+  }
+
+  /** The line by which a domain that is awaited there is sent. @throws AgentError  it is not awaited any more */
+  arrive(domid: number): Promise<Duplex> {
+    return this.#upgrade(String(domid), "arrive");
+  }
+
+  /** @throws Error  nobody answers */
+  #request(options: RequestOptions, onFailure: (error: Error) => void): ClientRequest {
+    const where = this.#where;
+    if (typeof where === "string") {
+      const request = httpRequest({ ...options, socketPath: where, agent: false });
+      return request.on("error", onFailure);
+    }
+    const { host, port, credentials } = where;
+    const remote = { host, port, ...credentials, minVersion: "TLSv1.3", agent: false } as const;
+    const request = httpsRequest({ ...options, ...remote });
+    const name = `server ${host}:${port}`;
+    request.on("socket", (socket: Socket) => {
+      socket.setKeepAlive(true, SILENCE_MS);
+      const timer = setTimeout(() => request.destroy(new Error(`no answer within ${SILENCE_MS / 1000} s`)), SILENCE_MS);
+      socket.once("secureConnect", () => clearTimeout(timer));
+      socket.once("close", () => clearTimeout(timer));
+    });
+    return request.on("error", (error) => onFailure(new AgentError(502, `${name}: ${error.message}`)));
+  }
+
+  #upgrade(ref: string, what: "console" | "exec" | "watch" | "arrive", query = ""): Promise<Duplex> {
+    const headers = { connection: "upgrade", upgrade: `xeno-${what}` };
+    const path = `/v1/domains/${encodeURIComponent(ref)}/${what}${query}`;
     return new Promise((resolve, reject) => {
-      const request = httpRequest({ socketPath: this.#socketPath, path, headers, agent: false });
+      const request = this.#request({ path, headers }, reject);
       request.on("upgrade", (_response, socket: Duplex, head: Buffer) => {
         if (head.length > 0) socket.unshift(head);
         resolve(socket);
       });
       request.on("response", (response) => textOf(response).then((text) => reject(errorOf(response, text)), reject));
-      request.on("error", reject);
       request.end();
     });
   }
 
   async #send<T>(method: string, path: string, body?: string): Promise<T> {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const request: ClientRequest = httpRequest({ socketPath: this.#socketPath, method, path, agent: false }, resolve);
-      request.on("error", reject);
+      const request = this.#request({ method, path }, reject);
+      request.on("response", resolve);
       request.end(body);
     });
     const text = await textOf(response);

@@ -8,11 +8,14 @@ const ENTRY = fileURLToPath(import.meta.resolve("@xenoserver/toolstack/control/p
 /** What a domain may have open: its disks, and the sockets of its networks. */
 const MAX_OPEN_FILES = 4096;
 
+/** What a domain's process writes to its standard output and error. */
+export const LOG_FILE = "log";
+
 /** @param folder  with the domain's spec in it */
 export function spawnDomain(folder: string): void {
   // Not with Node's permission model, which refuses to flush files.
   const flags = [...process.execArgv.filter((flag) => !/^--(test|permission|allow)/.test(flag)), "--no-warnings"];
-  const log = openSync(join(folder, "log"), "a", 0o600);
+  const log = openSync(join(folder, LOG_FILE), "a", 0o600);
   const command = [process.execPath, ...flags, ENTRY, folder];
   // The shell sets limits that Node cannot, and becomes Node.
   const limits = `ulimit -c 0; ulimit -n ${MAX_OPEN_FILES}; exec "$@"`;

@@ -4,17 +4,19 @@
  */
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { freemem } from "node:os";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   type ArgsOf,
   ControlClient,
-  ControlError,
   configOf,
   type DomainEnd,
   type DomainInfo,
   type DomainSpec,
+  memoryAtStartMib,
   type OperationName,
   type ResultOf,
 } from "@xenoserver/toolstack/control/index.ts";
@@ -27,23 +29,18 @@ import {
   SPEC_FILE,
 } from "@xenoserver/toolstack/control/process.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
-import { SavedFile, SaveError } from "@xenoserver/toolstack/save/index.ts";
+import { removeSnapshot } from "@xenoserver/toolstack/snapshot/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
-import { AgentClient } from "./client.ts";
+import { type AwaitedDomain, sendAway } from "./departure.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
-import { findProcess, spawnDomain } from "./spawn.ts";
+import { findProcess, LOG_FILE, spawnDomain } from "./spawn.ts";
+import { checked, refuseSharedNetworks, specOfSaved } from "./specs.ts";
 
 interface Followed {
   readonly client: ControlClient;
   /** Settles when the domain's end is in the journal and its folder gone. */
   readonly settled: Promise<void>;
-}
-
-/** A place for a domain of another server. */
-interface AwaitedDomain {
-  readonly domid: number;
-  readonly socket: string;
 }
 
 interface CreateOptions {
@@ -56,6 +53,7 @@ interface CreateOptions {
 const MIB = 2 ** 20;
 /** Beside the guest's own memory; see docs/memory.md. */
 const OVERHEAD_MIB = 200;
+const MAX_LOG_BYTES = 1 << 20;
 const COLLECT_MS = 10_000;
 const POLL_MS = 20;
 /** How often a process that was just started is looked for before it counts as gone. */
@@ -102,7 +100,7 @@ export class Supervisor {
   ): DomainRow {
     const uuid = spec["uuid"] ?? randomUUID();
     const { config } = checked(() => configOf({ ...spec, uuid }, "domain"));
-    const neededMib = config.memoryMib + OVERHEAD_MIB;
+    const neededMib = memoryAtStartMib(config) + OVERHEAD_MIB;
     const freeMib = Math.floor(freemem() / MIB);
     if (!overcommit && neededMib > freeMib)
       throw new AgentError(
@@ -121,16 +119,52 @@ export class Supervisor {
   }
 
   /**
-   * Starts a domain where it was saved.
+   * Starts a domain where it was saved, or as a snapshot has it.
    * @param path  of the file
-   * @throws AgentError  as `create`, and for a file that is no saved domain
+   * @param name  makes it another domain, with a uuid of its own
+   * @throws AgentError  as `create`, and for a file that is neither
    */
-  async restore(path: string, options: CreateOptions): Promise<DomainInfo> {
-    const file = await SavedFile.open(path).catch((error: Error) => {
-      throw error instanceof SaveError ? new AgentError(400, error.message) : error;
-    });
-    file.close();
-    return this.create(file.header.spec, { ...options, restore: path });
+  async restore(path: string, options: CreateOptions, name?: string): Promise<DomainInfo> {
+    const spec = await specOfSaved(path);
+    const identity = name === undefined ? {} : { name, uuid: randomUUID() };
+    return this.create({ ...spec, ...identity }, { ...options, restore: path });
+  }
+
+  /**
+   * Makes copies of a running domain, which go on from where it is at this moment, each with a name and uuid of its own. Memory is read
+   * as they touch it.
+   * @param prefix  of their names, which end in -1, -2 …
+   * @throws AgentError  there are none then
+   */
+  async fork(ref: string, count: number, prefix: string | undefined, overcommit: boolean): Promise<DomainInfo[]> {
+    const { domid, client } = this.#followedOf(ref);
+    const { name } = this.#journal.find(domid)!;
+    const path = join(this.#home.folder, `fork-${randomUUID()}`);
+    const names = this.#freeNames(prefix ?? name, count);
+    try {
+      await client.call("snapshot", { path });
+      const spec = await specOfSaved(path);
+      refuseSharedNetworks(spec);
+      const options = { paused: false, overcommit, restore: path };
+      const made = await Promise.allSettled(
+        names.map((own) => this.create({ ...spec, name: own, uuid: randomUUID() }, options)),
+      );
+      const failed = made.find((result) => result.status === "rejected");
+      const infos = made.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+      if (failed === undefined) return infos;
+      await Promise.all(infos.map((info) => this.call(String(info.domid), "destroy", {})));
+      throw failed.reason;
+    } finally {
+      await removeSnapshot(path);
+    }
+  }
+
+  /** Names that no domain has. */
+  #freeNames(prefix: string, count: number): string[] {
+    const taken = new Set(this.#journal.live().map(({ name }) => name));
+    const names: string[] = [];
+    for (let n = 1; names.length < count; n++) if (!taken.has(`${prefix}-${n}`)) names.push(`${prefix}-${n}`);
+    return names;
   }
 
   /**
@@ -175,49 +209,35 @@ export class Supervisor {
     await this.#arriving.get(domid)?.catch(() => {});
     const followed = this.#followed.get(domid);
     if (followed !== undefined) return followed.client.call("info", {});
-    const { detail = "it was not awaited" } = this.#journal.find(domid)?.end ?? {};
+    const end = this.#journal.find(domid)?.end;
+    const detail = end === undefined ? "it was not awaited" : (end.detail ?? "its process ended");
     throw new AgentError(404, `domain ${domid} has not arrived: ${detail}`);
   }
 
   /**
    * Moves a domain to another server while it runs.
-   * @param to  the socket of that server's agent
+   * @param to  the path of its agent's socket, or "HOST[:PORT]"
    * @throws AgentError  it runs on here, unless the message says otherwise
    */
   async migrate(ref: string, to: string, overcommit: boolean): Promise<MigrationReport> {
-    const { client, settled, domid } = this.#followedOf(ref);
-    const { spec, name } = this.#journal.find(domid)!;
-    const there = new AgentClient(to);
-    const place = await there.post<AwaitedDomain>("/v1/domains", { awaits: { ...spec, name }, overcommit });
-    try {
-      const report = await client.call("migrate", { socket: place.socket });
-      await settled;
-      await there.get(`/v1/domains/${place.domid}/arrival`);
-      return report;
-    } catch (error) {
-      if (!(error instanceof ControlError) || error.code !== "in-doubt") {
-        await there.post(`/v1/domains/${place.domid}/give-up`).catch(() => {});
-        throw error;
-      }
-      return this.#resolve(client, there, place.domid, error);
-    }
+    const followed = this.#followedOf(ref);
+    const { spec, name } = this.#journal.find(followed.domid)!;
+    return sendAway({ ...followed, spec: { ...spec, name } }, to, overcommit, this.#home);
   }
 
-  /** A migration ended without a word: the domain is let run here if it is known not to run there, and ended if it does. */
-  async #resolve(client: ControlClient, there: AgentClient, domid: number, doubt: ControlError): Promise<never> {
-    const runsThere = await there
-      .get(`/v1/domains/${domid}/arrival`)
-      .then(() => true)
-      .catch((error: unknown) => (error instanceof AgentError && error.status === 404 ? false : undefined));
-    if (runsThere === undefined) throw doubt;
-    await client.call(runsThere ? "destroy" : "unpause", {});
-    const found = runsThere ? "it runs there" : "it does not, and runs on here";
-    throw new AgentError(409, `${doubt.message}; the other agent was asked: ${found}`);
+  /** The line to a process that awaits a domain. @throws AgentError  none does */
+  arrivalLine(domid: number): Promise<Duplex> {
+    const path = join(this.#home.domain(domid), ARRIVAL_FILE);
+    return new Promise((resolve, reject) => {
+      const line = connect(path);
+      line.once("connect", () => resolve(line));
+      line.once("error", () => reject(new AgentError(404, `domain ${domid} is not awaited`)));
+    });
   }
 
   async list(): Promise<DomainInfo[]> {
     const infos = [...this.#followed.values()].map(({ client }) => client.call("info", {}).catch(() => undefined));
-    return (await Promise.all(infos)).filter((info) => info !== undefined);
+    return (await Promise.all(infos)).filter((info) => info !== undefined).sort((a, b) => a.domid - b.domid);
   }
 
   /** @param ref  a domain's name or number @throws AgentError  there is none */
@@ -234,6 +254,13 @@ export class Supervisor {
   /** A connection of its own to a domain's control socket, for its console or watches. */
   connect(ref: string): Promise<ControlClient> {
     return ControlClient.connect(join(this.#home.domain(this.#followedOf(ref).domid), SOCKET_FILE));
+  }
+
+  /** What the hypervisor had to say of a domain; of a long log, its end. */
+  log(ref: string): string {
+    const path = join(this.#home.domain(this.#followedOf(ref).domid), LOG_FILE);
+    const bytes = existsSync(path) ? readFileSync(path) : Buffer.alloc(0);
+    return bytes.subarray(-MAX_LOG_BYTES).toString();
   }
 
   /** Settles when a domain has ended and all that it left is put away. */
@@ -347,12 +374,4 @@ export class Supervisor {
 
 function readJson<T>(path: string): T | undefined {
   return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as T) : undefined;
-}
-
-function checked<T>(use: () => T): T {
-  try {
-    return use();
-  } catch (error) {
-    throw (error as Error).name === "ConfigError" ? new AgentError(400, (error as Error).message) : error;
-  }
 }

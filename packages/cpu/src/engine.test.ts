@@ -483,6 +483,29 @@ describe("system calls", () => {
     assert.equal(m.gpr(Gpr.rbx) & 0x601, 1);
   });
 
+  inEveryMode("CLAC and STAC change AC whether SMAP is on or not, and are for the kernel alone", (m) => {
+    const [kernel, program, stack] = [CODE, 0x30000, 0x50000];
+    const [clac, stac] = [0xca, 0xcb];
+    m.mapPage(program, program, 7);
+    m.userDescriptors();
+    m.load(
+      kernel,
+      guest((a) => {
+        a.db(0x0f, 0x01, stac).pushf().pop(rbx).db(0x0f, 0x01, clac).pushf().pop(rcx);
+        a.push(0x23).push(stack).push(0x203).push(0x2b).push(program).db(0x48, 0xcf); // iretq
+      }),
+    );
+    m.load(
+      program,
+      guest((a) => a.db(0x0f, 0x01, clac), program),
+    );
+    m.gate(6, 0x40000);
+    m.load(0x40000, Uint8Array.of(0xf4));
+    m.kernelStack(0x60000);
+    assert.deepEqual(m.run(), HALTED, "the program is refused");
+    assert.deepEqual([m.gpr(Gpr.rbx) & (1 << 18), m.gpr(Gpr.rcx) & (1 << 18)], [1 << 18, 0]);
+  });
+
   inEveryMode("a frame for IRET leads to a program with its own stack and flags", (m) => {
     const [kernel, program, stack] = [CODE, 0x30000, 0x50000];
     m.mapPage(program, program, 7);

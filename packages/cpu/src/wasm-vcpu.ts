@@ -11,6 +11,7 @@ import { HotSpots } from "./jit/hot-spots.ts";
 import { LocalRegionService, type RegionService } from "./jit/region-compiler.ts";
 import { DirtyRounds } from "./memory/dirty-log.ts";
 import type { DomainMemory } from "./memory/domain-memory.ts";
+import type { Frame } from "./memory/guest-memory.ts";
 import { Flag } from "./semantics/flags.ts";
 import { Pending, Slot, State, vcpuArea } from "./state/layout.ts";
 import { loadVcpu } from "./state/saved-vcpu.ts";
@@ -95,6 +96,7 @@ export class WasmVcpu implements Vcpu {
       memory,
       {
         codeModified: (frame, offset, size) => this.cache.storedInto(frame, offset, size),
+        fetchFrame: (frame) => memory.fetch(frame as Frame),
         accessed: (lo, hi, size, isWrite) => this.debug.accessed(hi * 2 ** 32 + (lo >>> 0), size, isWrite !== 0),
         readTime: () => this.machine.setAddress(State.result, timeStamp(this.machine)),
         mmioWrite: (gpaLo, gpaHi, sizeBytes, lo, hi) => {

@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import type { DomainInfo, ShutdownRequest, StoreNode } from "@xenoserver/toolstack/control/protocol.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
+import type { SnapshotReport } from "@xenoserver/toolstack/snapshot/index.ts";
 import { type Command, InvalidArgumentError } from "commander";
 import type { AddVerb } from "./verb.ts";
 
@@ -66,6 +67,7 @@ export const addDomains: AddVerb = (program) => {
   addListings(program);
   addLifecycle(program);
   addSaving(program);
+  addCopies(program);
   addMigration(program);
   addResources(program);
   addDeviceLists(program);
@@ -128,40 +130,74 @@ function addSaving(program: Command): void {
     });
   verb(program, "restore", "let a domain go on from a file that save wrote")
     .argument("<file>", "what save wrote")
+    .option("-n, --name <name>", "as another domain, with a uuid of its own")
     .option("-p, --paused", "leave it standing")
     .option("-c, --console", "show its console; Ctrl-] leaves it running")
     .option("--overcommit", "start it even if too little memory is free for it")
     .action(async (file: string, options: RestoreOptions) => {
       const { openAgent, sayJson } = await access();
       const agent = await openAgent();
-      const { paused, overcommit } = options;
-      const info = await agent.post<DomainInfo>("/v1/domains", { restore: resolve(file), paused, overcommit });
+      const { name, paused, overcommit } = options;
+      const info = await agent.post<DomainInfo>("/v1/domains", { restore: resolve(file), name, paused, overcommit });
       if (options.json === true) sayJson(info);
       if (options.console !== true) return;
       const { attachConsole } = await import("../attach-console.ts");
       await attachConsole(agent, String(info.domid));
     });
 }
-/** Between agents of one machine, as yet. */
+function addCopies(program: Command): void {
+  verb(program, "snapshot", "write a domain to a file as it is at a moment, while it runs on")
+    .argument("<domain>", "name or number")
+    .argument("<file>", "what to write")
+    .action(async (ref: string, file: string, options: JsonOption) => {
+      const { openAgent, say, sayJson } = await access();
+      const report = await (await openAgent()).post<SnapshotReport>(at(ref, "snapshot"), { path: resolve(file) });
+      if (options.json === true) return sayJson(report);
+      const { bytes, totalMs, pausedMs } = report;
+      say(
+        `${file}: ${(bytes / 1e6).toFixed(0)} MB in ${(totalMs / 1000).toFixed(1)} s, of which it stood still for ${Math.round(pausedMs)} ms`,
+      );
+    });
+  verb(program, "fork", "make copies of a running domain, which go on from where it is")
+    .argument("<domain>", "name or number")
+    .option("-c, --count <number>", "how many", (written) => wholeNumber(written), 1)
+    .option("-n, --name <prefix>", "what their names begin with; the domain's own name if absent")
+    .option("--overcommit", "make them even if too little memory is free for them")
+    .action(async (ref: string, options: JsonOption & { count: number; name?: string; overcommit?: true }) => {
+      const { openAgent, say, sayJson } = await access();
+      const { count, name, overcommit } = options;
+      const copies = await (await openAgent()).post<DomainInfo[]>(at(ref, "fork"), { count, name, overcommit });
+      if (options.json === true) return sayJson(copies);
+      for (const copy of copies) say(`${copy.name} is domain ${copy.domid}`);
+    });
+}
+
 function addMigration(program: Command): void {
   verb(program, "migrate", "move a domain to another agent while it runs")
     .argument("<domain>", "name or number")
-    .argument("<agent>", "folder of the other agent, as in XENO_AGENT_HOME; one is started if none runs")
+    .argument(
+      "<agent>",
+      "HOST[:PORT] of another server's; or the folder of one here, as in XENO_AGENT_HOME, with a / in it",
+    )
     .option("--overcommit", "move it even if too little memory is free there")
-    .action(async (ref: string, folder: string, options: JsonOption & { overcommit?: true }) => {
-      const { openAgent, say, sayJson } = await access();
+    .action(async (ref: string, target: string, options: JsonOption & { overcommit?: true }) => {
+      const { openAgent, openAgentOf, say, sayJson } = await access();
       const { agentHome } = await import("@xenoserver/agent/index.ts");
-      const there = agentHome({ ...process.env, XENO_AGENT_HOME: resolve(folder) });
-      await openAgent(there);
+      let to = target;
+      if (target.includes("/")) {
+        const there = agentHome({ ...process.env, XENO_AGENT_HOME: resolve(target) });
+        await openAgentOf(there);
+        to = there.socket;
+      }
       const { overcommit } = options;
       const report = await (await openAgent()).post<MigrationReport>(at(ref, "migrate"), {
-        to: there.socket,
+        to,
         overcommit,
       });
       if (options.json === true) return sayJson(report);
       const { rounds, sentBytes, totalMs, downtimeMs } = report;
       const took = `${(totalMs / 1000).toFixed(1)} s, of which it stood still for ${Math.round(downtimeMs)} ms`;
-      say(`${ref} is at ${folder}: ${(sentBytes / 1e6).toFixed(0)} MB in ${rounds} rounds took ${took}`);
+      say(`${ref} is at ${target}: ${(sentBytes / 1e6).toFixed(0)} MB in ${rounds} rounds took ${took}`);
     });
 }
 
@@ -170,6 +206,7 @@ interface SaveOptions extends JsonOption {
   readonly leavePaused?: true;
 }
 interface RestoreOptions extends JsonOption {
+  readonly name?: string;
   readonly paused?: true;
   readonly console?: true;
   readonly overcommit?: true;

@@ -5,13 +5,17 @@ import { addAgent } from "./agent.ts";
 import { addBridge } from "./bridge.ts";
 import { addCompletion } from "./completion.ts";
 import { addDomains } from "./domains.ts";
+import { addExec } from "./exec.ts";
 import { addRun, addTry } from "./run.ts";
 import type { AddVerb } from "./verb.ts";
+import { addWatching } from "./watching.ts";
 
 export const VERBS: readonly AddVerb[] = [
   addRun,
   addTry,
   addDomains,
+  addExec,
+  addWatching,
   addAgent,
   addBridge,
   addImageCommands,

@@ -42,6 +42,7 @@ export const addTry: AddVerb = (program, setStatus) => {
     .argument("[settings...]", "key=value settings of xl.cfg, e.g. memory=512")
     .option("--suite <name>", "Debian release (default: the machine's, else stable)")
     .addOption(new Option("--flavour <name>", "which kernel").choices(["cloud", "generic"]).default("cloud"))
+    .option("--pv", "boot it as a paravirtual kernel, under Xen's shim")
     .addOption(
       new Option("--mirror <url>", "Debian archive to use instead of the machine's apt").env("XENO_DEBIAN_MIRROR"),
     )

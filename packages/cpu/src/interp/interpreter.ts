@@ -16,6 +16,8 @@ import { BUILTIN_COUNT, REGION_SIGNATURE, RegionStatus } from "./record.ts";
 /** What generated code calls in the host program. */
 export interface EngineImports {
   codeModified(frame: number, offset: number, sizeBytes: number): void;
+  /** A frame's contents are to be fetched. */
+  fetchFrame(frame: number): void;
   /** An access while `State.slowAccess` is set; 1 if it faults, with the fault in the state. */
   accessed(vaLo: number, vaHi: number, sizeBytes: number, isWrite: number): number;
   /** Puts the time-stamp counter into `State.result`. */
@@ -91,10 +93,11 @@ export class Interpreter {
   private buildBase(inline: readonly HandlerSample[], counting: boolean): Uint8Array<ArrayBuffer> {
     const m = newGuestModule(this.domain);
     const codeModified = m.importFunc("env", "codeModified", { params: ["i32", "i32", "i32"], results: [] });
+    const fetchFrame = m.importFunc("env", "fetchFrame", { params: ["i32"], results: [] });
     const accessed = m.importFunc("env", "accessed", { params: ["i32", "i32", "i32", "i32"], results: ["i32"] });
     const mmioWrite = m.importFunc("env", "mmioWrite", { params: ["i32", "i32", "i32", "i32", "i32"], results: [] });
     const readTime = m.importFunc("env", "readTime", { params: ["i32"], results: [] });
-    const mmu = defineMmu(m, this.domain.layout, { codeModified, accessed, mmioWrite });
+    const mmu = defineMmu(m, this.domain.layout, { codeModified, fetchFrame, accessed, mmioWrite });
     defineHostAddress(m, mmu);
     const helpers = { ...mmu, readTime: defineReadTime(m, readTime), named: emitHelpers(m) };
     const deliverPageFault = defineDeliverPageFault(m, mmu.translate, helpers);

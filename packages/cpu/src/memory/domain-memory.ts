@@ -1,5 +1,6 @@
 import { type Gfn, type Gpa, PAGE_BYTES } from "../engine.ts";
 import { layOutMemory, type MemoryLayout, P2M_DIRECTORY_ENTRIES, P2M_LEAF_ENTRIES } from "../state/layout.ts";
+import { AbsentFrames } from "./absent-frames.ts";
 import { CodeLog, HOST_AUTHOR } from "./code-log.ts";
 import { FREE_FRAMES_WORDS, FreeFrames } from "./free-frames.ts";
 import type { Frame, GuestMemory } from "./guest-memory.ts";
@@ -37,6 +38,8 @@ export class DomainMemory implements GuestMemory {
   readonly codeLog: CodeLog;
   /** Frames that were given back. */
   readonly free: FreeFrames;
+  /** Frames that are still to be fetched, and from where this thread does. */
+  readonly absent: AbsentFrames;
   private readonly control: Int32Array;
   private readonly handleControl: SharedArrayBuffer;
   private readonly bytes: Uint8Array;
@@ -53,6 +56,7 @@ export class DomainMemory implements GuestMemory {
     this.words = new Int32Array(handle.memory.buffer);
     const links = this.words.subarray(this.layout.freeLinks >>> 2, (this.layout.freeLinks >>> 2) + this.frameCount);
     this.free = new FreeFrames(this.control, Control.free, links);
+    this.absent = new AbsentFrames(this.bytes.subarray(this.layout.absentMap, this.layout.absentMap + this.frameCount));
   }
 
   /**
@@ -102,7 +106,15 @@ export class DomainMemory implements GuestMemory {
 
   frameAt(gfn: Gfn): Frame | -1 {
     const word = this.leafWord(gfn, false);
-    return word < 0 ? -1 : ((this.words[word] - 1) as Frame | -1);
+    const frame = word < 0 ? -1 : ((this.words[word] - 1) as Frame | -1);
+    if (frame >= 0) this.fetch(frame as Frame);
+    return frame;
+  }
+  /** Settles that a frame's contents are there. @throws Error  they cannot be had */
+  fetch(frame: Frame): void {
+    if (this.bytes[this.layout.absentMap + frame] === 0) return;
+    const at = this.frameAddress(frame);
+    this.absent.fetch(frame, this.bytes.subarray(at, at + PAGE_BYTES));
   }
   mapFrame(gfn: Gfn, frame: Frame): void {
     const word = this.leafWord(gfn, true);
@@ -147,6 +159,7 @@ export class DomainMemory implements GuestMemory {
   }
   /** True for a frame that holds nothing but zeros. */
   isZero(frame: Frame): boolean {
+    this.fetch(frame);
     const first = this.frameAddress(frame) >>> 2;
     for (let at = first; at < first + PAGE_BYTES / 4; at++) if (this.words[at] !== 0) return false;
     return true;
@@ -191,6 +204,7 @@ export class DomainMemory implements GuestMemory {
     return this.layout.framesOffset + frame * PAGE_BYTES;
   }
   frameBytes(frame: Frame): Uint8Array {
+    this.fetch(frame);
     const at = this.frameAddress(frame);
     return this.bytes.subarray(at, at + PAGE_BYTES);
   }

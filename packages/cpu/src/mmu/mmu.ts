@@ -45,6 +45,8 @@ export interface Mmu {
 export interface MmuImports {
   /** (frame, offset, size): translated code is about to be overwritten. */
   readonly codeModified: Callee;
+  /** (frame): its contents are elsewhere, and wanted. */
+  readonly fetchFrame: Callee;
   /** (vaLo, vaHi, size, isWrite) → 1 after a fault: an access while `State.slowAccess` asks to see each. */
   readonly accessed: Callee;
   /** (gpaLo, gpaHi, size, valueLo, valueHi): a store to a page without a frame. */
@@ -53,7 +55,7 @@ export interface MmuImports {
 
 /** Adds the memory-management unit to a module. */
 export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuImports): Mmu {
-  const frameHost = defineFrameHost(m, layout);
+  const frameHost = defineFrameHost(m, layout, imports.fetchFrame);
   const walk = defineWalk(m, layout, frameHost, definePageFault(m));
   const holdsCode = defineHoldsCode(m, layout);
   const codeWritten = defineCodeWritten(m, layout, imports, holdsCode);

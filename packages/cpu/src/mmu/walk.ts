@@ -1,4 +1,4 @@
-import { type Func, type I32, i32, i64, i64Halves, type ModuleBuilder } from "@xenoserver/wasm";
+import { type Callee, type Func, type I32, i32, i64, i64Halves, type ModuleBuilder } from "@xenoserver/wasm";
 import { type MemoryLayout, NOT_CANONICAL, P2M_LEAF_ENTRIES, PHYSICAL_BITS, State } from "../state/layout.ts";
 import { Access, frameOf, state32, state64 } from "./emit.ts";
 
@@ -22,8 +22,11 @@ const EFER_NXE = 0x800;
 const EFER_LMA = 0x400;
 const FLAG_AC = 0x40000;
 
-/** (gpa) → host address of its frame, or 0. */
-export function defineFrameHost(m: ModuleBuilder, layout: MemoryLayout): Func {
+/**
+ * (gpa) → host address of its frame, or 0. Every way of a vcpu to guest memory begins here, so that a frame whose contents are elsewhere
+ * is fetched before it is used.
+ */
+export function defineFrameHost(m: ModuleBuilder, layout: MemoryLayout, fetchFrame: Callee): Func {
   const func = m.func(["i64"], ["i32"]);
   const f = func.fn;
   const gpa = f.param<"i64">(0);
@@ -32,7 +35,10 @@ export function defineFrameHost(m: ModuleBuilder, layout: MemoryLayout): Func {
   const leaf = f.let(f.load<"i32">("i32.load", gfn.shrU(Math.log2(P2M_LEAF_ENTRIES)).shl(2), layout.p2mDirectory));
   f.if(leaf.eqz(), () => f.return(i32(0)));
   const frame = f.let(f.load<"i32">("i32.load", leaf.add(gfn.and(P2M_LEAF_ENTRIES - 1).shl(2))));
-  f.return(f.select(frame, frame.sub(1).shl(12).add(i32(layout.framesOffset)), i32(0)));
+  f.if(frame.eqz(), () => f.return(i32(0)));
+  const absent = f.load<"i32">("i32.load8_u", frame, layout.absentMap - 1);
+  f.if(absent, () => f.callVoid(fetchFrame, frame.sub(1)));
+  f.return(frame.sub(1).shl(12).add(i32(layout.framesOffset)));
   f.unreachable();
   return func;
 }

@@ -249,6 +249,8 @@ export interface MemoryLayout {
   readonly freeLinks: number;
   /** Words of the dirty log, see `DirtyControl`. */
   readonly dirtyControl: number;
+  /** One byte for each frame: not 0 while its contents have to be fetched, see `AbsentFrames`. */
+  readonly absentMap: number;
   readonly framesOffset: number;
   readonly totalBytes: number;
 }
@@ -271,6 +273,7 @@ export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayou
   const dirtyMap = take(frameCount);
   const freeLinks = take(frameCount * 4);
   const dirtyControl = take(64);
+  const absentMap = take(frameCount);
   const framesOffset = at;
   const totalBytes = align(framesOffset + frameCount * 4096);
   return {
@@ -285,6 +288,7 @@ export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayou
     dirtyMap,
     freeLinks,
     dirtyControl,
+    absentMap,
     framesOffset,
     totalBytes,
   };

@@ -345,15 +345,17 @@ export class ImageStore {
   /**
    * Makes an image of a disk as it is at this moment, while it is in use; only what was written since the last image is looked
    * at. The disk goes on upon the new image.
-   * @param name  what the image is called; if absent, it lasts as long as the disk uses it
+   * @param name      what the image is called; if absent, it lasts as long as the disk uses it
+   * @param onFrozen  called at that moment: what is written from then on is not in the image
    */
-  async commit(overlay: OverlayStore, name?: string): Promise<Digest> {
+  async commit(overlay: OverlayStore, name?: string, onFrozen: () => void = () => {}): Promise<Digest> {
     if (name !== undefined) this.#namePath(name);
-    return overlay.whileCommitting(() => this.#commit(overlay, name));
+    return overlay.whileCommitting(() => this.#commit(overlay, name, onFrozen));
   }
 
-  async #commit(overlay: OverlayStore, name: string | undefined): Promise<Digest> {
+  async #commit(overlay: OverlayStore, name: string | undefined, onFrozen: () => void): Promise<Digest> {
     const frozen = await overlay.freeze();
+    onFrozen();
     const { tree } = frozen.base;
     const manifest = resized(tree.manifest, frozen.sizeBytes);
     const changed = new Set<number>();

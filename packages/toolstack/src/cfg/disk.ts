@@ -176,3 +176,7 @@ export const readDisks: Reader<DiskSpec[]> = (value) => {
   }
   return disks;
 };
+
+/** The name of an image that a snapshot made of a disk. */
+export const keptDiskName = (domain: string, vdev: string, id: string): string => `${domain}-${vdev}:snapshot-${id}`;
+export const KEPT_DISK = /:snapshot-[0-9a-f]{8}$/;

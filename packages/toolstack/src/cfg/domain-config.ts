@@ -1,5 +1,6 @@
 /** From the settings of an xl.cfg to the description of a domain. */
 import { randomUUID } from "node:crypto";
+import { globSync } from "node:fs";
 import { MAX_MEMORY_MIB, MIN_MEMORY_MIB } from "@xenoserver/xen/builder/index.ts";
 import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
 import { type DiskSpec, readDisks } from "./disk.ts";
@@ -12,18 +13,24 @@ import { readVifs, type VifSpec } from "./vif.ts";
 /** A domain to be built. */
 export interface DomainConfig {
   readonly name: string;
-  readonly type: "pvh";
+  /** pv: a paravirtual kernel, which Xen's shim runs within a PVH domain. */
+  readonly type: "pvh" | "pv";
   /** Path of the kernel image. */
   readonly kernel: string;
+  /** Of a paravirtual guest. */
+  readonly shim?: ShimSpec;
   /** Path of the ramdisk, handed to the kernel untouched. */
   readonly ramdisk?: string;
   /** The kernel's command line. */
   readonly cmdline: string;
-  /** What it has from the start, and how much it can be given while it runs; without the latter, no more. */
+  /** As much as it can ever have: `maxmem`. */
   readonly memoryMib: number;
-  readonly maxMemoryMib?: number;
+  /** What it has at first, if not all: `memory`. */
+  readonly memoryAtStartMib?: number;
+  /** As many as it can ever have: `maxvcpus`. */
   readonly vcpus: number;
-  readonly maxVcpus?: number;
+  /** How many of them are online from the start, if not all: `vcpus`. */
+  readonly vcpusAtStart?: number;
   readonly disks?: readonly DiskSpec[];
   readonly vifs?: readonly VifSpec[];
   readonly p9s?: readonly P9Spec[];
@@ -34,9 +41,17 @@ export interface DomainConfig {
   readonly onCrash: Action;
 }
 
-/** What memory and vcpus can be raised to while the domain runs. */
-export const mostMemoryMib = ({ memoryMib, maxMemoryMib }: DomainConfig): number => maxMemoryMib ?? memoryMib;
-export const mostVcpus = ({ vcpus, maxVcpus }: DomainConfig): number => maxVcpus ?? vcpus;
+/** Xen as a PVH kernel that runs one paravirtual guest. */
+export interface ShimSpec {
+  readonly path: string;
+  /** Its own command line. */
+  readonly cmdline: string;
+}
+
+/** What a domain has at first; it may be raised to what its configuration says, and it may be less. */
+export const memoryAtStartMib = ({ memoryMib, memoryAtStartMib }: DomainConfig): number =>
+  memoryAtStartMib ?? memoryMib;
+export const vcpusAtStart = ({ vcpus, vcpusAtStart }: DomainConfig): number => vcpusAtStart ?? vcpus;
 
 /** What follows when a domain shuts down. */
 export type Action = "destroy" | "restart";
@@ -58,7 +73,11 @@ const READERS = {
     (n) => /^[A-Za-z0-9][\w.+:-]{0,63}$/.test(n),
     "is malformed, expected up to 64 letters, digits or any of _.+:-",
   ),
-  type: oneOf(["pvh"], ["pv", "hvm"]),
+  type: oneOf(["pvh", "pv"], ["hvm"]),
+  pvshim: integer("", { min: 0, max: 1 }),
+  pvshim_path: path,
+  pvshim_cmdline: words,
+  pvshim_extra: words,
   kernel: path,
   ramdisk: path,
   cmdline: words,
@@ -99,18 +118,6 @@ export function domainConfig(
   }
   const given = readValues(READERS, settings, mistakes);
   const { kernel } = given;
-  // As in xl, all is given from the start if only the most is named; of vcpus, one.
-  const memoryMib = given.memory ?? given.maxmem ?? MEMORY_MIB.default;
-  const vcpus = given.vcpus ?? VCPUS.default;
-  const checkMost = (key: "maxmem" | "maxvcpus", than: string, least: number, unit = ""): void => {
-    const most = given[key];
-    if (most === undefined || most >= least) return;
-    mistakes.push(
-      `${settings.get(key)!.origin}: ${key} is ${most}, expected at least ${than}, which is ${least}${unit}`,
-    );
-  };
-  checkMost("maxmem", "memory", memoryMib, " (MiB)");
-  checkMost("maxvcpus", "vcpus", vcpus);
   if (kernel === undefined && !settings.has("kernel")) {
     mistakes.push(`${name}: kernel is missing, expected kernel = "PATH"`);
   }
@@ -124,16 +131,20 @@ export function domainConfig(
       `${name}: the kernel's command line is ${cmdlineBytes} bytes, expected ≤ ${CMDLINE_MAX_BYTES}`,
     );
   }
+  const isParavirtual = given.type === "pv" || given.pvshim === 1;
+  // The shim would take all that its map shows.
+  if (isParavirtual && given.maxmem !== undefined && given.maxmem !== given.memory)
+    throw new ConfigError(`${name}: maxmem is not supported yet with type "pv", expected memory alone`);
+  const shim = isParavirtual ? shimOf(given) : undefined;
   const config: DomainConfig = {
     name: given.name ?? "domain",
-    type: "pvh",
+    type: isParavirtual ? "pv" : "pvh",
     kernel,
+    ...(shim !== undefined && { shim }),
     ...(given.ramdisk !== undefined && { ramdisk: given.ramdisk }),
     cmdline,
-    memoryMib,
-    ...(given.maxmem !== undefined && { maxMemoryMib: given.maxmem }),
-    vcpus,
-    ...(given.maxvcpus !== undefined && { maxVcpus: given.maxvcpus }),
+    ...memoryOf(given, name),
+    ...vcpusOf(given, name),
     ...(given.disk !== undefined && given.disk.length > 0 && { disks: given.disk }),
     ...(given.vif !== undefined && given.vif.length > 0 && { vifs: given.vif }),
     ...(given.p9 !== undefined && given.p9.length > 0 && { p9s: given.p9 }),
@@ -143,6 +154,49 @@ export function domainConfig(
     onCrash: given.on_crash ?? "destroy",
   };
   return { config, warnings };
+}
+
+/** As in xl, a domain has all from the start if only the most is named. @throws ConfigError  it is to have more than it can */
+function memoryOf(
+  { memory, maxmem }: { memory?: number | undefined; maxmem?: number | undefined },
+  name: string,
+): Pick<DomainConfig, "memoryMib" | "memoryAtStartMib"> {
+  const most = maxmem ?? memory ?? MEMORY_MIB.default;
+  const first = memory ?? most;
+  if (first > most) throw new ConfigError(`${name}: memory is ${first}, expected at most maxmem, ${most} (MiB)`);
+  return { memoryMib: most, ...(first < most && { memoryAtStartMib: first }) };
+}
+
+/** As in xl, one is online unless `vcpus` says more. @throws ConfigError  more are to be online than there can be */
+function vcpusOf(
+  { vcpus, maxvcpus }: { vcpus?: number | undefined; maxvcpus?: number | undefined },
+  name: string,
+): Pick<DomainConfig, "vcpus" | "vcpusAtStart"> {
+  const most = maxvcpus ?? vcpus ?? VCPUS.default;
+  const online = vcpus ?? VCPUS.default;
+  if (online > most) throw new ConfigError(`${name}: vcpus is ${online}, expected at most maxvcpus, ${most}`);
+  return { vcpus: most, ...(online < most && { vcpusAtStart: online }) };
+}
+
+/**
+ * As libxl starts it, and without what guards against leaks of processors that run ahead: an engine does not run ahead, and would pay for
+ * it at every entry. Free memory is not scrubbed, so that the host does not have to give what the guest never touches.
+ */
+export const SHIM_CMDLINE = "pv-shim console=xen,pv spec-ctrl=no bootscrub=no";
+
+/** @throws ConfigError  there is none where Debian's package puts it, and none is named */
+function shimOf(given: { [Key in "pvshim_path" | "pvshim_cmdline" | "pvshim_extra"]?: string | undefined }): ShimSpec {
+  const { pvshim_path: path = installedShim(), pvshim_cmdline: cmdline = SHIM_CMDLINE, pvshim_extra: extra } = given;
+  if (path === undefined)
+    throw new ConfigError(
+      "a paravirtual guest needs Xen's shim: pvshim_path is missing, and there is no /usr/lib/xen-*/boot/xen-shim as the package xen-utils has it; xeno try --pv fetches one",
+    );
+  return { path, cmdline: [cmdline, extra].filter((part) => part !== undefined && part !== "").join(" ") };
+}
+
+/** As Debian's packages xen-utils-4.x install it; the newest. */
+function installedShim(): string | undefined {
+  return globSync("/usr/lib/xen-*/boot/xen-shim").sort().at(-1);
 }
 
 /** As xl: `cmdline` stands alone; without it, `root` and `extra` make one. */

@@ -6,9 +6,10 @@ export {
   type DomainConfig,
   domainConfig,
   MEMORY_MIB,
-  mostMemoryMib,
-  mostVcpus,
+  memoryAtStartMib,
+  SHIM_CMDLINE,
   VCPUS,
+  vcpusAtStart,
 } from "./domain-config.ts";
 export { SUPPORTED_KEYS } from "./keys.ts";
 export { describeP9, type P9Spec, parseP9 } from "./p9.ts";

@@ -7,7 +7,7 @@ const NOT_YET =
   device_tree devid disk dm_restrict driver_domain dtdev e820_host event_channels firmware gfx_passthru hap
   hdtype hpet iomem ioports irqs keymap localtime max_event_channels max_grant_frames max_grant_version
   max_maptrack_frames mmio_hole monitor msr_relaxed nestedhvm nographic nomigrate nx on_soft_reset
-  on_watchdog pae pci pci_msitranslate pci_permissive pool pvcalls pvshim rdm rtc_timeoffset sched sdl seclabel
+  on_watchdog pae pci pci_msitranslate pci_permissive pool pvcalls rdm rtc_timeoffset sched sdl seclabel
   serial shadow_memory smbios_firmware soundhw spice stdvga suppress_spurious_page_faults tee timer_mode tsc_mode usb
   usbctrl usbdev vcpu_hard_affinity vfb vga vgsx videoram vif viridian virtio vkb vmtrace_buf_kb vnc vnuma vpmu vsnd
   vtpm vuart xen_platform_pci xend_suspend_evtchn_compat`.split(/\s+/);
@@ -15,6 +15,10 @@ const NOT_YET =
 export const SUPPORTED_KEYS = [
   "name",
   "type",
+  "pvshim",
+  "pvshim_path",
+  "pvshim_cmdline",
+  "pvshim_extra",
   "kernel",
   "ramdisk",
   "cmdline",

@@ -45,13 +45,29 @@ function cfgValue(value: SpecValue): CfgValue {
 
 /** A configuration in the keys of xl.cfg, from which `configOf` makes the same again. */
 export function specOfConfig(config: DomainConfig): DomainSpec {
-  const { name, type, kernel, ramdisk, cmdline, memoryMib, maxMemoryMib, vcpus, maxVcpus, uuid, disks, vifs, p9s } =
-    config;
+  const {
+    name,
+    type,
+    kernel,
+    shim,
+    ramdisk,
+    cmdline,
+    memoryMib,
+    memoryAtStartMib = memoryMib,
+    vcpus,
+    vcpusAtStart = vcpus,
+    uuid,
+    disks,
+    vifs,
+    p9s,
+  } = config;
   return {
     ...{ name, uuid, type, kernel },
+    ...(shim !== undefined && { pvshim_path: shim.path, pvshim_cmdline: shim.cmdline }),
     ...(ramdisk !== undefined && { ramdisk }),
-    ...{ cmdline, memory: memoryMib, ...(maxMemoryMib !== undefined && { maxmem: maxMemoryMib }) },
-    ...{ vcpus, ...(maxVcpus !== undefined && { maxvcpus: maxVcpus }) },
+    ...{ cmdline, memory: memoryAtStartMib, vcpus: vcpusAtStart },
+    ...(memoryAtStartMib < memoryMib && { maxmem: memoryMib }),
+    ...(vcpusAtStart < vcpus && { maxvcpus: vcpus }),
     ...(disks !== undefined && { disk: disks.map(describeDisk) }),
     ...(vifs !== undefined && { vif: vifs.map(describeVif) }),
     ...(p9s !== undefined && { p9: p9s.map(describeP9) }),

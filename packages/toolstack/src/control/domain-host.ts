@@ -5,21 +5,23 @@
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
+import type { GuestAgent } from "../agent/index.ts";
 import {
-  type Action,
   type DomainConfig,
-  mostMemoryMib,
-  mostVcpus,
+  type DomainSpec,
+  memoryAtStartMib,
   parseDisk,
   parseVif,
   specOfConfig,
+  vcpusAtStart,
 } from "../cfg/index.ts";
-import { Complaint } from "../cfg/readers.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
 import { type ExitReason, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
 import { MigrationInDoubt, type MigrationProgress, type MigrationReport } from "../migrate/index.ts";
 import { type SavedFile, SaveError } from "../save/index.ts";
+import type { SnapshotReport } from "../snapshot/index.ts";
 import { UsageMeter, type UsageReading } from "../usage/meter.ts";
+import { actionFor } from "./actions.ts";
 import { HostedStore } from "./hosted-store.ts";
 import {
   type AfterSave,
@@ -29,6 +31,7 @@ import {
   type DomainState,
   type ShutdownRequest,
 } from "./protocol.ts";
+import { read } from "./read.ts";
 import { Scrollback } from "./scrollback.ts";
 
 export interface HostOptions {
@@ -94,8 +97,8 @@ export class DomainHost {
     this.#name = config.name;
     this.#domain = domain;
     this.#state = options.paused ? "paused" : "running";
-    this.#memoryTargetBytes = config.memoryMib * MIB;
-    this.#vcpusWanted = config.vcpus;
+    this.#memoryTargetBytes = memoryAtStartMib(config) * MIB;
+    this.#vcpusWanted = vcpusAtStart(config);
     this.store = new HostedStore(domain.store);
     this.meter = new UsageMeter(options.folder, options.runId, () => this.#reading());
     this.ended = this.#live();
@@ -129,7 +132,7 @@ export class DomainHost {
       restarts: this.#restarts,
       memoryBytes,
       memoryTargetBytes: this.#memoryTargetBytes,
-      memoryMaxBytes: mostMemoryMib(this.#config) * MIB,
+      memoryMaxBytes: this.#config.memoryMib * MIB,
       vcpus,
       vcpusWanted: this.#vcpusWanted,
       devices,
@@ -140,6 +143,21 @@ export class DomainHost {
 
   type(bytes: Uint8Array): Promise<void> {
     return this.#domain.writeConsole(bytes);
+  }
+
+  /**
+   * The agent in the guest, which answers.
+   * @throws ControlError  it does not within `readyMs`, or the guest has none
+   */
+  async agent(readyMs: number): Promise<GuestAgent> {
+    this.#refuseEnded();
+    const agent = await this.#domain.agent();
+    try {
+      await agent.ready(readyMs);
+    } catch (error) {
+      throw new ControlError("conflict", (error as Error).message);
+    }
+    return agent;
   }
 
   async pause(): Promise<void> {
@@ -165,7 +183,7 @@ export class DomainHost {
     await this.pause();
     let bytes: number;
     try {
-      bytes = await this.#domain.save(path, { ...specOfConfig(this.#config), name: this.#name });
+      bytes = await this.#domain.save(path, this.#spec);
     } catch (error) {
       if (wasRunning) await this.unpause();
       throw error;
@@ -173,6 +191,18 @@ export class DomainHost {
     if (next === "destroy") await this.destroy();
     else if (next === "run" && wasRunning) await this.unpause();
     return bytes;
+  }
+
+  /** @throws ControlError  nothing is left of the file, and the domain runs on */
+  async snapshot(path: string): Promise<SnapshotReport> {
+    this.#refuseEnded();
+    if (this.#state === "paused")
+      throw new ControlError("conflict", `domain ${this.#name} is paused, expected it to run`);
+    try {
+      return await this.#domain.snapshot(path, this.#spec);
+    } catch (error) {
+      throw error instanceof SaveError ? new ControlError("conflict", error.message) : error;
+    }
   }
 
   /**
@@ -187,7 +217,7 @@ export class DomainHost {
     link.on("error", () => {});
     let report: MigrationReport;
     try {
-      report = await this.#domain.migrate(link, { ...specOfConfig(this.#config), name: this.#name }, onProgress);
+      report = await this.#domain.migrate(link, this.#spec, onProgress);
     } catch (error) {
       if (!(error instanceof SaveError)) throw error;
       const isInDoubt = error instanceof MigrationInDoubt;
@@ -228,8 +258,7 @@ export class DomainHost {
    */
   setMemory(targetBytes: number): void {
     this.#refuseEnded();
-    const maxMemoryMib = mostMemoryMib(this.#config);
-    const mostBytes = maxMemoryMib * MIB;
+    const mostBytes = this.#config.memoryMib * MIB;
     if (targetBytes < LEAST_MEMORY_BYTES || targetBytes > mostBytes) {
       const range = `${LEAST_MEMORY_BYTES / MIB} to ${mostBytes / MIB} MiB`;
       throw new ControlError("invalid", `memory of ${this.#name}: ${targetBytes / MIB} MiB, expected ${range}`);
@@ -238,14 +267,14 @@ export class DomainHost {
     this.#memoryTargetBytes = targetBytes;
     this.#domain.limitMemory(targetBytes);
     this.store.write(`${this.#home}/memory/target`, String(targetBytes / 1024));
-    this.#config = { ...this.#config, memoryMib: Math.ceil(targetBytes / MIB), maxMemoryMib };
+    this.#config = { ...this.#config, memoryAtStartMib: Math.ceil(targetBytes / MIB) };
     this.meter.record("memory");
   }
 
   /** Kept as `setMemory` is. @throws ControlError  more than it may be given, or none */
   setVcpus(count: number): void {
     this.#refuseEnded();
-    const most = mostVcpus(this.#config);
+    const most = this.#config.vcpus;
     if (count < 1 || count > most) {
       throw new ControlError("invalid", `vcpus of ${this.#name}: ${count}, expected 1 to ${most}`);
     }
@@ -254,7 +283,7 @@ export class DomainHost {
     for (let id = 0; id < most; id++) {
       this.store.write(`${this.#home}/cpu/${id}/availability`, id < count ? "online" : "offline");
     }
-    this.#config = { ...this.#config, vcpus: count, maxVcpus: most };
+    this.#config = { ...this.#config, vcpusAtStart: count };
     this.meter.record("vcpus");
   }
 
@@ -296,6 +325,11 @@ export class DomainHost {
     return agreed;
   }
 
+  /** Its configuration as it is now. */
+  get #spec(): DomainSpec {
+    return specOfConfig({ ...this.#config, name: this.#name });
+  }
+
   get #home(): string {
     // A domain that was restored keeps the number that its guest knows.
     return `/local/domain/${this.#domain.domid}`;
@@ -326,10 +360,9 @@ export class DomainHost {
     const disks = devices.filter((device) => device.kind === "disk");
     return {
       vcpuRanNs: vcpus.reduce((sum, { ranNs }) => sum + ranNs, this.#pastRanNs),
-      // So it is with vcpus, and it may bring up those that it was not offered.
+      // A guest has what it was asked to give back until it does, and may bring up vcpus that it was not offered.
       vcpusReserved: Math.max(this.#vcpusWanted, vcpus.filter(({ state }) => state !== "offline").length),
       memoryBytes,
-      // A guest that was asked to give memory back has it until it does.
       memoryReservedBytes: Math.max(memoryBytes, this.#memoryTargetBytes),
       diskStoredBytes: disks.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
       diskReservedBytes: disks.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
@@ -362,8 +395,8 @@ export class DomainHost {
     this.#pastTraffic = addTraffic(this.#pastTraffic, traffic);
     this.#domain = next;
     this.#restarts++;
-    this.#memoryTargetBytes = this.#config.memoryMib * MIB;
-    this.#vcpusWanted = this.#config.vcpus;
+    this.#memoryTargetBytes = memoryAtStartMib(this.#config) * MIB;
+    this.#vcpusWanted = vcpusAtStart(this.#config);
     this.meter.record("restarted");
     this.store.follow(next.store);
     if (this.#name !== this.#config.name) this.#showName();
@@ -384,20 +417,4 @@ export class DomainHost {
       endedAt: Math.floor(Date.now() / 1000),
     };
   }
-}
-
-/** @throws ControlError  for what a reader of configurations complains about */
-function read<T>(what: string, reader: () => T): T {
-  try {
-    return reader();
-  } catch (error) {
-    if (error instanceof Complaint) throw new ControlError("invalid", `${what} ${error.message}`);
-    throw error;
-  }
-}
-
-export function actionFor(config: DomainConfig, reason: ExitReason): Action {
-  if (reason === "poweroff") return config.onPoweroff;
-  if (reason === "reboot") return config.onReboot;
-  return reason === "crash" || reason === "watchdog" ? config.onCrash : "destroy";
 }

@@ -32,7 +32,7 @@ describe("a Debian guest", { skip }, () => {
     folder = mkdtempSync(join(tmpdir(), "xeno-control-guest-"));
     const { kernel, ramdisk } = await (guest as DebianGuest).config({ modules: ["xen-blkfront", "xen-netfront"] });
     domain = DomainProcess.start({
-      ...{ name: "deb", kernel, ramdisk: ramdisk!, memory: 192, vcpus: 2 },
+      ...{ name: "deb", kernel, ramdisk: ramdisk!, memory: 192, vcpus: 2, maxvcpus: 3 },
       cmdline: "console=hvc0 quiet loglevel=4 sysrq_always_enabled=1",
       on_reboot: "restart",
     });
@@ -87,13 +87,27 @@ describe("a Debian guest", { skip }, () => {
   test("a vcpu goes and comes", async () => {
     await control.call("vcpu-set", { count: 1 });
     const one = await infoThat(({ vcpus }) => vcpus[1]!.state === "offline");
-    assert.equal(one.vcpusWanted, 1);
+    assert.deepEqual([one.vcpusWanted, one.vcpus.length], [1, 3]);
     assert.equal(await console.run("cat /sys/devices/system/cpu/online"), "0");
     await control.call("vcpu-set", { count: 2 });
     // Linux makes the processor known; whether it is used is udev's affair.
     const cpu = "/sys/devices/system/cpu/cpu1/online";
     await console.run(`while [ ! -e ${cpu} ]; do sleep 0.1; done; echo 1 > ${cpu}`);
     await infoThat(({ vcpus }) => vcpus[1]!.state !== "offline");
+  });
+
+  test("a vcpu that was kept for later is not there at first, and comes when it is wanted", async () => {
+    assert.equal((await control.call("info", {})).vcpus[2]!.state, "offline");
+    assert.equal(await console.run("cat /sys/devices/system/cpu/online"), "0-1");
+    await control.call("vcpu-set", { count: 3 });
+    const cpu = "/sys/devices/system/cpu/cpu2/online";
+    await console.run(`while [ ! -e ${cpu} ]; do sleep 0.1; done; echo 1 > ${cpu}`);
+    const three = await infoThat(({ vcpus }) => vcpus[2]!.state !== "offline");
+    assert.equal(three.vcpusWanted, 3);
+    assert.equal(await console.run("nproc"), "3");
+    await assert.rejects(control.call("vcpu-set", { count: 4 }), /vcpus of deb: 4, expected 1 to 3/);
+    await control.call("vcpu-set", { count: 2 });
+    await infoThat(({ vcpus }) => vcpus[2]!.state === "offline");
   });
 
   test("a disk is plugged in, used, counted and taken out", async () => {

@@ -2,7 +2,15 @@
 
 import { SaveError } from "../save/index.ts";
 import type { DomainHost } from "./domain-host.ts";
-import { type AfterSave, ControlError, type OperationName, type ResultOf, type ShutdownRequest } from "./protocol.ts";
+import { feedCommand, signalCommand, startCommand } from "./guest-commands.ts";
+import {
+  type AfterSave,
+  ControlError,
+  type GuestCommand,
+  type OperationName,
+  type ResultOf,
+  type ShutdownRequest,
+} from "./protocol.ts";
 import type { ConsolePiece, Scrollback } from "./scrollback.ts";
 import type { ControlPeer, Dispatch } from "./server.ts";
 
@@ -64,9 +72,23 @@ const HANDLERS: Handlers = {
       throw error instanceof SaveError ? new ControlError("conflict", error.message) : error;
     }
   },
+  snapshot: (host, args) => {
+    const path = text(args, "path");
+    if (!path.startsWith("/")) throw new ControlError("invalid", `path is "${path}", expected an absolute one`);
+    return host.snapshot(path);
+  },
   migrate: async (host, args, peer) => {
     const socket = text(args, "socket");
     return host.migrate(socket, (progress) => peer.send({ event: "migrating", progress }));
+  },
+  "exec-start": (host, args, peer) => startCommand(host, text(args, "token"), command(args["command"]), peer),
+  "exec-input": async (_host, args, peer) => {
+    await feedCommand(peer, text(args, "token"), Buffer.from(text(args, "base64"), "base64"));
+    return NOTHING;
+  },
+  "exec-signal": (_host, args, peer) => {
+    signalCommand(peer, text(args, "token"), text(args, "signal"));
+    return NOTHING;
   },
   rename: (host, args) => {
     const name = text(args, "name");
@@ -166,6 +188,35 @@ function followConsole(console: Scrollback, from: number, peer: ControlPeer): vo
 }
 
 const pieceOf = ({ offset, bytes }: ConsolePiece) => ({ offset, base64: Buffer.from(bytes).toString("base64") });
+
+/** @throws ControlError  it is none */
+function command(value: unknown): GuestCommand {
+  const { args, env, cwd, user, builtin, readyMs } = (value ?? {}) as Partial<Record<keyof GuestCommand, unknown>>;
+  const isText = (item: unknown): item is string => typeof item === "string" && !item.includes("\0");
+  const refuse = (what: string, expected: string): never => {
+    throw new ControlError("invalid", `command: ${what}, expected ${expected}`);
+  };
+  if (!Array.isArray(args) || args.length === 0 || !args.every(isText))
+    return refuse("args are none", "a list of words");
+  if (env !== undefined && !(typeof env === "object" && env !== null && Object.values(env).every(isText)))
+    return refuse("env is no object of strings", '{"NAME":"VALUE"}');
+  if (cwd !== undefined && !isText(cwd)) return refuse("cwd is no path", "one");
+  if (builtin !== undefined && builtin !== "put" && builtin !== "get")
+    return refuse("builtin is unknown", "put or get");
+  if (readyMs !== undefined && !(typeof readyMs === "number" && readyMs >= 0))
+    return refuse("readyMs is no time", "ms");
+  const ids = user as Partial<NonNullable<GuestCommand["user"]>> | undefined;
+  if (ids !== undefined && !(Number.isInteger(ids?.uid) && Array.isArray(ids.gids) && ids.gids.every(Number.isInteger)))
+    return refuse("user is none", '{"uid":0,"gids":[0]}');
+  return {
+    args,
+    ...(env !== undefined && { env: env as Record<string, string> }),
+    ...(cwd !== undefined && { cwd }),
+    ...(ids !== undefined && { user: ids as NonNullable<GuestCommand["user"]> }),
+    ...(builtin !== undefined && { builtin }),
+    ...(readyMs !== undefined && { readyMs }),
+  };
+}
 
 function text(args: Args, key: string): string {
   const value = args[key];

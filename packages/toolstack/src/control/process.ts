@@ -13,9 +13,10 @@
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ConfigError, configOf, type DomainSpec } from "../cfg/index.ts";
+import { ConfigError, configOf, type DomainConfig, type DomainSpec } from "../cfg/index.ts";
 import { ArrivingDomain, awaitArrival } from "../migrate/index.ts";
-import { SavedFile, SaveError } from "../save/index.ts";
+import { type SavedFile, SaveError } from "../save/index.ts";
+import { openSaved } from "../snapshot/index.ts";
 import { DomainHost } from "./domain-host.ts";
 import { operationsOf } from "./operations.ts";
 import { ControlServer } from "./server.ts";
@@ -52,9 +53,9 @@ async function main(folder: string): Promise<void> {
   let host: DomainHost;
   let from: SavedFile | undefined;
   try {
-    if (restore !== undefined) from = await SavedFile.open(restore);
+    if (restore !== undefined) from = await openSaved(restore);
     else if (arrives === true) from = await awaitArrival(file(ARRIVAL_FILE));
-    const config = from?.config ?? configOf(domain, "domain").config;
+    const config = from === undefined ? configOf(domain, "domain").config : { ...from.config, ...identityOf(domain) };
     host = await DomainHost.start(config, { runId, domid, folder, paused, log, ...(from && { from }) });
   } catch (error) {
     const message =
@@ -73,6 +74,11 @@ async function main(folder: string): Promise<void> {
   // Who waits for the end has its answer first.
   await new Promise((resolve) => setImmediate(resolve));
   await server.close();
+}
+
+/** A domain that goes on from a file may have got another name and uuid. */
+function identityOf({ name, uuid }: DomainSpec): Pick<DomainConfig, "name" | "uuid"> {
+  return { name: String(name), uuid: String(uuid) };
 }
 
 /** Standard error is the domain's log. */

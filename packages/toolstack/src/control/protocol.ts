@@ -4,6 +4,7 @@
  */
 import type { DeviceCounters, ExitReport, VcpuCounters } from "../domain/index.ts";
 import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
+import type { SnapshotReport } from "../snapshot/index.ts";
 import type { UsageTotals } from "../usage/meter.ts";
 
 export type DomainState = "running" | "paused" | "ended";
@@ -49,8 +50,15 @@ export interface Operations {
   destroy: [args: Record<string, never>, result: Record<string, never>];
   /** Writes the domain to a file; `bytes` are those before compression. */
   save: [args: { readonly path: string; readonly next: AfterSave }, result: { readonly bytes: number }];
+  /** Writes the domain as it is at a moment to a file, while it runs on. */
+  snapshot: [args: { readonly path: string }, result: SnapshotReport];
   /** Sends the domain to a process that awaits it at a socket; it ends here then. */
   migrate: [args: { readonly socket: string }, result: MigrationReport];
+  /** Starts a command in the guest; its output and end come as events with the token. */
+  "exec-start": [args: { readonly token: string; readonly command: GuestCommand }, result: { readonly pid: number }];
+  /** Input, no bytes for its end; replied to when there is room for more. */
+  "exec-input": [args: { readonly token: string; readonly base64: string }, result: Record<string, never>];
+  "exec-signal": [args: { readonly token: string; readonly signal: string }, result: Record<string, never>];
   rename: [args: { readonly name: string }, result: DomainInfo];
   "memory-set": [args: { readonly targetBytes: number }, result: DomainInfo];
   "vcpu-set": [args: { readonly count: number }, result: DomainInfo];
@@ -102,11 +110,35 @@ export interface DomainEnd {
   readonly endedAt: number;
 }
 
+/** What is run in a guest, as its root unless another user is named. */
+export interface GuestCommand {
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  readonly user?: { readonly uid: number; readonly gids: readonly number[] };
+  /** Instead of a program: a file is written from standard input, with its path and mode as arguments, or read to standard output. */
+  readonly builtin?: "put" | "get";
+  /** How long the guest may take to answer for the first time. */
+  readonly readyMs?: number;
+}
+
+/** How a command ended: by its status, or because its guest or agent did. */
+export type CommandEnd =
+  | { readonly status: number; readonly signal?: string; readonly error?: undefined }
+  | { readonly error: string };
+
 export type ControlEvent =
   /** A piece of the console; `offset` is beyond the last piece's end if some went by unseen. */
   | { readonly event: "console"; readonly offset: number; readonly base64: string }
   | { readonly event: "xenstore"; readonly token: string; readonly path: string }
   | { readonly event: "state"; readonly state: DomainState }
+  | {
+      readonly event: "exec-output";
+      readonly token: string;
+      readonly stream: "stdout" | "stderr";
+      readonly base64: string;
+    }
+  | ({ readonly event: "exec-end"; readonly token: string } & CommandEnd)
   /** A round of its migration has ended. */
   | { readonly event: "migrating"; readonly progress: MigrationProgress }
   /** The guest starts anew: it rebooted, or is restarted after a crash. */

@@ -2,7 +2,10 @@
 import { ConsoleDriver, type SavedDevice } from "@xenoserver/devices";
 import type { GuestAgent } from "../agent/index.ts";
 import { AGENT_CHANNEL, AGENT_CONSOLE } from "../agent/program.ts";
+import { HEADER_BYTES } from "../agent/protocol.ts";
 import type { DomainDevices, PreparedDevice } from "./devices.ts";
+
+const NO_FRAME = new Uint8Array(HEADER_BYTES);
 
 /**
  * @param exited  settles when the domain has ended, and its agent with it
@@ -26,6 +29,8 @@ export async function attachAgent(
     close: async () => agent.close("the domain ended"),
   };
   devices.attach(line, saved);
+  // The guest's agent goes on with a host that is gone. What is no frame makes it begin anew.
+  if (saved !== undefined) driver?.send(NO_FRAME);
   void exited.then(() => agent.close("the domain ended"));
   return agent;
 }

@@ -8,7 +8,7 @@ import {
   type SavedDevice,
   XenbusBackend,
 } from "@xenoserver/devices";
-import { ConfigError, type DomainConfig, mostVcpus } from "../cfg/index.ts";
+import { ConfigError, type DiskSpec, type DomainConfig } from "../cfg/index.ts";
 import { vdevNumber } from "../cfg/vdev.ts";
 import { addTraffic, type DeviceCounters, type DeviceReport, NO_TRAFFIC, type Traffic, trafficOf } from "./counters.ts";
 
@@ -29,6 +29,12 @@ export interface PreparedDevice {
   flush?(): Promise<void>;
   /** Lets another host have what only one may, a disk's file or a port; nothing is in flight then. @throws Error  it cannot be kept safe */
   release?(): Promise<void>;
+  /**
+   * Keeps what the device holds at this moment for a copy of the domain; nothing is in flight. Without, the copy has it as it is.
+   * @returns  waits until it is kept, and gives it as the copy's configuration has it
+   * @throws ConfigError  it cannot be kept
+   */
+  freeze?(): Promise<() => Promise<DiskSpec>>;
   /** Takes it again; nothing happens if it was not released. @throws ConfigError  it cannot be had any more */
   retake?(): Promise<void>;
   /** Gives back what is open. Called once, when the device has stopped or will not be started; never rejects. */
@@ -37,11 +43,22 @@ export interface PreparedDevice {
 
 /**
  * Opens the host's side of all devices that a configuration names.
- * @param patienceMs  how long a device that another domain has is asked for again
  * @throws ConfigError  naming the device that cannot be had; nothing stays open then
  */
-export function prepareDevices(config: DomainConfig, patienceMs = 0): Promise<PreparedDevice[]> {
-  return patiently(patienceMs, () => openDevices(config));
+export function prepareDevices(config: DomainConfig, options: PrepareOptions = {}): Promise<PreparedDevice[]> {
+  return patiently(options.patienceMs ?? 0, () => openDevices(config, options));
+}
+
+/**
+ * What the disks on images have to be: new, since what the domain once wrote to one of that name does not belong to its memory; or known, since
+ * its memory belongs to what it wrote. Without, one that is not there is made.
+ */
+export type DisksOnImages = "new" | "known";
+
+export interface PrepareOptions {
+  /** How long a device that another domain has is asked for again. */
+  readonly patienceMs?: number;
+  readonly disks?: DisksOnImages;
 }
 
 /** Tries again while what is wanted is in use. */
@@ -66,14 +83,14 @@ const isTaken = (error: unknown): boolean =>
  */
 export async function checkDevices(config: DomainConfig): Promise<void> {
   try {
-    await closeDevices(await openDevices(config));
+    await closeDevices(await openDevices(config, { disks: "known" }));
   } catch (error) {
     if (!isTaken(error)) throw error;
   }
 }
 
-async function openDevices(config: DomainConfig): Promise<PreparedDevice[]> {
-  const openers = devicesOf(config);
+async function openDevices(config: DomainConfig, options: PrepareOptions): Promise<PreparedDevice[]> {
+  const openers = devicesOf(config, options.disks);
   const results = await Promise.allSettled(openers.map((open) => open()));
   const opened = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
   const failures = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
@@ -85,11 +102,12 @@ async function openDevices(config: DomainConfig): Promise<PreparedDevice[]> {
 }
 
 /** One function for each device, which opens it. Classes of devices add theirs here. */
-function devicesOf(config: DomainConfig): (() => Promise<PreparedDevice>)[] {
-  const { name, disks = [], vifs = [], p9s = [] } = config;
-  const vcpus = mostVcpus(config);
+function devicesOf(
+  { name, disks = [], vifs = [], p9s = [], vcpus }: DomainConfig,
+  onImages: DisksOnImages | undefined,
+): (() => Promise<PreparedDevice>)[] {
   return [
-    ...disks.map((disk) => async () => (await diskModule()).prepareDisk(disk, name, vcpus)),
+    ...disks.map((disk) => async () => (await diskModule()).prepareDisk(disk, name, vcpus, onImages)),
     ...vifs.map((vif, devid) => async () => (await vifModule()).prepareVif(vif, devid, vcpus)),
     ...p9s.map((share, devid) => async () => (await p9Module()).prepareP9(share, devid)),
   ];
@@ -208,6 +226,16 @@ export class DomainDevices {
     await patiently(patienceMs, async () => {
       for (const device of this.#prepared) await device.retake?.();
     });
+  }
+
+  /**
+   * Keeps what disks hold at this moment; their backends must be paused.
+   * @returns  waits until it is kept, and gives the disks as a copy's configuration has them
+   * @throws ConfigError  a disk cannot be kept
+   */
+  async freeze(): Promise<() => Promise<DiskSpec[]>> {
+    const kept = await Promise.all(this.#prepared.flatMap((device) => device.freeze?.() ?? []));
+    return () => Promise.all(kept.map((finish) => finish()));
   }
 
   get #prepared(): PreparedDevice[] {

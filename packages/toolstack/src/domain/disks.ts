@@ -1,17 +1,26 @@
 /** Opens what a domain's disks are kept in. */
+import { randomUUID } from "node:crypto";
 import { existsSync, statSync } from "node:fs";
 import { BlockDriver, type BlockStore, type RateLimits } from "@xenoserver/devices";
-import { openDefaultStore, openImage, StorageError } from "@xenoserver/storage";
+import { OverlayStore, openDefaultStore, openImage, StorageError } from "@xenoserver/storage";
+import { keptDiskName } from "../cfg/disk.ts";
 import { ConfigError, type DiskSpec } from "../cfg/index.ts";
-import type { PreparedDevice } from "./devices.ts";
+import type { DisksOnImages, PreparedDevice } from "./devices.ts";
 import { HandoverStore } from "./handover-store.ts";
 
 /** More queues than vcpus are of no use, and Linux uses no more than four. */
 const MAX_QUEUES = 4;
 
 /** @throws ConfigError  the file or image cannot be used */
-export async function prepareDisk(spec: DiskSpec, domain: string, vcpus: number): Promise<PreparedDevice> {
-  const store = await HandoverStore.open(() => open(spec, domain));
+export async function prepareDisk(
+  spec: DiskSpec,
+  domain: string,
+  vcpus: number,
+  onImages?: DisksOnImages,
+): Promise<PreparedDevice> {
+  let expected = onImages;
+  const store = await HandoverStore.open(() => open(spec, domain, expected));
+  expected = "known";
   let driver: BlockDriver | undefined;
   return {
     deviceClass: "vbd",
@@ -48,6 +57,7 @@ export async function prepareDisk(spec: DiskSpec, domain: string, vcpus: number)
     flush: () => (store.info.readOnly ? Promise.resolve() : store.flush()),
     release: () => store.release(),
     retake: () => store.retake(),
+    ...(!spec.readOnly && { freeze: () => freeze(spec, domain, store.inner) }),
     close: () => store.close(),
   };
 }
@@ -64,10 +74,10 @@ const STAT_BLOCK_BYTES = 512;
 const asDiskError = ({ vdev }: DiskSpec, error: unknown): unknown =>
   error instanceof StorageError ? new ConfigError(`disk ${vdev}: ${error.message}`, { cause: error.cause }) : error;
 
-async function open(spec: DiskSpec, domain: string): Promise<BlockStore> {
+async function open(spec: DiskSpec, domain: string, onImages: DisksOnImages | undefined): Promise<BlockStore> {
   try {
     const { target, format, readOnly } = spec;
-    if (format === "image") return await openFromStore(spec, domain);
+    if (format === "image") return await openFromStore(spec, domain, onImages);
     return await openImage(pathOf(target), { format, readOnly });
   } catch (error) {
     throw asDiskError(spec, error);
@@ -75,12 +85,41 @@ async function open(spec: DiskSpec, domain: string): Promise<BlockStore> {
 }
 
 /** What a domain writes on an image is kept under the domain's and the disk's name, and is there again the next time. */
-async function openFromStore({ target, vdev, readOnly }: DiskSpec, domain: string): Promise<BlockStore> {
+async function openFromStore(
+  { target, vdev, readOnly }: DiskSpec,
+  domain: string,
+  onImages: DisksOnImages | undefined,
+): Promise<BlockStore> {
   const images = await openDefaultStore();
   if (readOnly) return images.openImage(target);
   const id = `${domain}-${vdev}`;
-  if (!(await images.hasOverlay(id))) await images.clone(target, id);
+  const isThere = await images.hasOverlay(id);
+  if (!isThere && onImages === "known")
+    throw new ConfigError(`disk ${vdev}: ${domain} has none in this image store, expected the one that it wrote to`);
+  if (!isThere) await images.clone(target, id);
+  else if (onImages === "new")
+    throw new ConfigError(
+      `disk ${vdev}: ${domain} has one already, with other contents than the snapshot knows; expected another name for the domain`,
+    );
   return images.openOverlay(id);
+}
+
+/** Makes an image of a disk as it is. @throws ConfigError  it is not on an image */
+async function freeze(spec: DiskSpec, domain: string, store: BlockStore): Promise<() => Promise<DiskSpec>> {
+  if (!(store instanceof OverlayStore))
+    throw new ConfigError(
+      `disk ${spec.vdev}: is on ${spec.target} itself, expected a disk on an image or one that is only read`,
+    );
+  const images = await openDefaultStore();
+  const { promise: frozen, resolve } = Promise.withResolvers<void>();
+  const name = keptDiskName(domain, spec.vdev, randomUUID().slice(0, 8));
+  const committed = images.commit(store, name, resolve);
+  await Promise.race([frozen, committed]);
+  committed.catch(() => {});
+  return async () => {
+    await committed;
+    return { ...spec, target: name };
+  };
 }
 
 /** xl looks for relative paths below /dev; so do we, for those that name nothing here. */

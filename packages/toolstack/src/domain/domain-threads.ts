@@ -2,9 +2,11 @@
 import type { DomainMemory, VcpuStart } from "@xenoserver/cpu";
 import type { Domain } from "@xenoserver/xen";
 import { VcpuField, VcpuLife } from "@xenoserver/xen/domain/layout.ts";
-import { type DomainConfig, mostVcpus } from "../cfg/index.ts";
+import { type DomainConfig, vcpusAtStart } from "../cfg/index.ts";
+import type { SnapshotFramesHandle } from "../snapshot/frames.ts";
 import { RegionThread } from "./region-channel.ts";
 import { type ExitReason, FIRST_DOMID, type LaunchOptions } from "./running-domain.ts";
+import type { VcpuBegin } from "./vcpu-messages.ts";
 import { VcpuThread } from "./vcpu-worker.ts";
 
 export interface ThreadListener {
@@ -24,11 +26,13 @@ export class DomainThreads {
   /** None if all is to be interpreted. */
   readonly #regions: RegionThread | undefined;
   #domain: Domain | undefined;
+  /** What every vcpu's thread is told. */
+  #all: VcpuBegin | undefined;
   #failed = false;
   #listener: ThreadListener | undefined;
 
   constructor(memory: DomainMemory, config: DomainConfig, { domid, translate }: LaunchOptions) {
-    const nrVcpus = mostVcpus(config);
+    const nrVcpus = config.vcpus;
     if (translate !== "never") this.#regions = new RegionThread(memory.handle, nrVcpus);
     this.#start = (vcpuId) => {
       const data = {
@@ -48,18 +52,25 @@ export class DomainThreads {
         },
       );
     };
-    for (let id = 0; id < config.vcpus; id++) this.#vcpus.set(id, this.#start(id));
+    for (let id = 0; id < vcpusAtStart(config); id++) this.#vcpus.set(id, this.#start(id));
   }
 
   /**
    * Lets the vcpus run in a domain that is built now.
-   * @param from  how vcpu 0 starts, while the others wait for a startup IPI; or every vcpu's saved state
+   * @param from    how vcpu 0 starts, while the others wait for a startup IPI; or every vcpu's saved state
+   * @param frames  from where those are fetched that are not in memory yet
    */
-  begin(domain: Domain, from: VcpuStart | readonly Uint8Array[], listener: ThreadListener): void {
+  begin(
+    domain: Domain,
+    from: VcpuStart | readonly Uint8Array[],
+    listener: ThreadListener,
+    frames?: SnapshotFramesHandle,
+  ): void {
     this.#listener = listener;
     this.#domain = domain;
     if (this.#failed) listener.onFailure();
-    this.#regions?.start();
+    this.#regions?.start(frames);
+    this.#all = { control: domain.buffer, ...(frames && { frames }) };
     for (const record of domain.vcpus) {
       if (!this.#vcpus.has(record.id)) {
         if (!record.isWanted) {
@@ -69,11 +80,10 @@ export class DomainThreads {
         this.#vcpus.set(record.id, this.#start(record.id));
       }
       const vcpu = this.#vcpus.get(record.id)!;
-      const control = domain.buffer;
-      if ("mode" in from) vcpu.begin(record.id === 0 ? { control, start: from } : { control });
+      if ("mode" in from) vcpu.begin(record.id === 0 ? { ...this.#all, start: from } : this.#all);
       // What one has that waits for a startup IPI, that replaces; and it may never have had any.
-      else if (record.get(VcpuField.life) === VcpuLife.uninitialised) vcpu.begin({ control });
-      else vcpu.begin({ control, saved: from[record.id]! });
+      else if (record.get(VcpuField.life) === VcpuLife.uninitialised) vcpu.begin(this.#all);
+      else vcpu.begin({ ...this.#all, saved: from[record.id]! });
     }
   }
 
@@ -86,38 +96,38 @@ export class DomainThreads {
       record.set(VcpuField.absent, 0);
       const vcpu = this.#start(record.id);
       this.#vcpus.set(record.id, vcpu);
-      vcpu.begin({ control: domain.buffer });
+      vcpu.begin(this.#all!);
     }
   }
 
   /** Ends threads that were never told to begin. */
   async discard(): Promise<void> {
-    await Promise.all([...this.#all.map((vcpu) => vcpu.stopped(0)), this.#regions?.stop()]);
+    await Promise.all([...this.#started.map((vcpu) => vcpu.stopped(0)), this.#regions?.stop()]);
   }
 
   /** Waits until the vcpus have noticed that their domain ended, and stops those by force that do not. */
   async stopped(graceMs: number): Promise<void> {
-    await Promise.all(this.#all.map((vcpu) => vcpu.stopped(graceMs)));
+    await Promise.all(this.#started.map((vcpu) => vcpu.stopped(graceMs)));
     await this.#regions?.stop();
   }
 
   /** What there is to say after an end that the guest's user did not ask for. */
   postMortem(reason: ExitReason): string {
-    return this.#all.flatMap((vcpu) => vcpu.postMortem(reason)).join("\n");
+    return this.#started.flatMap((vcpu) => vcpu.postMortem(reason)).join("\n");
   }
   get instructions(): number {
-    return this.#all.reduce((sum, vcpu) => sum + vcpu.instructions, 0);
+    return this.#started.reduce((sum, vcpu) => sum + vcpu.instructions, 0);
   }
   /** How often each kind of exit brought a vcpu back to the hypervisor. */
   get exits(): Readonly<Record<string, number>> {
     const sums: Record<string, number> = {};
-    for (const vcpu of this.#all) {
+    for (const vcpu of this.#started) {
       for (const [kind, count] of Object.entries(vcpu.exits)) sums[kind] = (sums[kind] ?? 0) + count;
     }
     return sums;
   }
 
-  get #all(): VcpuThread[] {
+  get #started(): VcpuThread[] {
     return [...this.#vcpus.values()];
   }
 }

@@ -1,6 +1,9 @@
 import type { BlockStore } from "@xenoserver/devices";
 import { ConfigError } from "../cfg/index.ts";
 
+/** How long the disks of a domain that comes from elsewhere may still be in use there. */
+export const HANDOVER_MS = 5000;
+
 /** A disk that can be let go of for another process and taken again, behind the back of whoever uses it. */
 export class HandoverStore implements BlockStore {
   readonly #open: () => Promise<BlockStore>;
@@ -21,6 +24,10 @@ export class HandoverStore implements BlockStore {
 
   get info(): BlockStore["info"] {
     return this.#isOpen ? this.#store.info : this.#info;
+  }
+  /** What it is at present. */
+  get inner(): BlockStore {
+    return this.#store;
   }
   get canGrow(): boolean {
     return isGrowing(this.#store) && !this.info.readOnly;

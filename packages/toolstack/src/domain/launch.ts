@@ -1,71 +1,17 @@
-/** Starting a domain in this process: backends on this thread, one worker thread per vcpu. */
-import type { Duplex } from "node:stream";
-import { DomainMemory, type Gfn, kickVcpu, saveVcpu, type VcpuStart } from "@xenoserver/cpu";
-import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
-import { ConsoleBackend } from "@xenoserver/devices";
-import {
-  type BuiltDomain,
-  buildDomain,
-  FrameReclaimer,
-  framesNeeded,
-  HostClock,
-  HostEventChannels,
-  HostGrants,
-  isResting,
-  loadControl,
-  pauseDomain,
-  ShutdownReason,
-  saveControl,
-  specialPages,
-  unpauseDomain,
-} from "@xenoserver/xen";
+import { DomainMemory, PAGE_BYTES } from "@xenoserver/cpu";
+import { buildDomain, framesNeeded, loadControl, ShutdownReason, specialPages } from "@xenoserver/xen";
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { Field } from "@xenoserver/xen/domain/layout.ts";
-import { type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
-import type { GuestAgent } from "../agent/index.ts";
-import { AGENT_CONSOLE } from "../agent/program.ts";
-import {
-  ConfigError,
-  type DiskSpec,
-  type DomainConfig,
-  type DomainSpec,
-  mostMemoryMib,
-  mostVcpus,
-  type VifSpec,
-} from "../cfg/index.ts";
-import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
-import { type MovingDomain, sendDomain } from "../migrate/send.ts";
-import { type SavedBackends, type SavedHeader, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
-import { attachAgent } from "./agent-line.ts";
-import { countersOf, type DomainCounters, ranNs } from "./counters.ts";
-import {
-  checkDevices,
-  closeDevices,
-  DomainDevices,
-  diskModule,
-  diskNumber,
-  type PreparedDevice,
-  prepareDevices,
-  vifModule,
-} from "./devices.ts";
-import { discardOf } from "./discard.ts";
+import { ConfigError, type DomainConfig, memoryAtStartMib, vcpusAtStart } from "../cfg/index.ts";
+import { type SavedParts, SaveError } from "../save/index.ts";
+import { checkDevices, closeDevices, prepareDevices } from "./devices.ts";
 import { DomainThreads } from "./domain-threads.ts";
+import { HANDOVER_MS } from "./handover-store.ts";
+import { LocalDomain, type ReadyDomain } from "./local-domain.ts";
 import { asConfigError, type DomainPlan, freePlan, planDomain } from "./plan.ts";
-import {
-  type DomainListener,
-  type ExitReason,
-  type ExitReport,
-  FIRST_DOMID,
-  type LaunchOptions,
-  type RunningDomain,
-} from "./running-domain.ts";
+import { type DomainListener, FIRST_DOMID, type LaunchOptions, type RunningDomain } from "./running-domain.ts";
 
-/** How long the disks of a domain that comes from elsewhere may still be in use there. */
-const HANDOVER_MS = 5000;
-/** How long threads may take to notice that their domain has ended before they are stopped by force. */
-const STOP_MS = 2000;
 const MIB = 2 ** 20;
-const CONSOLE_CHUNK_BYTES = 16384;
 
 /**
  * Builds a domain and starts it.
@@ -84,11 +30,14 @@ export async function launchDomain(
   try {
     const saved = await from?.load(memory);
     const plan = saved === undefined ? planDomain(config) : undefined;
-    const built = plan === undefined ? restore(saved!, memory) : build(plan, memory, domid);
+    const built = plan === undefined ? restore(saved!, memory, config) : build(plan, memory, domid);
     // Where it comes from it stands still as long as this takes: what can be refused is refused before.
-    if (from !== undefined) await checkDevices(config);
+    if (from?.comesFromElsewhere === true) await checkDevices(config);
     await from?.commit();
-    const devices = await prepareDevices(config, from === undefined ? 0 : HANDOVER_MS);
+    const devices = await prepareDevices(config, {
+      patienceMs: from === undefined ? 0 : HANDOVER_MS,
+      ...(from !== undefined && { disks: from.frames === undefined ? "known" : "new" }),
+    });
     let domain: LocalDomain;
     try {
       domain = new LocalDomain(config, memory, built, listener, options, devices, threads);
@@ -99,26 +48,23 @@ export async function launchDomain(
     await from?.started();
     return domain;
   } catch (error) {
+    from?.closeFrames();
     await threads.discard();
     throw asConfigError(error);
   }
 }
 
-/** A domain whose vcpus may run. */
-interface ReadyDomain extends Omit<BuiltDomain, "start"> {
-  /** Where vcpu 0 starts, or every vcpu's saved state. */
-  readonly from: VcpuStart | readonly Uint8Array[];
-  /** Pages that it may own if nobody limits it. */
-  readonly mostPages: number;
-  readonly backends?: SavedBackends;
-}
-
 /** @throws SaveError */
-function restore({ header, control, vcpus, backends }: SavedParts, memory: DomainMemory): ReadyDomain {
+function restore(
+  { header, control, vcpus, backends }: SavedParts,
+  memory: DomainMemory,
+  { uuid }: DomainConfig,
+): ReadyDomain {
   // For its guest no time but this has passed; a clock that was set back must not take time from it.
   const away = Math.max(0, Date.now() - header.savedAtMs) * 1e6;
   try {
     const domain = loadControl(control, memory, header.systemNs + away);
+    domain.setUuid(uuidBytes(uuid));
     return { domain, ...specialPages(domain), from: vcpus, mostPages: header.mostPages, backends };
   } catch (cause) {
     throw new SaveError(`saved domain: ${(cause as Error).message}`, { cause });
@@ -127,363 +73,36 @@ function restore({ header, control, vcpus, backends }: SavedParts, memory: Domai
 
 /** The plan is used up: its files' bytes are given back. */
 function build(plan: DomainPlan, memory: DomainMemory, domid: number): ReadyDomain {
-  const { config, kernel, ramdisk } = plan;
+  const { config, kernel, cmdline, modules } = plan;
   const description = {
     domid,
-    nrVcpus: mostVcpus(config),
-    vcpusOnline: config.vcpus,
-    uuid: Buffer.from(config.uuid.replaceAll("-", ""), "hex"),
-    memoryMiB: mostMemoryMib(config),
-    cmdline: config.cmdline,
-    kernel,
+    nrVcpus: config.vcpus,
+    // The shim starts all vcpus by itself, and gives its own guest those that it shall have.
+    ...(config.shim === undefined && { vcpusOnline: vcpusAtStart(config) }),
+    uuid: uuidBytes(config.uuid),
+    memoryMiB: config.memoryMib,
+    ...{ cmdline, kernel, modules },
   };
-  const built = buildDomain(ramdisk === undefined ? description : { ...description, ramdisk }, memory);
+  const built = buildDomain(description, memory);
   freePlan(plan);
   // Xen reboots a domain after a triple fault; unless the kernel asks for that, it hides a broken guest in a loop.
   built.domain.setHvmParam(HvmParam.TRIPLE_FAULT_REASON, ShutdownReason.crash, 0);
   const { start, ...ready } = built;
   const mostPages = built.domain.get(Field.maxPages);
-  built.domain.set(Field.maxPages, mostPages - ((mostMemoryMib(config) - config.memoryMib) * MIB) / PAGE_BYTES);
+  built.domain.set(Field.maxPages, mostPages - ((config.memoryMib - memoryAtStartMib(config)) * MIB) / PAGE_BYTES);
   return { ...ready, from: start, mostPages };
 }
 
-function reserveMemory(config: DomainConfig): DomainMemory {
-  const memoryMib = mostMemoryMib(config);
+const uuidBytes = (uuid: string): Uint8Array => Buffer.from(uuid.replaceAll("-", ""), "hex");
+
+function reserveMemory({ vcpus, memoryMib, memoryAtStartMib }: DomainConfig): DomainMemory {
   try {
-    return DomainMemory.create(mostVcpus(config), framesNeeded(memoryMib));
+    return DomainMemory.create(vcpus, framesNeeded(memoryMib));
   } catch (cause) {
     if (!(cause instanceof RangeError)) throw cause;
     throw new ConfigError(
-      `${config.maxMemoryMib === undefined ? "memory" : "maxmem"} is ${memoryMib} MiB, which this machine cannot reserve, expected less`,
+      `${memoryAtStartMib === undefined ? "memory" : "maxmem"} is ${memoryMib} MiB, which this machine cannot reserve, expected less`,
       { cause },
     );
   }
 }
-
-class LocalDomain implements RunningDomain {
-  readonly exited: Promise<ExitReport>;
-  readonly store: LocalClient;
-  readonly #config: DomainConfig;
-  readonly #memory: DomainMemory;
-  readonly #built: ReadyDomain;
-  readonly #listener: DomainListener;
-  readonly #channels: HostEventChannels;
-  readonly #console: ConsoleBackend;
-  readonly #xenstore = new XenstoreDaemon({ log: (message) => this.#log(message) });
-  readonly #devices: DomainDevices;
-  readonly #threads: DomainThreads;
-  readonly #clock: HostClock;
-  readonly #ranBeforeNs: readonly number[];
-  #agent: Promise<GuestAgent> | undefined;
-  #drained = Promise.withResolvers<void>();
-  #ended = false;
-  #destroyed = false;
-  #paused: Promise<void> | undefined;
-  /** Its devices were let go for another server. */
-  #released = false;
-
-  constructor(
-    config: DomainConfig,
-    memory: DomainMemory,
-    built: ReadyDomain,
-    listener: DomainListener,
-    options: LaunchOptions,
-    devices: readonly PreparedDevice[],
-    threads: DomainThreads,
-  ) {
-    this.#config = config;
-    this.#memory = memory;
-    this.#built = built;
-    this.#listener = listener;
-    this.#channels = new HostEventChannels(built.domain, () => {
-      if (built.domain.shutdownReason !== undefined) this.#channels.stop();
-      threads.startWanted();
-      reclaimer.look();
-    });
-    const reclaimer = new FrameReclaimer(
-      built.domain,
-      memory,
-      () => discardOf(memory),
-      (error) => this.#log(error.message),
-    );
-    this.#console = this.#connectConsole();
-    this.store = this.#connectXenstore();
-    this.#devices = new DomainDevices({
-      domid: this.domid,
-      store: this.store,
-      grants: new HostGrants(built.domain),
-      channels: this.#channels,
-      log: (message) => this.#log(message),
-    });
-    for (const device of devices) this.#devices.attach(device, savedOf(built, device.deviceClass, device.devid));
-    if (built.backends !== undefined) this.#channels.dispatchAll();
-    const begin = performance.now();
-    this.#clock = new HostClock(built.domain);
-    const isMoved = built.backends !== undefined;
-    this.#ranBeforeNs = isMoved ? built.domain.vcpus.map((record) => ranNs(record, this.#clock.nowNs())) : [];
-    if (options.paused === true) void this.pause();
-    this.#threads = threads;
-    threads.begin(built.domain, built.from, {
-      onLog: (message) => this.#log(message),
-      onFailure: () => built.domain.shutDown(ShutdownReason.crash),
-    });
-    this.exited = this.#serve(begin);
-  }
-
-  async writeConsole(bytes: Uint8Array): Promise<void> {
-    for (let at = 0; at < bytes.length && !this.#ended; at += CONSOLE_CHUNK_BYTES) {
-      const chunk = bytes.subarray(at, at + CONSOLE_CHUNK_BYTES);
-      while (!this.#ended && !this.#console.write(chunk)) await this.#drained.promise;
-    }
-  }
-
-  async attachDisk(disk: DiskSpec): Promise<void> {
-    const { prepareDisk } = await diskModule();
-    const prepared = await prepareDisk(disk, this.#config.name, mostVcpus(this.#config));
-    try {
-      this.#devices.attach(prepared);
-    } catch (error) {
-      await prepared.close();
-      throw error;
-    }
-  }
-
-  detachDisk(vdev: string): Promise<boolean> {
-    return this.#devices.detach("vbd", diskNumber(vdev));
-  }
-
-  growDisk(vdev: string, sizeBytes: number): Promise<void> {
-    return this.#devices.grow("vbd", diskNumber(vdev), sizeBytes);
-  }
-
-  async attachVif(vif: VifSpec): Promise<number> {
-    const devid = this.#devices.freeNumber("vif");
-    const prepared = await (await vifModule()).prepareVif(vif, devid, mostVcpus(this.#config));
-    try {
-      this.#devices.attach(prepared);
-    } catch (error) {
-      await prepared.close();
-      throw error;
-    }
-    return devid;
-  }
-
-  detachVif(devid: number): Promise<boolean> {
-    return this.#devices.detach("vif", devid);
-  }
-
-  agent(): Promise<GuestAgent> {
-    this.#agent ??= attachAgent(this.#devices, this.exited, savedOf(this.#built, "console", AGENT_CONSOLE));
-    return this.#agent;
-  }
-
-  get domid(): number {
-    return this.#built.domain.domid;
-  }
-
-  get isPaused(): boolean {
-    return this.#paused !== undefined;
-  }
-
-  pause(): Promise<void> {
-    this.#paused ??= pauseDomain(this.#built.domain);
-    return this.#paused;
-  }
-
-  async save(path: string, spec: DomainSpec, onProgress?: (share: number) => void): Promise<number> {
-    if (this.#paused === undefined) throw new SaveError(`domain ${this.#config.name} runs, expected it to be paused`);
-    await this.#paused;
-    try {
-      return await writeSaved(path, await this.#standStill(spec), this.#memory, onProgress);
-    } finally {
-      for (const device of this.#devices.all) device.resume();
-    }
-  }
-
-  migrate(
-    link: Duplex,
-    spec: DomainSpec,
-    onProgress?: (progress: MigrationProgress) => void,
-  ): Promise<MigrationReport> {
-    const { domain } = this.#built;
-    const moving: MovingDomain = {
-      memory: this.#memory,
-      header: this.#headerOf(spec),
-      isResting: (vcpuId) => isResting(domain, vcpuId),
-      settle: () => this.#devices.flush(),
-      halt: async () => {
-        await this.pause();
-        if (domain.shutdownReason !== undefined) throw new SaveError("it has ended meanwhile");
-        return this.#standStill(spec);
-      },
-      release: () => {
-        this.#released = true;
-        return this.#devices.release();
-      },
-      resume: () => this.unpause(),
-    };
-    return sendDomain(link, moving, onProgress);
-  }
-
-  /** Of a domain that is paused: nothing is in flight afterwards. */
-  async #standStill(spec: DomainSpec): Promise<SavedParts> {
-    // What the guest asked of the host before it stood still is taken in, and what was begun is ended.
-    this.#channels.dispatch();
-    const devices = this.#devices.all;
-    for (const device of devices) device.pause();
-    await Promise.all(devices.map((device) => device.paused()));
-    return this.#parts(spec);
-  }
-  #headerOf(spec: DomainSpec): SavedHeader {
-    const { mostPages } = this.#built;
-    return { spec, domid: this.domid, systemNs: this.#clock.nowNs(), savedAtMs: Date.now(), mostPages };
-  }
-  #parts(spec: DomainSpec): SavedParts {
-    const { domain } = this.#built;
-    return {
-      header: this.#headerOf(spec),
-      control: saveControl(domain),
-      vcpus: domain.vcpus.map(({ id }) => saveVcpu(this.#memory.memory, id)),
-      backends: {
-        console: this.#console.exportState(),
-        xenstore: this.#xenstore.exportState(),
-        devices: this.#devices.all.map((device) => device.exportState()),
-      },
-    };
-  }
-
-  async unpause(): Promise<void> {
-    const paused = this.#paused;
-    if (paused === undefined) return;
-    await paused;
-    if (this.#released) {
-      await this.#devices.retake(HANDOVER_MS);
-      this.#released = false;
-    }
-    // Somebody else may have been faster, and perhaps have paused it again.
-    if (this.#paused !== paused) return;
-    for (const device of this.#devices.all) device.resume();
-    this.#paused = undefined;
-    unpauseDomain(this.#built.domain);
-  }
-
-  limitMemory(limitBytes: number): void {
-    const cut = Math.max(0, mostMemoryMib(this.#config) * MIB - limitBytes) / PAGE_BYTES;
-    this.#built.domain.set(Field.maxPages, this.#built.mostPages - Math.floor(cut));
-  }
-
-  counters(): DomainCounters {
-    return countersOf(this.#built.domain, this.#clock.nowNs(), this.#devices.counters(), this.#ranBeforeNs);
-  }
-
-  async destroy(): Promise<void> {
-    if (this.#built.domain.shutdownReason === undefined) {
-      this.#destroyed = true;
-      this.#built.domain.shutDown(ShutdownReason.poweroff);
-    }
-    await this.exited;
-  }
-
-  #connectConsole(): ConsoleBackend {
-    const backend: ConsoleBackend = new ConsoleBackend({
-      name: `dom${this.domid} console`,
-      ...this.#ringOf(this.#built.consoleGfn, this.#built.consolePort, () => backend.onEvent()),
-      onOutput: (bytes) => {
-        const taken = this.#listener.onConsole(bytes);
-        if (taken === undefined) return;
-        backend.holdOutput();
-        void taken.finally(() => backend.releaseOutput());
-      },
-      onInputDrained: () => {
-        this.#drained.resolve();
-        this.#drained = Promise.withResolvers();
-      },
-      log: (message) => this.#log(message),
-    });
-    if (this.#built.backends !== undefined) backend.importState(this.#built.backends.console);
-    return backend;
-  }
-
-  #connectXenstore(): LocalClient {
-    const { config, built } = { config: this.#config, built: this.#built };
-    const daemon = this.#xenstore;
-    const client = daemon.openLocal();
-    const saved = built.backends?.xenstore;
-    if (saved !== undefined) daemon.importState(saved);
-    else
-      populateDomain(client, {
-        domid: this.domid,
-        uuid: config.uuid,
-        name: config.name,
-        memoryKiB: config.memoryMib * 1024,
-        maxMemoryKiB: mostMemoryMib(config) * 1024,
-        vcpusOnline: config.vcpus,
-        nrVcpus: mostVcpus(config),
-        xenstorePort: built.xenstorePort,
-        xenstoreGfn: built.xenstoreGfn,
-        consolePort: built.consolePort,
-        consoleGfn: built.consoleGfn,
-        startTime: Math.floor(Date.now() / 1000),
-      });
-    const connection = daemon.introduce(
-      this.domid,
-      this.#ringOf(built.xenstoreGfn, built.xenstorePort, () => connection.onEvent()),
-    );
-    const own = saved?.connections.find(({ domid }) => domid === this.domid);
-    if (own !== undefined) connection.importState(own);
-    return client;
-  }
-
-  /** A page that the builder shared with the backends, and the event channel beside it. */
-  #ringOf(gfn: Gfn, port: number, onEvent: () => void) {
-    const frame = this.#memory.frameAt(gfn);
-    const channel = this.#channels.bindInterdomain(port, onEvent);
-    if (frame === -1 || channel === undefined)
-      throw new Error(`domain ${this.#config.name}: port ${port} was built without a page`);
-    return {
-      page: this.#memory.frameBytes(frame),
-      notify: () => channel.notify(),
-      markWritten: () => this.#memory.markWritten(frame),
-    };
-  }
-
-  async #serve(begin: number): Promise<ExitReport> {
-    await this.#channels.run();
-    const domain = this.#built.domain;
-    for (const { id } of domain.vcpus) kickVcpu(this.#memory, id);
-    await this.#threads.stopped(STOP_MS);
-    // The guest's last words may have arrived after its last notification was seen.
-    this.#console.releaseOutput();
-    this.#ended = true;
-    this.#drained.resolve();
-    await this.#devices.stop();
-
-    const reason = this.#destroyed ? "destroyed" : EXIT_REASONS[domain.shutdownReason ?? ShutdownReason.crash];
-    const wanted = reason === "poweroff" || reason === "reboot";
-    const detail = this.#threads.postMortem(reason);
-    return {
-      reason,
-      ...(!wanted && detail !== "" && { detail }),
-      runMs: performance.now() - begin,
-      instructions: this.#threads.instructions,
-      exits: this.#threads.exits,
-    };
-  }
-
-  #log(message: string): void {
-    this.#listener.onLog?.(message);
-  }
-}
-
-/** What a device exported, if the domain was saved with it. */
-const savedOf = ({ backends }: ReadyDomain, deviceClass: string, devid: number) =>
-  backends?.devices.find((saved) => saved.kind === deviceClass && saved.devid === devid);
-
-const EXIT_REASONS: Readonly<Record<ShutdownReason, ExitReason>> = {
-  [ShutdownReason.poweroff]: "poweroff",
-  [ShutdownReason.reboot]: "reboot",
-  [ShutdownReason.suspend]: "suspend",
-  [ShutdownReason.crash]: "crash",
-  [ShutdownReason.watchdog]: "watchdog",
-  [ShutdownReason.soft_reset]: "soft-reset",
-};

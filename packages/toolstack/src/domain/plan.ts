@@ -1,31 +1,59 @@
 /** Everything that a domain is built from, read and checked before anything is started. */
 import { readFileSync, statSync } from "node:fs";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
-import { BuildError, type KernelImage, KernelImageError, loadKernelImage } from "@xenoserver/xen/builder/index.ts";
+import {
+  type BootModule,
+  BuildError,
+  type KernelImage,
+  KernelImageError,
+  loadKernelImage,
+} from "@xenoserver/xen/builder/index.ts";
 import { placeImages } from "@xenoserver/xen/builder/placement.ts";
-import { ConfigError, type DomainConfig, describeDisk, describeP9, describeVif, mostMemoryMib } from "../cfg/index.ts";
+import {
+  ConfigError,
+  type DomainConfig,
+  describeDisk,
+  describeP9,
+  describeVif,
+  memoryAtStartMib,
+  vcpusAtStart,
+} from "../cfg/index.ts";
 
 export interface DomainPlan {
   readonly config: DomainConfig;
+  /** What the domain starts with: its kernel, or Xen's shim that runs it. */
   readonly kernel: KernelImage;
-  /** Untouched bytes of the ramdisk. */
-  readonly ramdisk?: Uint8Array;
+  /** The kernel's command line, or the shim's. */
+  readonly cmdline: string;
+  /** The ramdisk, untouched; before it a paravirtual guest's kernel. */
+  readonly modules: readonly BootModule[];
 }
 
 /** @throws ConfigError  a file cannot be read, is not what its key says, or does not fit into memory */
 export function planDomain(config: DomainConfig): DomainPlan {
-  const kernel = readKernel(config.kernel);
-  const ramdisk = config.ramdisk === undefined ? undefined : readInput("ramdisk", config.ramdisk);
+  const { shim } = config;
+  const ramdisk =
+    config.ramdisk === undefined ? [] : [{ name: "ramdisk", bytes: readInput("ramdisk", config.ramdisk) }];
+  const plan: DomainPlan =
+    shim === undefined
+      ? { config, kernel: readKernel("kernel", config.kernel), cmdline: config.cmdline, modules: ramdisk }
+      : {
+          ...{ config, kernel: readKernel("pvshim_path", shim.path), cmdline: shim.cmdline },
+          modules: [{ name: "kernel", bytes: readInput("kernel", config.kernel), cmdline: config.cmdline }, ...ramdisk],
+        };
+  const sizes = plan.modules.map(({ name, bytes }) => ({ name, sizeBytes: bytes.length }));
   try {
-    placeImages(mostMemoryMib(config), kernel, PAGE_BYTES, ramdisk?.length ?? 0);
+    placeImages(config.memoryMib, plan.kernel, PAGE_BYTES, sizes);
   } catch (error) {
     throw asConfigError(error);
   }
-  return { config, kernel, ...(ramdisk && { ramdisk }) };
+  return plan;
 }
 
-function readKernel(path: string): KernelImage {
-  const bytes = readInput("kernel", path);
+type InputKey = "kernel" | "ramdisk" | "pvshim_path";
+
+function readKernel(key: InputKey, path: string): KernelImage {
+  const bytes = readInput(key, path);
   try {
     const image = loadKernelImage(bytes, path);
     if (image.segments[0]!.bytes.buffer !== bytes.buffer) freeBytes(bytes);
@@ -39,9 +67,8 @@ function readKernel(path: string): KernelImage {
  * Gives the memory of a plan's files back at once; the plan is useless then. They are larger than all else that the
  * process has beside the guest's memory, and the garbage collector would let them lie for the whole run.
  */
-export function freePlan({ kernel, ramdisk }: DomainPlan): void {
-  for (const { bytes } of kernel.segments) freeBytes(bytes);
-  if (ramdisk !== undefined) freeBytes(ramdisk);
+export function freePlan({ kernel, modules }: DomainPlan): void {
+  for (const { bytes } of [...kernel.segments, ...modules]) freeBytes(bytes);
 }
 
 /** Small arrays may share a pool with others' bytes and stay. */
@@ -62,7 +89,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EACCES: "may not be read by this user",
 };
 
-function readInput(key: "kernel" | "ramdisk", path: string): Uint8Array {
+function readInput(key: InputKey, path: string): Uint8Array {
   try {
     if (!statSync(path).isFile()) throw new ConfigError(`${key} ${path}: is no regular file`);
     return readFileSync(path);
@@ -74,26 +101,32 @@ function readInput(key: "kernel" | "ramdisk", path: string): Uint8Array {
 }
 
 /** The plan in the words of xl.cfg, with what was found in the files as comments. */
-export function describePlan({ config, kernel, ramdisk }: DomainPlan): string {
+export function describePlan({ config, kernel, modules }: DomainPlan): string {
   const hex = (n: number): string => `0x${n.toString(16)}`;
   const size = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+  const sizeOf = (name: string): string => size(modules.find((module) => module.name === name)?.bytes.length ?? 0);
   const packed = kernel.compression === "none" ? "" : `, ${kernel.compression}`;
   const image = `${kernel.format}${packed}, ${kernel.bits}-bit ELF, PVH entry ${hex(kernel.entry)}`;
   const rows: [setting: string, remark?: string][] = [
     [`name = "${config.name}"`],
     [`uuid = "${config.uuid}"`],
     [`type = "${config.type}"`],
-    [`kernel = "${config.kernel}"`, image],
+    ...(config.shim === undefined
+      ? []
+      : ([[`kernel = "${config.kernel}"`, sizeOf("kernel")], [`pvshim_cmdline = "${config.shim.cmdline}"`]] as [
+          string,
+        ][])),
+    [config.shim === undefined ? `kernel = "${config.kernel}"` : `pvshim_path = "${config.shim.path}"`, image],
     ...kernel.segments.map((s): [string, string] => [
       "",
       `  ${hex(s.gpa)}–${hex(s.gpa + s.memSizeBytes)}, ${size(s.memSizeBytes)}`,
     ]),
-    ...(ramdisk === undefined ? [] : [[`ramdisk = "${config.ramdisk}"`, size(ramdisk.length)] as [string, string]]),
+    ...(config.ramdisk === undefined ? [] : [[`ramdisk = "${config.ramdisk}"`, sizeOf("ramdisk")] as [string, string]]),
     [`cmdline = "${config.cmdline}"`],
-    [`memory = ${config.memoryMib}`],
-    ...(config.maxMemoryMib === undefined ? [] : [[`maxmem = ${config.maxMemoryMib}`] as [string]]),
-    [`vcpus = ${config.vcpus}`],
-    ...(config.maxVcpus === undefined ? [] : [[`maxvcpus = ${config.maxVcpus}`] as [string]]),
+    [`memory = ${memoryAtStartMib(config)}`],
+    ...(config.memoryAtStartMib === undefined ? [] : [[`maxmem = ${config.memoryMib}`] as [string]]),
+    [`vcpus = ${vcpusAtStart(config)}`],
+    ...(config.vcpusAtStart === undefined ? [] : [[`maxvcpus = ${config.vcpus}`] as [string]]),
     ...(config.disks === undefined
       ? []
       : [[`disk = [${config.disks.map((disk) => `"${describeDisk(disk)}"`).join(", ")}]`] as [string]]),

@@ -2,6 +2,7 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads";
 import type { DomainMemoryHandle } from "@xenoserver/cpu";
 import type { CompiledRegions, RegionJob, RegionService } from "@xenoserver/cpu/jit/region-compiler.ts";
+import type { SnapshotFramesHandle } from "../snapshot/frames.ts";
 
 /** Jobs of a vcpu that may wait; what is asked for beyond that is forgotten, and asked for again if it stays hot. */
 const MAX_WAITING = 24;
@@ -9,6 +10,8 @@ const MAX_WAITING = 24;
 export interface RegionThreadData {
   readonly memory: DomainMemoryHandle;
   readonly ends: readonly RegionEnd[];
+  /** From where frames are fetched that are not in memory yet. */
+  readonly frames?: SnapshotFramesHandle;
 }
 /** One vcpu's end of the channel. `answers` counts what was sent, so that the vcpu need not look at the port in vain. */
 export interface RegionEnd {
@@ -62,9 +65,9 @@ export class RegionThread {
     this.ends = ends("port1");
     this.#data = { memory, ends: ends("port2") };
   }
-  start(): void {
+  start(frames?: SnapshotFramesHandle): void {
     this.#worker = new Worker(new URL("./region-thread.ts", import.meta.url), {
-      workerData: this.#data,
+      workerData: { ...this.#data, ...(frames && { frames }) },
       transferList: this.#data.ends.map(({ port }) => port),
       name: "regions",
     });

@@ -6,6 +6,7 @@ import type { GuestAgent } from "../agent/index.ts";
 import type { DiskSpec, DomainSpec, VifSpec } from "../cfg/index.ts";
 import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
 import type { SavedFile } from "../save/index.ts";
+import type { SnapshotReport } from "../snapshot/take.ts";
 import type { DomainCounters } from "./counters.ts";
 
 export interface DomainListener {
@@ -67,6 +68,12 @@ export interface RunningDomain {
    * @throws SaveError  the file cannot be written; nothing is left of it then
    */
   save(path: string, spec: DomainSpec, onProgress?: (share: number) => void): Promise<number>;
+  /**
+   * Writes all of a domain to a file as it is at a moment, while it runs on. What its disks hold is not part of that.
+   * @param spec  its configuration as it is now
+   * @throws SaveError  the file cannot be written; nothing is left of it then, and the domain runs on
+   */
+  snapshot(path: string, spec: DomainSpec): Promise<SnapshotReport>;
   /**
    * Sends the domain to another server while it runs. It stands still then, and is to be destroyed.
    * @param link  to an `ArrivingDomain`

@@ -1,5 +1,6 @@
 /** What a vcpu's thread is given, and what it tells the main thread. */
 import type { DomainMemoryHandle, VcpuStart } from "@xenoserver/cpu";
+import type { SnapshotFramesHandle } from "../snapshot/frames.ts";
 import type { RegionEnd } from "./region-channel.ts";
 import type { EngineChoice } from "./running-domain.ts";
 
@@ -20,6 +21,8 @@ export interface VcpuBegin {
   readonly control: SharedArrayBuffer;
   /** Only for the vcpu that runs from the start; the others wait for a startup IPI. */
   readonly start?: VcpuStart;
+  /** From where frames are fetched that are not in memory yet. */
+  readonly frames?: SnapshotFramesHandle;
   /** What `saveVcpu` gave, for a vcpu that goes on. */
   readonly saved?: Uint8Array;
 }

@@ -3,6 +3,7 @@ import { isMainThread, parentPort, workerData } from "node:worker_threads";
 import { DomainMemory, type Vcpu, type VcpuEngine } from "@xenoserver/cpu";
 import { WasmEngine } from "@xenoserver/cpu/wasm-engine.ts";
 import { cpuidLeaves, Domain, HostClock, runVcpu } from "@xenoserver/xen";
+import { SnapshotFrames } from "../snapshot/frames.ts";
 import { RegionClient } from "./region-channel.ts";
 import type { VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
@@ -20,7 +21,8 @@ function prepare({ vcpuId, nrVcpus, domid, memory: handle, engine: choice, regio
   let clock: HostClock | undefined;
   const engine = new WasmEngine(memory, { cpuid, nowNs: () => clock!.nowNs(), ...choice, ...service });
   const vcpu = engine.createVcpu(vcpuId);
-  return ({ control, start, saved }: VcpuBegin): void => {
+  return ({ control, start, saved, frames }: VcpuBegin): void => {
+    if (frames !== undefined) memory.absent.fetchFrom(new SnapshotFrames(frames));
     const domain = Domain.attach(control, memory);
     clock = new HostClock(domain);
     if (start !== undefined) engine.start(vcpu, start);

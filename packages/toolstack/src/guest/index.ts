@@ -5,3 +5,4 @@ export { type FetchedKernel, fetchKernel, type KernelFlavour, unpackModules } fr
 export { openPackageSource, type SourceOptions } from "./open-source.ts";
 export { PackageError, type PackageRecord, type PackageSource, type Progress } from "./package-source.ts";
 export { RootTree } from "./root-tree.ts";
+export { fetchShim } from "./shim.ts";

@@ -19,6 +19,7 @@ export async function awaitArrival(path: string): Promise<ArrivingDomain> {
   server.once("connection", (link) => {
     clearTimeout(timer);
     link.on("error", () => {});
+    link.setTimeout(ARRIVAL_MS, () => link.destroy());
     ArrivingDomain.from(link).then(resolve, reject);
   });
   const mask = process.umask(0o177);

@@ -6,10 +6,10 @@ import { join } from "node:path";
 import { type Duplex, duplexPair } from "node:stream";
 import { after, describe, test } from "node:test";
 import { openImage } from "@xenoserver/storage";
-import { STAMP_TEXT, stampGuest } from "@xenoserver/testkit";
+import { stampGuest } from "@xenoserver/testkit";
 import { parseDisk, specOfConfig } from "../cfg/index.ts";
-import { launchDomain, type RunningDomain } from "../domain/index.ts";
 import { RecordType } from "../save/records.ts";
+import { Stamper } from "../testing/stamper.ts";
 import { openResources, tinyConfig } from "../testing/tiny-domain.ts";
 import { ArrivingDomain, MigrationInDoubt, type MigrationReport } from "./index.ts";
 
@@ -23,30 +23,6 @@ after(() => rmSync(folder, { recursive: true }));
 const config = tinyConfig(kernel, { vcpus: 1, disks: [parseDisk(`${image},raw,xvda`)] });
 const spec = specOfConfig(config);
 const HEAD_BYTES = 12;
-
-/** A guest that says when it has gone through all its pages once more. */
-class Stamper {
-  readonly domain: RunningDomain;
-  readonly #rounds: { count: number };
-
-  private constructor(domain: RunningDomain, rounds: { count: number }) {
-    this.domain = domain;
-    this.#rounds = rounds;
-  }
-  static async start(from?: ArrivingDomain): Promise<Stamper> {
-    const rounds = { count: 0 };
-    const onLog = (message: string): void => {
-      rounds.count += message.split(STAMP_TEXT.trim()).length - 1;
-    };
-    return new Stamper(await launchDomain(config, { onConsole: () => {}, onLog }, from && { from }), rounds);
-  }
-  /** Settles when it has gone on; rejects if it has found a page with something else in it. */
-  async goesOn(): Promise<void> {
-    const until = this.#rounds.count + 2;
-    const ended = this.domain.exited.then(({ reason, detail }) => assert.fail(`${reason}: ${detail}`));
-    while (this.#rounds.count < until) await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 5))]);
-  }
-}
 
 /** What goes wrong with a link. */
 interface Fault {
@@ -118,7 +94,7 @@ async function move(from: Stamper, fault?: Fault, sabotage?: (arriving: Arriving
   const arrived = ArrivingDomain.from(far).then(async (arriving) => {
     sabotage?.(arriving);
     try {
-      return await Stamper.start(arriving);
+      return await Stamper.start(config, arriving);
     } catch (error) {
       await arriving.refuse((error as Error).message);
       throw error;
@@ -139,7 +115,7 @@ const diskIsTaken = async (): Promise<boolean> => {
 
 describe("a domain that moves while it runs", { timeout: 300_000 }, () => {
   test("goes on there with all its memory, again and again", async () => {
-    let here = await Stamper.start();
+    let here = await Stamper.start(config);
     for (let k = 0; k < 4; k++) {
       await here.goesOn();
       const { sent, arrived } = await move(here);
@@ -167,7 +143,7 @@ describe("a domain that moves while it runs", { timeout: 300_000 }, () => {
   };
   for (const [when, fault] of Object.entries(cuts))
     test(`runs on if the link is cut ${when}`, async () => {
-      const here = await Stamper.start();
+      const here = await Stamper.start(config);
       await here.goesOn();
       const { sent, arrived } = await move(here, fault);
       assert.ok(arrived instanceof Error && arrived.name === "SaveError", String(arrived));
@@ -183,7 +159,7 @@ describe("a domain that moves while it runs", { timeout: 300_000 }, () => {
     });
 
   test("stands still if the link is cut at the commit, and goes on where it is told to", async () => {
-    const here = await Stamper.start();
+    const here = await Stamper.start(config);
     await here.goesOn();
     const { sent, arrived } = await move(here, { by: "sender", cutAt: inDoubt });
     assert.ok(arrived instanceof Error && arrived.name === "SaveError", String(arrived));
@@ -196,7 +172,7 @@ describe("a domain that moves while it runs", { timeout: 300_000 }, () => {
   });
 
   test("runs there, and there only, if the link is cut before its last word", async () => {
-    const here = await Stamper.start();
+    const here = await Stamper.start(config);
     await here.goesOn();
     const { sent, arrived } = await move(here, { by: "receiver", cutAt: (type) => type === RecordType.running });
     assert.ok(arrived instanceof Stamper, String(arrived));
@@ -210,7 +186,7 @@ describe("a domain that moves while it runs", { timeout: 300_000 }, () => {
   });
 
   test("runs on if its disk is gone when the other side is to take it", async () => {
-    const here = await Stamper.start();
+    const here = await Stamper.start(config);
     await here.goesOn();
     const { sent, arrived } = await move(here, undefined, (arriving) => {
       const commit = arriving.commit.bind(arriving);
@@ -228,18 +204,20 @@ describe("a domain that moves while it runs", { timeout: 300_000 }, () => {
   });
 
   test("that ends meanwhile is not moved", async () => {
-    const here = await Stamper.start();
+    const here = await Stamper.start(config);
     await here.goesOn();
     const { near, far } = linkOf();
     const sent = here.domain.migrate(near, spec, () => void here.domain.destroy());
-    const arrived = ArrivingDomain.from(far).then((arriving) => Stamper.start(arriving));
+    const arrived = ArrivingDomain.from(far).then((arriving) => Stamper.start(config, arriving));
     await Promise.all([assert.rejects(sent, /it has ended meanwhile/), assert.rejects(arrived, { name: "SaveError" })]);
     await here.domain.exited;
   });
 
   test("leaves nothing behind", async () => {
+    // What the tests before closed is gone by then.
+    await new Promise((resolve) => setTimeout(resolve, 100));
     const before = openResources();
-    const here = await Stamper.start();
+    const here = await Stamper.start(config);
     const { arrived } = await move(here);
     assert.ok(arrived instanceof Stamper);
     await here.domain.destroy();

@@ -22,6 +22,10 @@ export class ArrivingDomain extends SavedFile {
     return new ArrivingDomain(header, config, records, link);
   }
 
+  override get comesFromElsewhere(): boolean {
+    return true;
+  }
+
   /** Says that it could run, and waits for the word that it does not run there any more, nor has its devices. */
   override async commit(): Promise<void> {
     await this.#answers.write(RecordType.ready, new Uint8Array());

@@ -16,14 +16,7 @@ import { DirtyLog, type DomainMemory } from "@xenoserver/cpu";
 import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
 import { SaveError } from "../save/error.ts";
 import { RecordReader, RecordType, RecordWriter } from "../save/records.ts";
-import {
-  json,
-  type SavedHeader,
-  type SavedParts,
-  writeFrames,
-  writeParts,
-  writeUsedFrames,
-} from "../save/saved-domain.ts";
+import { json, type SavedHeader, type SavedParts, usedFrames, writeFrames, writeParts } from "../save/saved-domain.ts";
 
 /** The domain, as whoever sends it needs it. */
 export interface MovingDomain {
@@ -85,21 +78,26 @@ export async function sendDomain(
   const begin = performance.now();
   const { memory } = domain;
   const log = new DirtyLog(memory);
-  const writer = new RecordWriter(link, false);
+  const writer = new RecordWriter(link, false, ANSWER_MS);
   let halted = false;
   let committed = false;
   try {
-    const dirty = new Rounds(log, domain, writer, onProgress);
+    const take = (): Promise<Frame[]> => log.collect((vcpuId) => domain.isResting(vcpuId));
     await writer.write(RecordType.config, json(domain.header));
-    let rest = await dirty.sendAllButFew();
+    const rounds = await sendRounds(
+      log,
+      domain,
+      (frames) => writeFrames(writer, memory, frames),
+      (round, dirtyFrames) => onProgress({ round, sentBytes: writer.bytes, dirtyFrames }),
+    );
     await domain.settle();
-    rest = [...rest, ...(await dirty.take())];
+    const rest = [...rounds.left, ...(await take())];
     halted = true;
     const stillAt = performance.now();
     const parts = await domain.halt();
     await writer.write(RecordType.clock, json(parts.header));
-    await writeFrames(writer, memory, [...new Set([...rest, ...(await dirty.take())])]);
-    await writeParts(writer, parts, memory);
+    await writeFrames(writer, memory, [...new Set([...rest, ...(await take())])]);
+    await writeParts(writer, parts, memory.saveMap());
     await writer.write(RecordType.end, new Uint8Array());
     const answers = new Answers(link);
     await answers.expect(RecordType.ready);
@@ -108,7 +106,7 @@ export async function sendDomain(
     await writer.write(RecordType.commit, new Uint8Array());
     await answers.expect(RecordType.running);
     const now = performance.now();
-    return { rounds: dirty.round, sentBytes: writer.bytes, totalMs: now - begin, downtimeMs: now - stillAt };
+    return { rounds: rounds.count, sentBytes: writer.bytes, totalMs: now - begin, downtimeMs: now - stillAt };
   } catch (error) {
     const reason = `the domain could not be moved: ${(error as Error).message}`;
     if (committed && !(error instanceof Refused))
@@ -146,43 +144,24 @@ class Answers {
   }
 }
 
-class Rounds {
-  readonly #log: DirtyLog;
-  readonly #domain: MovingDomain;
-  readonly #writer: RecordWriter;
-  readonly #onProgress: (progress: MigrationProgress) => void;
-  round = 1;
-
-  constructor(
-    log: DirtyLog,
-    domain: MovingDomain,
-    writer: RecordWriter,
-    onProgress: (progress: MigrationProgress) => void,
-  ) {
-    this.#log = log;
-    this.#domain = domain;
-    this.#writer = writer;
-    this.#onProgress = onProgress;
-  }
-
-  /** The frames that were written since they were asked for last. */
-  take(): Promise<Frame[]> {
-    return this.#log.collect((vcpuId) => this.#domain.isResting(vcpuId));
-  }
-
-  /** @returns frames that are still to be sent */
-  async sendAllButFew(): Promise<Frame[]> {
-    const { memory } = this.#domain;
-    await this.#log.start((vcpuId) => this.#domain.isResting(vcpuId));
-    await writeUsedFrames(this.#writer, memory);
-    let before = Number.POSITIVE_INFINITY;
-    for (;;) {
-      const dirty = await this.take();
-      this.#onProgress({ round: this.round, sentBytes: this.#writer.bytes, dirtyFrames: dirty.length });
-      if (dirty.length <= FEW_FRAMES || this.round === MAX_ROUNDS || dirty.length > before * SHRINKING) return dirty;
-      before = dirty.length;
-      this.round++;
-      await writeFrames(this.#writer, memory, dirty);
-    }
+/**
+ * Copies a running domain's memory in rounds, until little was written during the last.
+ * @returns how many rounds there were, and the frames that are still to be copied
+ */
+export async function sendRounds(
+  log: DirtyLog,
+  { memory, isResting }: Pick<MovingDomain, "memory" | "isResting">,
+  send: (frames: readonly Frame[]) => Promise<void>,
+  onRound: (round: number, dirtyFrames: number) => void = () => {},
+): Promise<{ readonly count: number; readonly left: Frame[] }> {
+  await log.start(isResting);
+  for await (const frames of usedFrames(memory)) await send(frames);
+  let before = Number.POSITIVE_INFINITY;
+  for (let count = 1; ; count++) {
+    const left = await log.collect(isResting);
+    onRound(count, left.length);
+    if (left.length <= FEW_FRAMES || count === MAX_ROUNDS || left.length > before * SHRINKING) return { count, left };
+    before = left.length;
+    await send(left);
   }
 }

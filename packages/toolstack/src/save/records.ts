@@ -35,6 +35,8 @@ export const RecordType = {
   commit: 10,
   running: 11,
   refused: 12,
+  /** Of a snapshot: which frames its file has, see snapshot/head.ts. */
+  slots: 13,
 } as const;
 
 export interface SavedRecord {
@@ -53,8 +55,12 @@ export class RecordWriter {
   /** Bytes of records so far, before they were compressed. */
   bytes = 0;
 
-  constructor(target: Writable, isCompressed: boolean) {
+  readonly #stallMs: number | undefined;
+
+  /** @param stallMs  how long the target may take nothing before it counts as gone */
+  constructor(target: Writable, isCompressed: boolean, stallMs?: number) {
     this.#target = target;
+    this.#stallMs = stallMs;
     const head = Buffer.alloc(HEAD_BYTES);
     head.write(MAGIC, "latin1");
     head.writeUInt32LE(VERSION, 8);
@@ -88,7 +94,13 @@ export class RecordWriter {
     if (this.#into.write(payload)) return;
     const { promise: drained, resolve } = Promise.withResolvers<void>();
     this.#into.once("drain", resolve);
-    await Promise.race([drained, this.#failed]);
+    const stalled = (): void => void this.#target.destroy(new Error(`nothing was taken within ${this.#stallMs} ms`));
+    const timer = this.#stallMs === undefined ? undefined : setTimeout(stalled, this.#stallMs);
+    try {
+      await Promise.race([drained, this.#failed]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Writes the last record and closes the stream. @throws Error of the file system */
@@ -114,10 +126,13 @@ export class RecordReader {
     this.#destroy = destroy;
   }
 
-  /** @throws SaveError  it is no saved domain, or of another version */
-  static async ofFile(path: string): Promise<RecordReader> {
-    await checkHead(path);
-    const source = createReadStream(path, { start: HEAD_BYTES });
+  /**
+   * @param place  of the records in the file
+   * @throws SaveError  it is no saved domain, or of another version
+   */
+  static async ofFile(path: string, { at, lengthBytes }: RecordsPlace = WHOLE): Promise<RecordReader> {
+    await checkHead(path, at);
+    const source = createReadStream(path, { start: at + HEAD_BYTES, end: at + lengthBytes - 1 });
     const unpacker = createZstdDecompress();
     source.on("error", (error) => unpacker.destroy(error));
     source.pipe(unpacker);
@@ -164,13 +179,20 @@ function checkMagic(name: string, head: Buffer): void {
   if (version !== VERSION) throw new SaveError(`${name}: has version ${version}, expected ${VERSION}`);
 }
 
-async function checkHead(path: string): Promise<void> {
+/** A part of a file. */
+interface RecordsPlace {
+  readonly at: number;
+  readonly lengthBytes: number;
+}
+const WHOLE: RecordsPlace = { at: 0, lengthBytes: Number.POSITIVE_INFINITY };
+
+async function checkHead(path: string, at: number): Promise<void> {
   const file = await open(path).catch((error: NodeJS.ErrnoException) => {
     throw new SaveError(`${path}: ${error.code === "ENOENT" ? "no such file" : error.message}`);
   });
   try {
     const head = Buffer.alloc(HEAD_BYTES);
-    const { bytesRead } = await file.read(head, 0, HEAD_BYTES, 0);
+    const { bytesRead } = await file.read(head, 0, HEAD_BYTES, at);
     if (bytesRead < HEAD_BYTES) throw new SaveError(`${path}: is no saved domain`);
     checkMagic(path, head);
   } finally {

@@ -7,9 +7,10 @@ import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
 import type { ConsoleState, SavedDevice } from "@xenoserver/devices";
 import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
 import type { StoreState } from "@xenoserver/xenstore";
-import { ConfigError, configOf, type DomainConfig, type DomainSpec, mostVcpus } from "../cfg/index.ts";
+import { ConfigError, configOf, type DomainConfig, type DomainSpec } from "../cfg/index.ts";
+import type { SnapshotFramesHandle } from "../snapshot/frames.ts";
 import { SaveError } from "./error.ts";
-import { RecordReader, RecordType, RecordWriter } from "./records.ts";
+import { RecordReader, RecordType, RecordWriter, type SavedRecord } from "./records.ts";
 
 /** The first record: what has to be known before anything can be made. */
 export interface SavedHeader {
@@ -55,8 +56,8 @@ export async function writeSaved(
   try {
     const writer = new RecordWriter(createWriteStream(part, { mode: 0o600, flush: true }), true);
     await writer.write(RecordType.config, json(parts.header));
-    await writeParts(writer, parts, memory);
-    await writeUsedFrames(writer, memory, onProgress);
+    await writeParts(writer, parts, memory.saveMap());
+    for await (const frames of usedFrames(memory, onProgress)) await writeFrames(writer, memory, frames);
     await writer.close();
     await rename(part, path);
     return writer.bytes;
@@ -67,16 +68,19 @@ export async function writeSaved(
 }
 export const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
 
-/** All of a domain that stands still, but for its memory's contents. */
+/**
+ * All of a domain that stands still, but for its memory's contents.
+ * @param map  as `DomainMemory.saveMap` gave it
+ */
 export async function writeParts(
   writer: RecordWriter,
   { control, vcpus, backends }: SavedParts,
-  memory: DomainMemory,
+  map: Int32Array<ArrayBuffer>,
 ): Promise<void> {
   await writer.write(RecordType.control, control);
   for (const vcpu of vcpus) await writer.write(RecordType.vcpu, vcpu);
   await writer.write(RecordType.backends, json(backends));
-  await writer.write(RecordType.map, new Uint8Array(memory.saveMap().buffer));
+  await writer.write(RecordType.map, new Uint8Array(map.buffer));
 }
 
 /** Frames, as many to a record as fit: their count, their numbers, their bytes. */
@@ -94,27 +98,26 @@ export async function writeFrames(writer: RecordWriter, memory: DomainMemory, fr
   }
 }
 
-/** Frames that hold anything. */
-export async function writeUsedFrames(
-  writer: RecordWriter,
+/** Frames that hold anything, some at a time. */
+export async function* usedFrames(
   memory: DomainMemory,
   onProgress: (share: number) => void = () => {},
-): Promise<void> {
-  const { usedFrames } = memory;
+): AsyncGenerator<Frame[]> {
+  const count = memory.usedFrames;
   let batch: Frame[] = [];
-  for (let frame = 0; frame < usedFrames; frame++) {
+  for (let frame = 0; frame < count; frame++) {
     if (!memory.isZero(frame as Frame)) batch.push(frame as Frame);
     if (batch.length === FRAMES_PER_RECORD) {
-      await writeFrames(writer, memory, batch);
+      yield batch;
       batch = [];
     }
     if (frame % 4096 === 0) {
-      onProgress(frame / usedFrames);
+      onProgress(frame / count);
       // Looking at memory is all that is done for empty stretches.
       await new Promise((resolve) => setImmediate(resolve));
     }
   }
-  await writeFrames(writer, memory, batch);
+  yield batch;
 }
 
 /** A saved domain that is being read: first what it is, then its memory and the rest. */
@@ -162,7 +165,7 @@ export class SavedFile {
    * @throws SaveError
    */
   async load(memory: DomainMemory): Promise<SavedParts> {
-    const loading = new Loading(memory);
+    const loading = new Loading(memory, (record) => this.takeSlots(memory, record));
     const { name } = this.records;
     try {
       while (loading.take(await this.records.next()));
@@ -172,10 +175,10 @@ export class SavedFile {
       throw new SaveError(`${name}: ${(error as Error).message}`, { cause: error });
     }
     const { vcpus, control, backends, clock } = loading;
-    if (control === undefined || backends === undefined || vcpus.length !== mostVcpus(this.config)) {
+    if (control === undefined || backends === undefined || vcpus.length !== this.config.vcpus) {
       this.close();
       throw new SaveError(
-        `${name}: has ${vcpus.length} vcpus, expected ${mostVcpus(this.config)} and all that belongs to them`,
+        `${name}: has ${vcpus.length} vcpus, expected ${this.config.vcpus} and all that belongs to them`,
       );
     }
     return { header: { ...this.header, ...clock }, control, vcpus, backends };
@@ -188,6 +191,21 @@ export class SavedFile {
   async commit(): Promise<void> {
     this.close();
   }
+
+  /** It still is in another process, which holds its devices. */
+  get comesFromElsewhere(): boolean {
+    return false;
+  }
+  /** From where its threads fetch frames; undefined if all are in memory. */
+  get frames(): SnapshotFramesHandle | undefined {
+    return undefined;
+  }
+  /** @throws RangeError  they cannot be where this comes from */
+  protected takeSlots(_memory: DomainMemory, { type }: SavedRecord): void {
+    throw new RangeError(`a record of type ${type}, expected none`);
+  }
+  /** Called when no thread fetches frames any more. */
+  closeFrames(): void {}
 
   /** Called when it runs. */
   async started(): Promise<void> {}
@@ -205,14 +223,20 @@ class Loading {
   backends: SavedBackends | undefined;
   clock: Partial<SavedHeader> = {};
   readonly #memory: DomainMemory;
+  readonly #onSlots: (record: SavedRecord) => void;
 
-  constructor(memory: DomainMemory) {
+  constructor(memory: DomainMemory, onSlots: (record: SavedRecord) => void) {
     this.#memory = memory;
+    this.#onSlots = onSlots;
   }
 
   /** @returns whether more is to come @throws RangeError */
-  take({ type, payload }: { readonly type: number; readonly payload: Buffer }): boolean {
+  take(record: SavedRecord): boolean {
+    const { type, payload } = record;
     switch (type) {
+      case RecordType.slots:
+        this.#onSlots(record);
+        return true;
       case RecordType.control:
         this.control = payload;
         return true;

@@ -1,10 +1,11 @@
 /** Debian's kernel with a shell, for tests of devices. Built once, kept in the cache. */
 import { randomUUID } from "node:crypto";
-import type { DomainConfig } from "../cfg/index.ts";
+import { type DomainConfig, SHIM_CMDLINE } from "../cfg/index.ts";
 import {
   buildInitramfs,
   type FetchedKernel,
   fetchKernel,
+  fetchShim,
   type InitramfsOptions,
   type KernelFlavour,
   openPackageSource,
@@ -31,6 +32,13 @@ export class DebianGuest {
       if (error instanceof PackageError) return error.message;
       throw error;
     }
+  }
+
+  /** What has the kernel run as a paravirtual guest. */
+  async paravirtual(): Promise<Pick<DomainConfig, "type" | "shim">> {
+    const path = await fetchShim(this.source, () => {});
+    // Its own messages would stand between those of the guest.
+    return { type: "pv", shim: { path, cmdline: `${SHIM_CMDLINE} loglvl=none guest_loglvl=none` } };
   }
 
   /** The configuration of a guest with packages and kernel modules. */

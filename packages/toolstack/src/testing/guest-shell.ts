@@ -101,8 +101,8 @@ export class GuestShell {
   }
 
   /** A guest that goes on at its shell's prompt. @throws SaveError */
-  static async resume(from: SavedFile, engine: EngineChoice = {}): Promise<GuestShell> {
-    return new GuestShell(await ConsoleSession.start(from.config, { ...engine, from }), 0, "");
+  static async resume(from: SavedFile, engine: EngineChoice = {}, config = from.config): Promise<GuestShell> {
+    return new GuestShell(await ConsoleSession.start(config, { ...engine, from }), 0, "");
   }
 
   /** Runs one command line. @throws Error  as `boot` */

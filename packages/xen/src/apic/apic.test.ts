@@ -4,6 +4,8 @@ import { Field, VcpuField, VcpuLife } from "../domain/layout.ts";
 import { markUpcallPending } from "../evtchn/upcall.ts";
 import { Msrs } from "../msr/msrs.ts";
 import { TestDomain } from "../testing/test-domain.ts";
+import { FakeClock } from "../time/clock.ts";
+import { fireDueTimers, nextDeadlineNs } from "../time/timers.ts";
 import { LocalApic } from "./local-apic.ts";
 import { postVector } from "./post.ts";
 import { ApicReg, SVR_ENABLE } from "./registers.ts";
@@ -11,10 +13,12 @@ import { ApicReg, SVR_ENABLE } from "./registers.ts";
 let guest: TestDomain;
 let apics: LocalApic[];
 let msrs: Msrs[];
+let clock: FakeClock;
 
 beforeEach(() => {
+  clock = new FakeClock(1000);
   guest = new TestDomain({ nrVcpus: 3 });
-  apics = guest.domain.vcpus.map((record) => new LocalApic(guest.domain, record));
+  apics = guest.domain.vcpus.map((record) => new LocalApic(guest.domain, record, clock));
   msrs = guest.domain.vcpus.map((record, n) => new Msrs(guest.domain, record, apics[n], () => true));
   for (const apic of apics) apic.write(ApicReg.svr, SVR_ENABLE | 0xff);
 });
@@ -169,5 +173,76 @@ describe("modes", () => {
     assert.equal(apics[2].read(ApicReg.id), 4 << 24);
     assert.equal(apics[2].read(ApicReg.version), 0x50014);
     assert.equal(apics[2].read(0x20 + 0x1000), undefined);
+  });
+});
+
+describe("the timer", () => {
+  const [oneShot, periodic, deadline] = [0x40, 0x20040, 0x40040];
+  const pass = (ns: number): number[] => {
+    clock.advance(ns);
+    fireDueTimers(guest.domain, guest.domain.vcpus[0], clock.now);
+    const taken = takeAll(apics[0]);
+    apics[0].write(ApicReg.eoi, 0);
+    return taken;
+  };
+
+  test("counts down once, a step every so many nanoseconds", () => {
+    const apic = apics[0];
+    apic.write(ApicReg.lvtTimer, oneShot);
+    apic.write(ApicReg.timerDivide, 0b0011); // by 16
+    apic.write(ApicReg.timerInitial, 100);
+    assert.equal(nextDeadlineNs(guest.domain.vcpus[0]), 2600);
+    assert.deepEqual(pass(800), []);
+    assert.equal(apic.read(ApicReg.timerCurrent), 50);
+    assert.deepEqual(pass(799), []);
+    assert.deepEqual(pass(1), [0x40]);
+    assert.equal(apic.read(ApicReg.timerCurrent), 0);
+    assert.deepEqual(pass(10_000), []);
+  });
+
+  test("divides by 1 to 128", () => {
+    apics[0].write(ApicReg.lvtTimer, oneShot);
+    const divisors = [0b1011, 0b0000, 0b0001, 0b0010, 0b0011, 0b1000, 0b1001, 0b1010].map((written) => {
+      apics[0].write(ApicReg.timerDivide, written);
+      apics[0].write(ApicReg.timerInitial, 10);
+      return (nextDeadlineNs(guest.domain.vcpus[0]) - clock.now) / 10;
+    });
+    assert.deepEqual(divisors, [1, 2, 4, 8, 16, 32, 64, 128]);
+  });
+
+  test("goes on by itself, and what is late comes once", () => {
+    const apic = apics[0];
+    apic.write(ApicReg.lvtTimer, periodic);
+    apic.write(ApicReg.timerDivide, 0b1011);
+    apic.write(ApicReg.timerInitial, 500);
+    assert.deepEqual(
+      [pass(500), pass(499), pass(1), pass(1750), pass(249), pass(1)],
+      [[0x40], [], [0x40], [0x40], [], [0x40]],
+    );
+    apic.write(ApicReg.timerInitial, 0);
+    assert.deepEqual(pass(5000), []);
+  });
+
+  test("is armed with a value of the time-stamp counter, which reads 0 once it has fired", () => {
+    apics[0].write(ApicReg.lvtTimer, deadline);
+    assert.ok(msrs[0].write(0x6e0, 3000, 0));
+    assert.deepEqual(msrs[0].read(0x6e0), { lo: 3000, hi: 0 });
+    apics[0].write(ApicReg.timerInitial, 1);
+    assert.deepEqual(pass(1999), [], "a count is ignored in this mode");
+    assert.deepEqual(pass(1), [0x40]);
+    assert.deepEqual(msrs[0].read(0x6e0), { lo: 0, hi: 0 });
+    assert.ok(msrs[0].write(0x6e0, 5, 1));
+    assert.deepEqual(msrs[0].read(0x6e0), { lo: 5, hi: 1 });
+    assert.ok(msrs[0].write(0x6e0, -1, 1));
+    assert.deepEqual(msrs[0].read(0x6e0), { lo: 0xffff_ffff, hi: 1 }, "halves are unsigned, whoever hands them over");
+    apics[0].write(ApicReg.lvtTimer, oneShot);
+    assert.equal(nextDeadlineNs(guest.domain.vcpus[0]), Infinity, "a change of the mode stops it");
+  });
+
+  test("that is masked passes without a vector", () => {
+    apics[0].write(ApicReg.lvtTimer, oneShot | (1 << 16));
+    apics[0].write(ApicReg.timerInitial, 5);
+    assert.deepEqual(pass(1000), []);
+    assert.equal(nextDeadlineNs(guest.domain.vcpus[0]), Infinity);
   });
 });

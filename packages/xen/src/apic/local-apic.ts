@@ -7,6 +7,7 @@ import type { Domain } from "../domain/domain.ts";
 import { VcpuField } from "../domain/layout.ts";
 import type { VcpuRecord } from "../domain/vcpu-record.ts";
 import { callbackVector } from "../evtchn/upcall.ts";
+import type { Clock } from "../time/clock.ts";
 import { apicIdOf, sendIpi, x2apicLogicalId } from "./icr.ts";
 import { postVector } from "./post.ts";
 import {
@@ -19,6 +20,7 @@ import {
   LVT_MASKED,
   SVR_ENABLE,
 } from "./registers.ts";
+import { changeApicTimerMode, currentCount, startApicTimer, stopApicTimer } from "./timer.ts";
 
 /** LVT registers in the order of `VcpuField.lvt`. */
 const LVT_OFFSETS: readonly number[] = [
@@ -48,6 +50,7 @@ export function resetApic(record: VcpuRecord): void {
   for (let n = 0; n < LVT_OFFSETS.length; n++) record.set(VcpuField.lvt + n, LVT_MASKED);
   record.set(VcpuField.timerInitialCount, 0);
   record.set(VcpuField.timerDivide, 0);
+  stopApicTimer(record);
 }
 
 /** The APIC base MSR after power-on: enabled, in xAPIC mode. */
@@ -58,10 +61,12 @@ export function initialApicBase(vcpuId: number): number {
 export class LocalApic implements InterruptSource {
   readonly #domain: Domain;
   readonly #record: VcpuRecord;
+  readonly #clock: Clock;
 
-  constructor(domain: Domain, record: VcpuRecord) {
+  constructor(domain: Domain, record: VcpuRecord, clock: Clock) {
     this.#domain = domain;
     this.#record = record;
+    this.#clock = clock;
   }
 
   get isX2apic(): boolean {
@@ -160,7 +165,7 @@ export class LocalApic implements InterruptSource {
       case ApicReg.timerInitial:
         return record.get(VcpuField.timerInitialCount) >>> 0;
       case ApicReg.timerCurrent:
-        return 0;
+        return currentCount(record, this.#clock.nowNs());
       case ApicReg.timerDivide:
         return record.get(VcpuField.timerDivide);
       default:
@@ -190,7 +195,9 @@ export class LocalApic implements InterruptSource {
     if (lvt >= 0) {
       // A disabled APIC keeps its local vectors masked.
       const masked = (record.get(VcpuField.svr) & SVR_ENABLE) === 0 ? LVT_MASKED : 0;
-      record.set(VcpuField.lvt + lvt, (value & 0x000717ff) | (value & 0x18000) | masked);
+      const written = (value & 0x000717ff) | (value & 0x18000) | masked;
+      if (offset === ApicReg.lvtTimer) changeApicTimerMode(record, record.get(VcpuField.lvt + lvt), written);
+      record.set(VcpuField.lvt + lvt, written);
       return true;
     }
     switch (offset) {
@@ -221,7 +228,7 @@ export class LocalApic implements InterruptSource {
         record.set(VcpuField.icrHi, value);
         return true;
       case ApicReg.timerInitial:
-        record.set(VcpuField.timerInitialCount, value);
+        startApicTimer(record, value, this.#clock.nowNs());
         return true;
       case ApicReg.timerDivide:
         record.set(VcpuField.timerDivide, value & 0xb);

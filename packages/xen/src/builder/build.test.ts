@@ -27,6 +27,8 @@ function build(config: Partial<BuildConfig> = {}) {
   return { memory, ...built, read, text };
 }
 
+const ramdisk = (bytes: Uint8Array) => ({ name: "ramdisk", bytes });
+
 const refuses = (config: Partial<BuildConfig>, code: string, message: RegExp): void => {
   assert.throws(
     () => build(config),
@@ -36,7 +38,7 @@ const refuses = (config: Partial<BuildConfig>, code: string, message: RegExp): v
 
 describe("the start record", () => {
   test("is where EBX points, with command line, map, ramdisk and RSDP", () => {
-    const d = build({ cmdline: "console=hvc0", ramdisk: Buffer.from("ramdisk!") });
+    const d = build({ cmdline: "console=hvc0", modules: [ramdisk(Buffer.from("ramdisk!"))] });
     assert.deepEqual(d.start.mode, "protected");
     assert.equal(d.start.entry, 0x100020);
     const info = d.read(d.start.rbx, 56);
@@ -55,6 +57,19 @@ describe("the start record", () => {
       [map.getUint32(24, true), map.getUint32(32, true), map.getUint32(40, true)],
       [0x100000, 0x300000, 1],
     );
+  });
+
+  test("has as many modules as there are, each with its own command line", () => {
+    const paravirtual = { name: "kernel", bytes: Buffer.from("a kernel"), cmdline: "console=hvc0 root=/dev/xvda1" };
+    const d = build({ cmdline: "pv-shim", modules: [paravirtual, ramdisk(Buffer.alloc(5000, "r"))] });
+    const info = d.read(d.start.rbx, 56);
+    assert.equal(info.getUint32(12, true), 2);
+    assert.equal(d.text(info.getUint32(24, true), 8), "pv-shim\0");
+    const [first, second] = [0, 32].map((at) => d.read(info.getUint32(16, true) + at, 32));
+    assert.equal(d.text(first!.getUint32(0, true), 8), "a kernel");
+    assert.equal(d.text(first!.getUint32(16, true), 29), "console=hvc0 root=/dev/xvda1\0");
+    assert.deepEqual([second!.getUint32(8, true), second!.getUint32(16, true)], [5000, 0]);
+    assert.equal(d.text(second!.getUint32(0, true), 2), "rr");
   });
 
   test("without a ramdisk there is no module", () => {
@@ -142,7 +157,7 @@ describe("what cannot be built is said in one sentence", () => {
   test("too little memory", () => {
     const big = { ...kernel, endGpa: (60 * 2 ** 20) as Gpa };
     refuses(
-      { memoryMiB: 16, kernel: big, ramdisk: new Uint8Array(100) },
+      { memoryMiB: 16, kernel: big, modules: [ramdisk(new Uint8Array(100))] },
       "memory-too-small",
       /^memory 16 MiB: kernel and ramdisk need 61 MiB, expected more$/,
     );
@@ -156,7 +171,7 @@ describe("what cannot be built is said in one sentence", () => {
 
   test("a ramdisk larger than memory", () => {
     refuses(
-      { ramdisk: new Uint8Array(5 * 2 ** 20) },
+      { modules: [ramdisk(new Uint8Array(5 * 2 ** 20))] },
       "ramdisk-too-large",
       /^ramdisk of 5 MiB: expected less than the 4 MiB of memory$/,
     );

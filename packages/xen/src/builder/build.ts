@@ -41,7 +41,15 @@ export interface BuildConfig extends DomainConfig {
   /** How many vcpus are enabled in its tables, the first ones; all, if absent. */
   readonly vcpusOnline?: number;
   readonly kernel: PlacedKernel;
-  readonly ramdisk?: Uint8Array;
+  /** In the order in which the kernel finds them. */
+  readonly modules?: readonly BootModule[];
+  readonly cmdline?: string;
+}
+
+export interface BootModule {
+  /** What messages call it, "ramdisk" or "kernel". */
+  readonly name: string;
+  readonly bytes: Uint8Array;
   readonly cmdline?: string;
 }
 
@@ -61,25 +69,28 @@ export interface BuiltDomain {
  * @throws BuildError  with a code and one sentence, before anything runs
  */
 export function buildDomain(config: BuildConfig, memory: GuestMemory): BuiltDomain {
-  const { memoryMiB, kernel, ramdisk } = config;
+  const { memoryMiB, kernel, modules = [] } = config;
   checkMemorySize(memoryMiB);
   const cmdline = encodeCmdline(config.cmdline ?? "");
   const map = memoryMap(memoryMiB);
-  const startInfoLength = startInfoBytes({ memoryMap: map, cmdline });
-  const place = placeImages(memoryMiB, kernel, startInfoLength, ramdisk?.length ?? 0);
+  const described = modules.map(describeModule);
+  const startInfoLength = startInfoBytes({ memoryMap: map, cmdline, modules: described });
+  const place = placeImages(memoryMiB, kernel, startInfoLength, described);
 
   const domain = Domain.create(config, memory);
   for (const record of domain.vcpus) resetVcpu(record);
   populateRam(domain, map, memoryMiB);
   for (const { gpa, bytes } of kernel.segments) put(memory, gpa, bytes);
-  if (ramdisk !== undefined) put(memory, place.ramdisk, ramdisk);
+  modules.forEach(({ bytes }, n) => {
+    put(memory, place.modules[n]!, bytes);
+  });
   makeBiosArea(domain);
   putAcpi(domain, config.vcpusOnline ?? config.nrVcpus);
   const startInfo = {
     cmdline,
     rsdp: ACPI_START,
     memoryMap: map,
-    ...(ramdisk === undefined ? {} : { ramdisk: { at: place.ramdisk, sizeBytes: ramdisk.length } }),
+    modules: described.map((module, n) => ({ ...module, at: place.modules[n]! })),
   };
   put(memory, place.startInfo, encodeStartInfo(place.startInfo, startInfo));
   const ports = makeSpecialPages(domain);
@@ -95,6 +106,11 @@ export function buildDomain(config: BuildConfig, memory: GuestMemory): BuiltDoma
     consoleGfn: CONSOLE_GFN,
   };
 }
+
+const describeModule = ({ name, bytes, cmdline }: BootModule) => ({
+  ...{ name, sizeBytes: bytes.length },
+  ...(cmdline !== undefined && { cmdline: encodeCmdline(cmdline) }),
+});
 
 function encodeCmdline(cmdline: string): Uint8Array {
   const bytes = new TextEncoder().encode(cmdline);

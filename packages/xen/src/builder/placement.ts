@@ -10,37 +10,48 @@ const hex = (address: number): string => `0x${address.toString(16)}`;
 
 export interface Placement {
   readonly startInfo: Gpa;
-  /** Meaningless without a ramdisk. */
-  readonly ramdisk: Gpa;
+  /** Where each module goes. */
+  readonly modules: readonly Gpa[];
+}
+
+export interface ModuleSize {
+  /** What messages call it. */
+  readonly name: string;
+  readonly sizeBytes: number;
 }
 
 /** The parts of a kernel image that placing it needs. */
 export type PlacedKernel = Pick<KernelImage, "name" | "entry" | "segments" | "endGpa">;
 
 /**
- * The kernel goes where its image says, the start record behind it, the ramdisk behind that.
+ * The kernel goes where its image says, the start record behind it, the modules behind that.
  * @throws BuildError  if they do not fit
  */
 export function placeImages(
   memoryMiB: number,
   kernel: PlacedKernel,
   startInfoLengthBytes: number,
-  ramdiskBytes: number,
+  modules: readonly ModuleSize[],
 ): Placement {
   const startInfo = pageUp(Math.max(kernel.endGpa, HIGH_RAM_START));
-  const ramdisk = pageUp(startInfo + startInfoLengthBytes);
-  const end = ramdisk + ramdiskBytes;
+  let end = pageUp(startInfo + startInfoLengthBytes);
+  const places = modules.map(({ sizeBytes }) => {
+    const at = end;
+    end = pageUp(at + sizeBytes);
+    return at as Gpa;
+  });
   const memoryBytes = ramEnd(memoryMiB);
-  if (ramdiskBytes > memoryBytes) {
-    const size = Math.ceil(ramdiskBytes / MIB);
+  const large = modules.find(({ sizeBytes }) => sizeBytes > memoryBytes);
+  if (large !== undefined) {
+    const size = Math.ceil(large.sizeBytes / MIB);
     throw new BuildError(
       "ramdisk-too-large",
-      `ramdisk of ${size} MiB: expected less than the ${memoryMiB} MiB of memory`,
+      `${large.name} of ${size} MiB: expected less than the ${memoryMiB} MiB of memory`,
     );
   }
   if (end > memoryBytes) {
     const needed = Math.ceil(end / MIB);
-    const what = ramdiskBytes > 0 ? "kernel and ramdisk need" : "kernel needs";
+    const what = modules.length > 0 ? `kernel and ${modules.at(-1)!.name} need` : "kernel needs";
     throw new BuildError("memory-too-small", `memory ${memoryMiB} MiB: ${what} ${needed} MiB, expected more`);
   }
   for (const { gpa, memSizeBytes } of kernel.segments) {
@@ -52,5 +63,5 @@ export function placeImages(
       );
     }
   }
-  return { startInfo: startInfo as Gpa, ramdisk: ramdisk as Gpa };
+  return { startInfo: startInfo as Gpa, modules: places };
 }

@@ -10,20 +10,36 @@ import type { MemoryRange } from "./memory-map.ts";
 
 export interface StartInfoConfig {
   readonly cmdline: Uint8Array;
-  readonly ramdisk?: { readonly at: Gpa; readonly sizeBytes: number };
+  readonly modules: readonly PlacedModule[];
   readonly rsdp: Gpa;
   readonly memoryMap: readonly MemoryRange[];
 }
 
-/** Offsets of the parts from the start of the record. */
-function offsets(config: Pick<StartInfoConfig, "memoryMap" | "cmdline">) {
-  const modlist = 64;
-  const memmap = modlist + HVM_MODLIST_ENTRY_BYTES;
-  const cmdline = memmap + config.memoryMap.length * HVM_MEMMAP_ENTRY_BYTES;
-  return { modlist, memmap, cmdline, end: cmdline + config.cmdline.length + 1 };
+/** What the kernel is handed beside its own image: a ramdisk; or, for Xen itself, the kernel that it is to run and its ramdisk. */
+export interface PlacedModule {
+  readonly at: Gpa;
+  readonly sizeBytes: number;
+  readonly cmdline?: Uint8Array;
 }
 
-export function startInfoBytes(config: Pick<StartInfoConfig, "memoryMap" | "cmdline">): number {
+interface Lengths extends Pick<StartInfoConfig, "memoryMap" | "cmdline"> {
+  readonly modules: readonly Pick<PlacedModule, "cmdline">[];
+}
+
+/** Offsets of the parts from the start of the record. */
+function offsets({ memoryMap, cmdline, modules }: Lengths) {
+  const modlist = 64;
+  const memmap = modlist + modules.length * HVM_MODLIST_ENTRY_BYTES;
+  let end = memmap + memoryMap.length * HVM_MEMMAP_ENTRY_BYTES;
+  const texts = [cmdline, ...modules.map((module) => module.cmdline)].map((text) => {
+    const at = end;
+    if (text !== undefined) end += text.length + 1;
+    return at;
+  });
+  return { modlist, memmap, cmdline: texts[0]!, moduleCmdlines: texts.slice(1), end };
+}
+
+export function startInfoBytes(config: Lengths): number {
   return offsets(config).end;
 }
 
@@ -48,12 +64,18 @@ export function encodeStartInfo(at: Gpa, config: StartInfoConfig): Uint8Array {
     set64(entry + 8, range.sizeBytes);
     view.setUint32(entry + 16, range.type, true);
   });
-  if (config.ramdisk !== undefined) {
-    view.setUint32(HvmStartInfo.nr_modules, 1, true);
+  if (config.modules.length > 0) {
+    view.setUint32(HvmStartInfo.nr_modules, config.modules.length, true);
     set64(HvmStartInfo.modlist_paddr, at + part.modlist);
-    set64(part.modlist, config.ramdisk.at);
-    set64(part.modlist + 8, config.ramdisk.sizeBytes);
   }
+  config.modules.forEach((module, n) => {
+    const entry = part.modlist + n * HVM_MODLIST_ENTRY_BYTES;
+    set64(entry, module.at);
+    set64(entry + 8, module.sizeBytes);
+    if (module.cmdline === undefined) return;
+    set64(entry + 16, at + part.moduleCmdlines[n]!);
+    bytes.set(module.cmdline, part.moduleCmdlines[n]!);
+  });
   bytes.set(config.cmdline, part.cmdline);
   return bytes;
 }

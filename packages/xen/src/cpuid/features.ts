@@ -6,10 +6,10 @@ const bits = (...numbers: number[]): number => numbers.reduce((mask, n) => (mask
 export const LEAF_1_EDX = bits(0, 3, 4, 5, 6, 8, 9, 11, 13, 15, 16, 17, 19, 23, 24, 25, 26);
 
 /**
- * CPUID 1 ECX: sse3 pclmulqdq ssse3 cx16 pcid sse4.1 sse4.2 x2apic popcnt aes xsave rdrand hypervisor.
+ * CPUID 1 ECX: sse3 pclmulqdq ssse3 cx16 pcid sse4.1 sse4.2 x2apic popcnt tsc_deadline aes xsave rdrand hypervisor.
  * OSXSAVE (27) mirrors CR4 and is the engine's to add.
  */
-export const LEAF_1_ECX = bits(0, 1, 9, 13, 17, 19, 20, 21, 23, 25, 26, 30, 31);
+export const LEAF_1_ECX = bits(0, 1, 9, 13, 17, 19, 20, 21, 23, 24, 25, 26, 30, 31);
 
 /** CPUID 7.0 EBX: fsgsbase smep erms smap. */
 export const LEAF_7_EBX = bits(0, 7, 9, 20);

@@ -67,9 +67,8 @@ export class Domain {
     i32.fill(-1, Field.grantGfns, Field.grantGfns + MAX_GRANT_FRAMES);
     i32.fill(-1, Field.specialFrames, Field.specialFrames + MAX_SPECIAL_FRAMES);
     i32.fill(-1, Field.fifoFrames, Field.fifoFrames + MAX_FIFO_PAGES);
-    const uuid = config.uuid;
-    if (uuid !== undefined) new Uint8Array(buffer).set(uuid.subarray(0, 16), Field.uuid * 4);
     const domain = new Domain(buffer, memory);
+    if (config.uuid !== undefined) domain.setUuid(config.uuid);
     domain.setSharedInfoFrame(memory.allocateFrame());
     for (const vcpu of domain.vcpus) {
       vcpu.reset();
@@ -123,6 +122,11 @@ export class Domain {
    * @param frame   −1: in the shared information page
    * @param offset  bytes into the frame
    */
+  /** @param uuid  16 bytes */
+  setUuid(uuid: Uint8Array): void {
+    new Uint8Array(this.buffer).set(uuid.subarray(0, 16), Field.uuid * 4);
+  }
+
   placeVcpuInfo(vcpu: VcpuRecord, frame: number, offset: number): void {
     const inShared = frame === -1;
     const first = inShared ? this.get(Field.sharedInfoWord) : this.guest.wordOf(frame as Frame);

@@ -181,6 +181,8 @@ export const VcpuField = {
   periodicPeriodNsF64: f64s(1),
   periodicDeadlineNsF64: f64s(1),
   pollDeadlineNsF64: f64s(1),
+  /** Of the local APIC's timer; Infinity if it is stopped. */
+  apicTimerDeadlineNsF64: f64s(1),
   runstateEntryNsF64: f64s(1),
   runstateTimesNsF64: f64s(4),
   runstateAreaF64: f64s(1),

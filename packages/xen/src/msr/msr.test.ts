@@ -4,6 +4,7 @@ import type { Gpa } from "@xenoserver/cpu";
 import fc from "fast-check";
 import { LocalApic } from "../apic/local-apic.ts";
 import { TestDomain } from "../testing/test-domain.ts";
+import { FakeClock } from "../time/clock.ts";
 import { Msrs } from "./msrs.ts";
 
 let guest: TestDomain;
@@ -13,7 +14,7 @@ beforeEach(() => {
   guest = new TestDomain({ nrVcpus: 1 });
   is64 = true;
   const record = guest.domain.vcpus[0];
-  msrs = new Msrs(guest.domain, record, new LocalApic(guest.domain, record), () => is64);
+  msrs = new Msrs(guest.domain, record, new LocalApic(guest.domain, record, new FakeClock()), () => is64);
 });
 
 test("the hypercall page has a stub for each number, the same code for both word sizes", () => {

@@ -14,6 +14,7 @@ import {
   X2APIC_MSR_FIRST,
   X2APIC_MSR_LAST,
 } from "../apic/registers.ts";
+import { setTscDeadline, tscDeadline } from "../apic/timer.ts";
 import type { Domain } from "../domain/domain.ts";
 import { Field, VcpuField } from "../domain/layout.ts";
 import type { VcpuRecord } from "../domain/vcpu-record.ts";
@@ -26,12 +27,15 @@ const Msr = {
   FEATURE_CONTROL: 0x3a,
   BIOS_SIGN_ID: 0x8b,
   MISC_ENABLE: 0x1a0,
+  TSC_DEADLINE: 0x6e0,
 } as const;
 
 /** IA32_FEATURE_CONTROL: locked, nothing enabled. */
 const FEATURE_CONTROL_LOCKED = 1;
 /** IA32_MISC_ENABLE: fast strings; Linux gives up ERMS without it. */
 const MISC_ENABLE_FAST_STRING = 1;
+
+const TWO_32 = 2 ** 32;
 
 /** A 64-bit value as two unsigned halves. */
 export interface MsrValue {
@@ -64,6 +68,8 @@ export class Msrs {
         return { lo: FEATURE_CONTROL_LOCKED, hi: 0 };
       case Msr.MISC_ENABLE:
         return { lo: MISC_ENABLE_FAST_STRING, hi: 0 };
+      case Msr.TSC_DEADLINE:
+        return halves(tscDeadline(this.#record));
     }
     if (isX2apic(index)) return this.#readX2apic(index);
     return readMtrr(this.#record, index);
@@ -77,6 +83,9 @@ export class Msrs {
       case Msr.BIOS_SIGN_ID:
       case Msr.MISC_ENABLE:
         // There is no microcode to ask for the revision of, and nothing to switch off.
+        return true;
+      case Msr.TSC_DEADLINE:
+        setTscDeadline(this.#record, (hi >>> 0) * TWO_32 + (lo >>> 0));
         return true;
       case XEN_HYPERCALL_PAGE_MSR:
         return this.#writeHypercallPage(lo, hi);
@@ -132,6 +141,8 @@ export class Msrs {
     return true;
   }
 }
+
+const halves = (value: number): MsrValue => ({ lo: value % TWO_32, hi: Math.floor(value / TWO_32) % TWO_32 });
 
 const isX2apic = (index: number): boolean => index >= X2APIC_MSR_FIRST && index <= X2APIC_MSR_LAST;
 

@@ -54,7 +54,7 @@ class VcpuLoop {
     this.#engine = engine;
     this.#record = domain.vcpus[vcpu.id];
     this.#clock = config.clock ?? new HostClock(domain);
-    this.#apic = new LocalApic(domain, this.#record);
+    this.#apic = new LocalApic(domain, this.#record, this.#clock);
     const msrs = new Msrs(domain, this.#record, this.#apic, () => vcpu.is64);
     this.#exits = new ExitHandlers(vcpu, this.#record, this.#apic, msrs, debugConsole);
     const ctx = { domain, vcpu, memory: domain.memory, clock: this.#clock, log };

@@ -7,11 +7,12 @@ export interface DomainNodes {
   /** 8-4-4-4-12 hexadecimal digits. */
   readonly uuid: string;
   readonly name: string;
-  /** What it starts with, and what that can be raised to. */
+  /** What it has at first, and what that can be raised to. */
   readonly memoryKiB: number;
   readonly maxMemoryKiB: number;
-  readonly vcpusOnline: number;
   readonly nrVcpus: number;
+  /** The first so many of them are to run; the guest takes the others down. All if absent. */
+  readonly nrOnline?: number;
   readonly xenstorePort: number;
   readonly xenstoreGfn: number;
   readonly consolePort: number;
@@ -64,8 +65,8 @@ function populate(access: StoreAccess, nodes: DomainNodes): void {
   put(`${home}/name`, nodes.name);
   put(`${home}/domid`, String(domid));
   for (const name of READ_ONLY) put(`${home}/${name}`, "");
-  for (let cpu = 0; cpu < nodes.nrVcpus; cpu++)
-    put(`${home}/cpu/${cpu}/availability`, cpu < nodes.vcpusOnline ? "online" : "offline");
+  const { nrVcpus, nrOnline = nrVcpus } = nodes;
+  for (let cpu = 0; cpu < nrVcpus; cpu++) put(`${home}/cpu/${cpu}/availability`, cpu < nrOnline ? "online" : "offline");
   put(`${home}/memory/static-max`, String(nodes.maxMemoryKiB));
   put(`${home}/memory/target`, String(nodes.memoryKiB));
   put(`${home}/memory/videoram`, "0");
@@ -79,6 +80,34 @@ function populate(access: StoreAccess, nodes: DomainNodes): void {
   put(`${home}/console/output`, "pty");
   put(`${home}/console/port`, String(nodes.consolePort));
   put(`${home}/console/ring-ref`, String(nodes.consoleGfn));
+}
+
+/** Gives a domain that goes on from a copy its own name and uuid, in one transaction; nothing changes if it has them. */
+export function identifyDomain(
+  client: LocalClient,
+  domid: number,
+  { uuid, name }: Pick<DomainNodes, "uuid" | "name">,
+): void {
+  client.transaction((access) => {
+    const home = domainPath(domid);
+    const [old, vm] = [access.read(`${home}/vm`), `/vm/${uuid}`];
+    const set = (path: string, value: string): void => {
+      if (access.read(path) !== value) access.write(path, value);
+    };
+    if (old !== undefined && old !== vm) {
+      access.write(vm, "");
+      access.setPermissions(vm, ["n0", `r${domid}`]);
+      for (const node of access.list(old) ?? []) {
+        access.write(`${vm}/${node}`, access.read(`${old}/${node}`) ?? "");
+        access.setPermissions(`${vm}/${node}`, ["n0", `r${domid}`]);
+      }
+      access.rm(old);
+      set(`${home}/vm`, vm);
+    }
+    set(`${vm}/uuid`, uuid);
+    set(`${vm}/name`, name);
+    set(`${home}/name`, name);
+  });
 }
 
 /** Removes a domain's nodes, as when it is destroyed. */

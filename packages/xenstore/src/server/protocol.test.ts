@@ -17,7 +17,7 @@ const NODES = {
   name: "three",
   memoryKiB: 262144,
   maxMemoryKiB: 262144,
-  vcpusOnline: 2,
+  nrOnline: 2,
   nrVcpus: 2,
   xenstorePort: 1,
   xenstoreGfn: 0xfeffc,

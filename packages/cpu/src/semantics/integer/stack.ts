@@ -130,11 +130,11 @@ define("STI", "fb", (o) => {
 define("CLD", "fc", (o) => o.setState32(State.flagsSystem, o.state32(State.flagsSystem).and(~Flag.df)));
 define("STD", "fd", (o) => o.setState32(State.flagsSystem, o.state32(State.flagsSystem).or(Flag.df)));
 
-const CR4_SMAP = 1 << 21;
+/** Whether the kernel has switched SMAP on does not matter to these: it may have the flag ready before, or clear it on every entry. */
 function setAccess(name: string, encoding: string, set: boolean): void {
   define(name, encoding, (o) => {
     const { f } = o;
-    f.if(o.state32(State.cpl).ne(0).or(o.state32(State.cr4).and(CR4_SMAP).eqz()), () => o.raise(6));
+    f.if(o.state32(State.cpl), () => o.raise(6));
     const flags = o.state32(State.flagsSystem);
     o.setState32(State.flagsSystem, set ? flags.or(Flag.ac) : flags.and(~Flag.ac));
     const tlb = f.select(o.state32(State.slowAccess), i32(EMPTY_TLB_SET), i32(set ? 2 : 1));

@@ -25,7 +25,7 @@ export class FakeGuest {
       name: "fake",
       memoryKiB: 8192,
       maxMemoryKiB: 8192,
-      vcpusOnline: 1,
+      nrOnline: 1,
       nrVcpus: 1,
       xenstorePort: 1,
       xenstoreGfn: 1,

@@ -1,0 +1,97 @@
+/** Copies of running domains, made over the agent. */
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { AgentClient, agentHome, type UsageSum } from "@xenoserver/agent/index.ts";
+import { stampGuest } from "@xenoserver/testkit";
+import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
+import { xeno } from "./test-process.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "xeno-fork-"));
+const [kernel, disk, saved] = ["kernel", "disk.img", "saved"].map((name) => join(folder, name));
+const home = join(folder, "agent");
+const env = { XENO_AGENT_HOME: home };
+
+const json = async <T>(...args: string[]): Promise<T> => {
+  const { status, stdout, stderr } = await xeno([...args, "--json"], { env });
+  assert.equal(status, 0, stderr);
+  return JSON.parse(stdout) as T;
+};
+const refused = async (message: RegExp, ...args: string[]): Promise<void> => {
+  const { status, stderr } = await xeno(args, { env });
+  assert.notEqual(status, 0);
+  assert.match(stderr, message);
+};
+const names = async (): Promise<string[]> => (await json<DomainInfo[]>("list")).map(({ name }) => name);
+
+before(async () => {
+  writeFileSync(kernel!, stampGuest());
+  writeFileSync(disk!, "");
+  truncateSync(disk!, 1 << 20);
+  await json("create", "name=one", `kernel=${kernel}`, "memory=32", "--overcommit");
+});
+after(async () => {
+  for (const name of await names()) await xeno(["destroy", name], { env });
+  await xeno(["agent", "stop"], { env });
+  while (await new AgentClient(agentHome(env).socket).isThere()) await sleep(10);
+  rmSync(folder, { recursive: true });
+});
+
+describe("copies of a running domain", { timeout: 200_000 }, () => {
+  test("are domains of their own, which go on while the original does", async () => {
+    const copies = await json<DomainInfo[]>("fork", "one", "--count", "3", "--overcommit");
+    assert.deepEqual(
+      copies.map(({ name }) => name),
+      ["one-1", "one-2", "one-3"],
+    );
+    const all = await json<DomainInfo[]>("list");
+    assert.deepEqual(await names(), ["one", "one-1", "one-2", "one-3"]);
+    assert.equal(new Set(all.flatMap(({ uuid, pid, domid }) => [uuid, pid, domid])).size, 12);
+    assert.ok(all.every(({ state }) => state === "running"));
+    await sleep(1000);
+    const usage = await json<UsageSum[]>("usage");
+    assert.deepEqual(
+      usage.map(({ name, totals }) => [name, totals.vcpuUsedNs > 0 && totals.vcpuUsedNs <= totals.wallNs]),
+      all.map(({ name }) => [name, true]),
+    );
+    assert.deepEqual(
+      readdirSync(home).filter((name) => name.startsWith("fork")),
+      [],
+    );
+    // The next copies do not take names that are taken.
+    await xeno(["destroy", "one-2"], { env });
+    const [again] = await json<DomainInfo[]>("fork", "one", "--overcommit");
+    assert.equal(again!.name, "one-2");
+    for (const name of ["one-1", "one-2", "one-3"]) await xeno(["destroy", name], { env });
+  });
+
+  test("and snapshots go on under another name, or under their own when that is free", async () => {
+    const report = await json<{ bytes: number; pausedMs: number }>("snapshot", "one", saved!);
+    assert.ok(report.bytes > 8 << 20);
+    await refused(/^xeno: domain one is there already\n$/, "restore", saved!, "--overcommit");
+    const other = await json<DomainInfo>("restore", saved!, "--name", "other", "--overcommit");
+    const [one] = await json<DomainInfo[]>("list");
+    assert.notEqual(other.uuid, one!.uuid);
+    await xeno(["destroy", "one"], { env });
+    assert.equal((await json<DomainInfo>("restore", saved!, "--overcommit")).uuid, one!.uuid);
+    await xeno(["destroy", "other"], { env });
+  });
+
+  test("are refused where they would share what only one can have, and nothing is left then", async () => {
+    await refused(/^xeno: domain nobody is not there\n$/, "fork", "nobody");
+    await refused(/^xeno: count is 0, expected 1 to 256\n$/, "fork", "one", "--count", "0");
+    await xeno(["block-attach", "one", `${disk},raw,xvda`], { env });
+    await refused(/disk xvda: is on .* itself, expected a disk on an image/, "fork", "one", "--overcommit");
+    assert.deepEqual(await names(), ["one"]);
+    assert.deepEqual(
+      readdirSync(home).filter((name) => name.startsWith("fork")),
+      [],
+    );
+    await xeno(["pause", "one"], { env });
+    await refused(/is paused, expected it to run/, "snapshot", "one", join(folder, "x"));
+    assert.equal(existsSync(join(folder, "x")), false);
+  });
+});

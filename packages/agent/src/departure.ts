@@ -1,0 +1,77 @@
+/** A domain that goes to another server, as its agent sees to it. */
+import { join } from "node:path";
+import { type ControlClient, ControlError, type DomainSpec } from "@xenoserver/toolstack/control/index.ts";
+import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
+import { AgentClient, type RemoteAgent } from "./client.ts";
+import { AgentError, type AgentHome } from "./home.ts";
+import { credentialsOf, parseEndpoint } from "./tls/credentials.ts";
+import { tunnel } from "./tunnel.ts";
+
+/** A place for a domain at another agent. */
+export interface AwaitedDomain {
+  readonly domid: number;
+  /** Of use on its own machine only. */
+  readonly socket: string;
+}
+
+export interface LeavingDomain {
+  readonly domid: number;
+  readonly spec: DomainSpec;
+  readonly client: ControlClient;
+  /** Settles when nothing of it is here any more. */
+  readonly settled: Promise<void>;
+}
+
+/** In a domain's folder, while it goes to another machine. */
+const DEPARTURE_FILE = "departure.sock";
+
+/**
+ * Moves a domain while it runs.
+ * @param to  the path of an agent's socket, or "HOST[:PORT]"
+ * @throws AgentError, ControlError  it runs on here, unless the message says otherwise
+ */
+export async function sendAway(
+  { domid, spec, client, settled }: LeavingDomain,
+  to: string,
+  overcommit: boolean,
+  home: AgentHome,
+): Promise<MigrationReport> {
+  const isHere = to.startsWith("/");
+  const there = new AgentClient(isHere ? to : remoteAgent(to, home));
+  const place = await there.post<AwaitedDomain>("/v1/domains", { awaits: spec, overcommit });
+  const departure = join(home.domain(domid), DEPARTURE_FILE);
+  const close = isHere ? () => {} : await tunnel(departure, () => there.arrive(place.domid));
+  try {
+    const report = await client.call("migrate", { socket: isHere ? place.socket : departure });
+    await settled;
+    await there.get(`/v1/domains/${place.domid}/arrival`);
+    return report;
+  } catch (error) {
+    if (error instanceof ControlError && error.code === "in-doubt")
+      return await findOut(client, there, place.domid, error);
+    await there.post(`/v1/domains/${place.domid}/give-up`).catch(() => {});
+    throw error;
+  } finally {
+    close();
+  }
+}
+
+/** @throws AgentError  this agent has nothing to prove itself with */
+function remoteAgent(to: string, home: AgentHome): RemoteAgent {
+  const credentials = credentialsOf(home);
+  if (credentials === undefined)
+    throw new AgentError(409, `${home.folder}: has no certificate, expected one made by: xeno agent init`);
+  return { ...parseEndpoint(to), credentials };
+}
+
+/** A migration ended without a word: the domain is let run here if it is known not to run there, and ended if it does. */
+async function findOut(client: ControlClient, there: AgentClient, domid: number, doubt: ControlError): Promise<never> {
+  const runsThere = await there
+    .get(`/v1/domains/${domid}/arrival`)
+    .then(() => true)
+    .catch((error: unknown) => (error instanceof AgentError && error.status === 404 ? false : undefined));
+  if (runsThere === undefined) throw doubt;
+  await client.call(runsThere ? "destroy" : "unpause", {});
+  const found = runsThere ? "it runs there" : "it does not, and runs on here";
+  throw new AgentError(409, `${doubt.message}; the other agent was asked: ${found}`);
+}

@@ -1,0 +1,141 @@
+/**
+ * Taking a snapshot of a domain that runs: its memory is written in rounds, as if it were to move, then it stands still for as long as it
+ * takes to copy what is left; and runs on while that is written.
+ */
+import { createWriteStream } from "node:fs";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { crc32 } from "node:zlib";
+import { DirtyLog, type DomainMemory, type Frame, PAGE_BYTES } from "@xenoserver/cpu";
+import type { DomainSpec } from "../cfg/index.ts";
+import { type MovingDomain, sendRounds } from "../migrate/send.ts";
+import { SaveError } from "../save/error.ts";
+import { RecordType, RecordWriter } from "../save/records.ts";
+import { json, type SavedParts, writeParts } from "../save/saved-domain.ts";
+import { FRAMES_AT } from "./frames.ts";
+import { encodeHead } from "./head.ts";
+
+export interface SnapshotReport {
+  readonly bytes: number;
+  readonly rounds: number;
+  readonly totalMs: number;
+  /** How long the vcpus stood still. */
+  readonly pausedMs: number;
+}
+
+export interface SnapshotDomain extends MovingDomain {
+  /**
+   * Keeps what its disks hold; it stands still.
+   * @returns  waits until that is kept, and gives the configuration of a domain that goes on from there
+   */
+  freeze(): Promise<() => Promise<DomainSpec>>;
+}
+
+/**
+ * @param path  the file, which is there whole or not at all
+ * @throws SaveError  nothing is left of it, and the domain runs on
+ */
+export async function takeSnapshot(path: string, domain: SnapshotDomain): Promise<SnapshotReport> {
+  const part = `${path}.part`;
+  const begin = performance.now();
+  const { memory } = domain;
+  const log = new DirtyLog(memory);
+  let file: FileHandle | undefined;
+  let halted = false;
+  try {
+    file = await open(part, "w", 0o600);
+    const frames = new FrameFile(file, memory);
+    await domain.settle();
+    const rounds = await sendRounds(log, domain, (some) => frames.write(some.map((frame) => copyOf(memory, frame))));
+    halted = true;
+    const stillAt = performance.now();
+    const parts = await domain.halt();
+    const last = await log.collect((vcpuId) => domain.isResting(vcpuId));
+    const copies = [...new Set([...rounds.left, ...last])].map((frame) => copyOf(memory, frame));
+    const map = memory.saveMap();
+    const frozen = await domain.freeze();
+    halted = false;
+    await domain.resume();
+    const pausedMs = performance.now() - stillAt;
+    await frames.write(copies);
+    const header = { ...parts.header, spec: await frozen() };
+    await writeRest(part, file, frames, { ...parts, header, map });
+    await file.sync();
+    await rename(part, path);
+    return { bytes: frames.end, rounds: rounds.count, totalMs: performance.now() - begin, pausedMs };
+  } catch (error) {
+    if (halted) await domain.resume().catch(() => {});
+    await rm(part, { force: true }).catch(() => {});
+    throw new SaveError(`${path}: cannot be written: ${(error as Error).message}`, { cause: error });
+  } finally {
+    log.stop();
+    await file?.close();
+  }
+}
+
+interface FrameCopy {
+  readonly frame: Frame;
+  readonly bytes: Uint8Array;
+}
+const copyOf = (memory: DomainMemory, frame: Frame): FrameCopy => ({ frame, bytes: memory.frameBytes(frame).slice() });
+
+/** Frames in the order in which they were written first; later contents take the place of earlier ones. */
+class FrameFile {
+  readonly #file: FileHandle;
+  readonly #slots: Int32Array;
+  readonly #sums: Uint32Array;
+  readonly #order: Frame[] = [];
+
+  constructor(file: FileHandle, memory: DomainMemory) {
+    this.#file = file;
+    this.#slots = new Int32Array(memory.frameCount);
+    this.#sums = new Uint32Array(memory.frameCount);
+  }
+  get end(): number {
+    return FRAMES_AT + this.#order.length * PAGE_BYTES;
+  }
+  /** Pairs of frame and sum, by slot. */
+  get slots(): Uint32Array<ArrayBuffer> {
+    return Uint32Array.from(this.#order.flatMap((frame) => [frame, this.#sums[frame]!]));
+  }
+
+  /** New frames are written in one piece, the others each in its place. */
+  async write(copies: readonly FrameCopy[]): Promise<void> {
+    const fresh: Uint8Array[] = [];
+    const at = this.end;
+    for (const { frame, bytes } of copies) {
+      this.#sums[frame] = crc32(bytes);
+      const slot = this.#slots[frame]! - 1;
+      if (slot >= 0) {
+        await this.#file.write(bytes, 0, PAGE_BYTES, FRAMES_AT + slot * PAGE_BYTES);
+        continue;
+      }
+      this.#slots[frame] = this.#order.push(frame);
+      fresh.push(bytes);
+    }
+    if (fresh.length > 0) await writeAll(this.#file, Buffer.concat(fresh), at);
+  }
+}
+
+async function writeAll(file: FileHandle, bytes: Uint8Array, at: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, at + done);
+    done += bytesWritten;
+  }
+}
+
+/** The records behind the frames; then the head, which makes it a snapshot. */
+async function writeRest(
+  path: string,
+  file: FileHandle,
+  frames: FrameFile,
+  parts: SavedParts & { readonly map: Int32Array<ArrayBuffer> },
+): Promise<void> {
+  const at = frames.end;
+  const writer = new RecordWriter(createWriteStream(path, { flags: "r+", start: at }), true);
+  await writer.write(RecordType.config, json(parts.header));
+  await writer.write(RecordType.slots, new Uint8Array(frames.slots.buffer));
+  await writeParts(writer, parts, parts.map);
+  await writer.close();
+  const { size } = await file.stat();
+  await writeAll(file, encodeHead(at, size - at), 0);
+}
