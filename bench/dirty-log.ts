@@ -1,6 +1,6 @@
 /**
  * What it costs a guest that the pages it writes are logged, as for a migration: the same commands with the log on, collected every
- * 100 ms, and off, in turns. Nothing is copied, so this is the log's own cost. `node bench/dirty-log.ts [ROUNDS]`
+ * 100 ms, and off, in turns. Nothing is copied, so this is the log's own cost. `npm run dirty-log-guest`
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { DirtyLog, DomainMemory } from "@xenoserver/cpu";
@@ -16,7 +16,7 @@ const times = (count: number, command: string): string =>
 const COMMANDS: Readonly<Record<string, string>> = {
   "64 MiB, page after page": times(40, "dd if=/dev/zero of=/mnt/x bs=1M count=64 conv=notrunc"),
   "the same 4 MiB": times(200, "dd if=/dev/zero of=/mnt/y bs=1M count=4 conv=notrunc"),
-  "words scattered over 10 MiB": "awk 'BEGIN { for (i = 0; i < 400000; i++) a[(i * 7919) % 65536] = i }'",
+  "an awk array of 65,536 words": "awk 'BEGIN { for (i = 0; i < 400000; i++) a[(i * 7919) % 65536] = i }'",
   "processes that start": times(250, "/bin/busybox true"),
   "gzip of 8 MiB": "gzip -1 < /mnt/noise | wc -c",
   "a shell's loop": times(80_000, ":"),

@@ -250,7 +250,7 @@ function addLifecycle(program: Command): void {
 }
 
 function addResources(program: Command): void {
-  verb(program, "mem-set", "how much memory the guest is to have, up to what it was created with")
+  verb(program, "mem-set", "how much memory the guest is to have, up to maxmem")
     .argument("<domain>")
     .argument("<memory>", "in MiB, or such as 512m or 1g", memoryBytes)
     .action((ref: string, targetBytes: number, options: JsonOption) =>

@@ -10,7 +10,7 @@ const SC_PAGESIZE = 30;
 
 /**
  * @returns undefined where it cannot be done: on other systems, on hosts with larger pages than the guest's, and where Node was
- *   built without it. V8 has nothing for it in shared memory; see docs/decisions/0019-memory-given-back.md
+ *   built without it. V8 has nothing for it in shared memory; see docs/decisions/0020-memory-given-back.md
  */
 export function discardOf(memory: DomainMemory): Discard | undefined {
   const ffi = process.platform === "linux" ? process.getBuiltinModule("node:ffi") : undefined;
