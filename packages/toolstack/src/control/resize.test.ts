@@ -96,11 +96,11 @@ describe("a Debian guest", { skip, timeout: 400_000 }, () => {
 
   test("vcpus come up, go and come again under load", async () => {
     const few = threads();
-    await control.call("vcpu-set", { count: 4 });
-    for (const cpu of [1, 2, 3]) await console.run(bringUp(cpu));
-    assert.equal(await console.run("nproc"), "4");
-    assert.deepEqual(online(await control.call("info", {})), [0, 1, 2, 3]);
-    assert.ok(threads() >= few + 3, "their threads start when they do");
+    await control.call("vcpu-set", { count: 3 });
+    for (const cpu of [1, 2]) await console.run(bringUp(cpu));
+    assert.equal(await console.run("nproc"), "3");
+    assert.deepEqual(online(await control.call("info", {})), [0, 1, 2]);
+    assert.ok(threads() >= few + 2, "their threads start when they do");
     await console.run("for n in 1 2 3 4; do (while :; do echo $n | sha256sum > /dev/null; done) & done; sleep 1");
     for (let round = 0; round < 3; round++) {
       await control.call("vcpu-set", { count: 1 });
@@ -126,7 +126,7 @@ describe("a Debian guest", { skip, timeout: 400_000 }, () => {
       assert.equal(info[key], before[key], key);
     assert.deepEqual(online(info), [0, 1, 2]);
     assert.equal(await console.run("nproc"), "3");
-    // One that was never up where it was saved, and one that was.
+    // One that was never up where it was saved.
     await control.call("vcpu-set", { count: 4 });
     await console.run(bringUp(3));
     assert.equal(await console.run("nproc"), "4");
