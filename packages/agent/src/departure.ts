@@ -22,6 +22,13 @@ export interface LeavingDomain {
   readonly settled: Promise<void>;
 }
 
+export interface DepartureOptions {
+  /** Even if too little memory is free there. */
+  readonly overcommit: boolean;
+  /** Disks that are files or devices are copied. */
+  readonly copyStorage: boolean;
+}
+
 /** In a domain's folder, while it goes to another machine. */
 const DEPARTURE_FILE = "departure.sock";
 
@@ -33,7 +40,7 @@ const DEPARTURE_FILE = "departure.sock";
 export async function sendAway(
   { domid, spec, client, settled }: LeavingDomain,
   to: string,
-  overcommit: boolean,
+  { overcommit, copyStorage }: DepartureOptions,
   home: AgentHome,
 ): Promise<MigrationReport> {
   const isHere = to.startsWith("/");
@@ -42,7 +49,7 @@ export async function sendAway(
   const departure = join(home.domain(domid), DEPARTURE_FILE);
   const close = isHere ? () => {} : await tunnel(departure, () => there.arrive(place.domid));
   try {
-    const report = await client.call("migrate", { socket: isHere ? place.socket : departure });
+    const report = await client.call("migrate", { socket: isHere ? place.socket : departure, copyStorage });
     await settled;
     await there.get(`/v1/domains/${place.domid}/arrival`);
     return report;
@@ -71,7 +78,7 @@ async function findOut(client: ControlClient, there: AgentClient, domid: number,
     .then(() => true)
     .catch((error: unknown) => (error instanceof AgentError && error.status === 404 ? false : undefined));
   if (runsThere === undefined) throw doubt;
-  await client.call(runsThere ? "destroy" : "unpause", {});
+  await (runsThere ? client.call("destroy", { runsElsewhere: true }) : client.call("unpause", {}));
   const found = runsThere ? "it runs there" : "it does not, and runs on here";
   throw new AgentError(409, `${doubt.message}; the other agent was asked: ${found}`);
 }

@@ -22,6 +22,8 @@ export interface AgentHome {
   readonly socket: string;
   readonly journal: string;
   readonly log: string;
+  /** For disks that are files and came along with domains. */
+  readonly disks: string;
   domain(domid: number): string;
 }
 
@@ -34,6 +36,7 @@ export function agentHome(env: NodeJS.ProcessEnv = process.env): AgentHome {
     socket: join(folder, "agent.sock"),
     journal: join(folder, "journal.sqlite"),
     log: join(folder, "agent.log"),
+    disks: join(folder, "disks"),
     domain: (domid) => join(folder, "domains", String(domid)),
   };
 }

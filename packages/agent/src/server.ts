@@ -10,7 +10,7 @@
  *     GET  /v1/domains/DOMID/arrive       upgraded: the line by which it is sent, see migrate/ of the toolstack
  *     GET  /v1/domains/DOMID/arrival      waits until it runs here; 404 if it does not and will not
  *     POST /v1/domains/DOMID/give-up      it will not come
- *     POST /v1/domains/REF/migrate        {"to":PATH} of another agent's socket
+ *     POST /v1/domains/REF/migrate        {"to":PATH,"overcommit":false,"copyStorage":false}, of another agent's socket
  *     GET  /v1/domains/REF                one of them, by name or number
  *     POST /v1/domains/REF/OPERATION      an operation of the control socket, its arguments as the body
  *     GET  /v1/domains/REF/end            waits for its end, and tells it
@@ -182,10 +182,10 @@ async function route(supervisor: Supervisor, request: IncomingMessage, stop: () 
 }
 
 function migrate(supervisor: Supervisor, ref: string, body: Readonly<Record<string, unknown>>): Promise<unknown> {
-  const { to, overcommit } = body;
+  const { to, overcommit, copyStorage } = body;
   if (typeof to !== "string" || to === "")
     throw new AgentError(400, `to is ${JSON.stringify(to)}, expected the path of another agent's socket, or HOST:PORT`);
-  return supervisor.migrate(ref, to, overcommit === true);
+  return supervisor.migrate(ref, to, { overcommit: overcommit === true, copyStorage: copyStorage === true });
 }
 
 const MAX_COPIES = 256;

@@ -31,7 +31,7 @@ import {
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import { removeSnapshot } from "@xenoserver/toolstack/snapshot/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
-import { type AwaitedDomain, sendAway } from "./departure.ts";
+import { type AwaitedDomain, type DepartureOptions, sendAway } from "./departure.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
 import { findProcess, LOG_FILE, spawnDomain } from "./spawn.ts";
@@ -112,7 +112,7 @@ export class Supervisor {
     const domid = this.#journal.add(config.name, runId, whole, paused);
     const folder = this.#home.domain(domid);
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const file: ProcessSpec = { version: 1, runId, domid, domain: whole, paused, ...source };
+    const file: ProcessSpec = { version: 1, runId, domid, domain: whole, paused, disks: this.#home.disks, ...source };
     writeFileSync(join(folder, SPEC_FILE), JSON.stringify(file), { mode: 0o600 });
     spawnDomain(folder);
     return this.#journal.find(domid)!;
@@ -219,10 +219,10 @@ export class Supervisor {
    * @param to  the path of its agent's socket, or "HOST[:PORT]"
    * @throws AgentError  it runs on here, unless the message says otherwise
    */
-  async migrate(ref: string, to: string, overcommit: boolean): Promise<MigrationReport> {
+  async migrate(ref: string, to: string, options: DepartureOptions): Promise<MigrationReport> {
     const followed = this.#followedOf(ref);
     const { spec, name } = this.#journal.find(followed.domid)!;
-    return sendAway({ ...followed, spec: { ...spec, name } }, to, overcommit, this.#home);
+    return sendAway({ ...followed, spec: { ...spec, name } }, to, options, this.#home);
   }
 
   /** The line to a process that awaits a domain. @throws AgentError  none does */
@@ -350,6 +350,7 @@ export class Supervisor {
           ? ({ reason: "killed", endedAt } as const)
           : ({ reason: "failed", detail: failed.message, endedAt } as const);
       while (findProcess(folder) !== undefined) await sleep(POLL_MS);
+      await (await import("@xenoserver/toolstack/migrate/left-list.ts")).removeLeft(folder);
       this.#putAway(row, end);
       throw new AgentError(400, failed?.message ?? `domain ${row.name} ended before it could be reached`);
     }

@@ -1,8 +1,11 @@
 /** Where disks are kept. */
+export { type BlockRun, BlockSet, SET_BLOCK_BYTES } from "./block-set.ts";
 export { copyDisk } from "./copy.ts";
+export { syncFolder } from "./durable.ts";
 export { StorageError } from "./error.ts";
 export { Ext4Image, type Ext4Options } from "./ext4/ext4-image.ts";
 export * from "./files/index.ts";
+export { type Digest, isDigest } from "./images/chunk.ts";
 export type { ChunkSource } from "./images/chunk-folder.ts";
 export {
   defaultStoreFolder,

@@ -180,7 +180,8 @@ function addMigration(program: Command): void {
       "HOST[:PORT] of another server's; or the folder of one here, as in XENO_AGENT_HOME, with a / in it",
     )
     .option("--overcommit", "move it even if too little memory is free there")
-    .action(async (ref: string, target: string, options: JsonOption & { overcommit?: true }) => {
+    .option("--copy-storage", "copy disks that are files or devices; those on images go along by themselves")
+    .action(async (ref: string, target: string, options: MigrateOptions) => {
       const { openAgent, openAgentOf, say, sayJson } = await access();
       const { agentHome } = await import("@xenoserver/agent/index.ts");
       let to = target;
@@ -189,18 +190,25 @@ function addMigration(program: Command): void {
         await openAgentOf(there);
         to = there.socket;
       }
-      const { overcommit } = options;
+      const { overcommit, copyStorage } = options;
       const report = await (await openAgent()).post<MigrationReport>(at(ref, "migrate"), {
         to,
         overcommit,
+        copyStorage,
       });
       if (options.json === true) return sayJson(report);
-      const { rounds, sentBytes, totalMs, downtimeMs } = report;
+      const { rounds, sentBytes, diskBytes, totalMs, downtimeMs, leftHere } = report;
       const took = `${(totalMs / 1000).toFixed(1)} s, of which it stood still for ${Math.round(downtimeMs)} ms`;
-      say(`${ref} is at ${target}: ${(sentBytes / 1e6).toFixed(0)} MB in ${rounds} rounds took ${took}`);
+      const disks = diskBytes > 0 ? `, ${(diskBytes / 1e6).toFixed(0)} MB of them disks,` : "";
+      say(`${ref} is at ${target}: ${(sentBytes / 1e6).toFixed(0)} MB${disks} in ${rounds} rounds took ${took}`);
+      for (const sentence of leftHere) say(sentence);
     });
 }
 
+interface MigrateOptions extends JsonOption {
+  readonly overcommit?: true;
+  readonly copyStorage?: true;
+}
 interface SaveOptions extends JsonOption {
   readonly leaveRunning?: true;
   readonly leavePaused?: true;

@@ -17,6 +17,7 @@ import { reasonOf, StorageError } from "../error.ts";
 import type { Content } from "../files/content.ts";
 import { tryLock } from "../lock.ts";
 import { type DiskSource, diskOf, readChunk, UnpackedFiles } from "./attached.ts";
+import { bringAll } from "./bring.ts";
 import { type Digest, HOLE, isDigest } from "./chunk.ts";
 import { ChunkFolder, type ChunkSource } from "./chunk-folder.ts";
 import { type Collected, collect, type Root } from "./collect.ts";
@@ -314,6 +315,48 @@ export class ImageStore {
     const tree = await ImageTree.open(this.chunks, digest);
     for await (const chunk of tree.all()) if (!(await this.chunks.secure(chunk))) return false;
     return true;
+  }
+
+  /**
+   * Brings all chunks of an image from the store's source that are not here. They are on the disk then, and what `use` did.
+   * @param use   gives it a name, or makes a disk on it; called when they are here
+   * @throws StorageError  the source has not got one, or a collection was faster
+   */
+  async bring(digest: Digest, use: () => Promise<void>): Promise<void> {
+    const pin = join(this.#folder, "pins", randomUUID());
+    const generation = await this.#generation();
+    await replaceFile(pin, digest);
+    try {
+      await bringAll(await ImageTree.open(this.chunks, digest), this.chunks);
+      await use();
+      await syncFileSystem(this.#folder);
+      if ((await this.#generation()) !== generation && !(await this.#securesAll(digest)))
+        throw new StorageError(`image ${digest}: was removed while it was brought here`);
+    } finally {
+      await fs.rm(pin, { force: true });
+    }
+  }
+
+  /** Says of a disk what `markOf` then tells to whoever looks at the same folder. @throws StorageError */
+  async mark(id: string, text: string | undefined): Promise<void> {
+    const path = join(this.#overlayPath(id), "mark");
+    try {
+      if (text === undefined) await fs.rm(path, { force: true });
+      else await fs.writeFile(path, text);
+    } catch (error) {
+      throw new StorageError(`${path}: ${reasonOf(error)}`);
+    }
+  }
+
+  /** Undefined if there is no such disk, or nothing was said. */
+  async markOf(id: string): Promise<string | undefined> {
+    return fs.readFile(join(this.#overlayPath(id), "mark"), "utf8").catch(() => undefined);
+  }
+
+  /** Bytes that are free where the store is. */
+  async freeBytes(): Promise<number> {
+    const { bavail, bsize } = await fs.statfs(this.#folder);
+    return bavail * bsize;
   }
 
   /** @throws StorageError  there is no such disk, or it is in use */

@@ -9,6 +9,7 @@
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import { type BlockInfo, type BlockStore, totalBytes } from "@xenoserver/devices/block/store.ts";
+import { BlockSet } from "../block-set.ts";
 import { joinBuffers, sliceBuffers, zeroBuffers } from "../buffers.ts";
 import { replaceFile } from "../durable.ts";
 import { reasonOf, StorageError } from "../error.ts";
@@ -119,6 +120,13 @@ export class OverlayStore implements BlockStore {
   /** The image that the overlay is on now. */
   get base(): ImageReader {
     return this.#base;
+  }
+
+  /** The image that the overlay is on at this moment, and the blocks in which it may differ from that. */
+  written(): { readonly base: Digest; readonly blocks: BlockSet } {
+    const blocks = new BlockSet(this.#record.sizeBytes);
+    for (const { map } of this.#layers) for (const block of map.known()) blocks.add(block);
+    return { base: this.#base.tree.digest, blocks };
   }
 
   async read(offset: number, into: readonly Uint8Array[]): Promise<void> {

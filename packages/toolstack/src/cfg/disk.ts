@@ -177,6 +177,9 @@ export const readDisks: Reader<DiskSpec[]> = (value) => {
   return disks;
 };
 
+/** Under which an image store keeps what a domain wrote on an image. */
+export const overlayName = (domain: string, vdev: string): string => `${domain}-${vdev}`;
+
 /** The name of an image that a snapshot made of a disk. */
 export const keptDiskName = (domain: string, vdev: string, id: string): string => `${domain}-${vdev}:snapshot-${id}`;
 export const KEPT_DISK = /:snapshot-[0-9a-f]{8}$/;

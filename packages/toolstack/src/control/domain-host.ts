@@ -42,6 +42,8 @@ export interface HostOptions {
   readonly folder: string;
   /** Leave it standing before its first instruction. */
   readonly paused: boolean;
+  /** Disks in this folder are the domains' that have them, and leave with them. */
+  readonly ownDisks?: string;
   /** Where it goes on, instead of at its kernel's entry. */
   readonly from?: SavedFile;
   readonly log: (message: string) => void;
@@ -76,6 +78,7 @@ export class DomainHost {
   #domain: RunningDomain;
   #state: DomainState;
   #destroyed = false;
+  #moving = false;
   #restarts = 0;
   #memoryTargetBytes: number;
   #vcpusWanted: number;
@@ -209,16 +212,25 @@ export class DomainHost {
    * Sends the domain to a process that awaits it, and ends it here.
    * @throws ControlError  it runs on here; or, in doubt, it is paused here and may run there
    */
-  async migrate(socket: string, onProgress: (progress: MigrationProgress) => void): Promise<MigrationReport> {
+  async migrate(
+    socket: string,
+    onProgress: (progress: MigrationProgress) => void,
+    copyStorage = false,
+  ): Promise<MigrationReport> {
     this.#refuseEnded();
+    this.#refuseMoving();
     if (this.#state === "paused")
       throw new ControlError("conflict", `domain ${this.#name} is paused, expected it to run`);
     const link = connect(socket);
     link.on("error", () => {});
     let report: MigrationReport;
+    const { ownDisks } = this.#options;
+    this.#moving = true;
     try {
-      report = await this.#domain.migrate(link, this.#spec, onProgress);
+      const options = { copyStorage, ...(ownDisks !== undefined && { ownDisks }) };
+      report = await this.#domain.migrate(link, this.#spec, onProgress, options);
     } catch (error) {
+      this.#moving = false;
       if (!(error instanceof SaveError)) throw error;
       const isInDoubt = error instanceof MigrationInDoubt;
       if (isInDoubt) this.#become("paused");
@@ -241,7 +253,9 @@ export class DomainHost {
     this.store.write(`${this.#home}/control/sysrq`, key);
   }
 
-  async destroy(): Promise<void> {
+  /** @param runsElsewhere  it was found to have moved, and so have disks that went along */
+  async destroy(runsElsewhere = false): Promise<void> {
+    if (runsElsewhere) await this.#domain.removeLuggage();
     this.#destroyed = true;
     await this.#domain.destroy();
     await this.ended;
@@ -289,6 +303,7 @@ export class DomainHost {
 
   async attachDisk(text: string): Promise<void> {
     this.#refuseEnded();
+    this.#refuseMoving();
     const disk = read(`disk ${JSON.stringify(text)}`, () => parseDisk(text));
     await this.#domain.attachDisk(disk);
     this.#config = { ...this.#config, disks: [...(this.#config.disks ?? []), disk] };
@@ -297,6 +312,7 @@ export class DomainHost {
 
   async detachDisk(vdev: string): Promise<boolean> {
     this.#refuseEnded();
+    this.#refuseMoving();
     const agreed = await this.#domain.detachDisk(vdev);
     this.#config = { ...this.#config, disks: (this.#config.disks ?? []).filter((disk) => disk.vdev !== vdev) };
     this.meter.record("devices");
@@ -305,6 +321,7 @@ export class DomainHost {
 
   async attachVif(text: string): Promise<number> {
     this.#refuseEnded();
+    this.#refuseMoving();
     const vif = read(`vif ${JSON.stringify(text)}`, () => parseVif(text));
     const devid = await this.#domain.attachVif(vif);
     this.#config = { ...this.#config, vifs: [...(this.#config.vifs ?? []), vif] };
@@ -314,6 +331,7 @@ export class DomainHost {
 
   async detachVif(devid: number): Promise<boolean> {
     this.#refuseEnded();
+    this.#refuseMoving();
     const gone = this.#domain.counters().devices.find((device) => device.kind === "vif" && device.devid === devid);
     const agreed = await this.#domain.detachVif(devid);
     const vifs = this.#config.vifs ?? [];
@@ -337,6 +355,15 @@ export class DomainHost {
 
   #refuseEnded(): void {
     if (this.#state === "ended") throw new ControlError("conflict", `domain ${this.#name} has ended`);
+  }
+
+  /** The other server would not know of what is changed now. */
+  #refuseMoving(): void {
+    if (this.#moving)
+      throw new ControlError(
+        "conflict",
+        `domain ${this.#name} is on its way to another server, expected it to be here`,
+      );
   }
 
   #become(state: DomainState): void {

@@ -1,5 +1,6 @@
 /** What a control socket's requests do. Arguments are somebody else's word: each is checked before use. */
 
+import type { MigrationProgress } from "../migrate/index.ts";
 import { SaveError } from "../save/index.ts";
 import type { DomainHost } from "./domain-host.ts";
 import { feedCommand, signalCommand, startCommand } from "./guest-commands.ts";
@@ -57,8 +58,8 @@ const HANDLERS: Handlers = {
     host.sysrq(key);
     return NOTHING;
   },
-  destroy: async (host) => {
-    await host.destroy();
+  destroy: async (host, args) => {
+    await host.destroy(args["runsElsewhere"] === true);
     return NOTHING;
   },
   save: async (host, args) => {
@@ -79,7 +80,8 @@ const HANDLERS: Handlers = {
   },
   migrate: async (host, args, peer) => {
     const socket = text(args, "socket");
-    return host.migrate(socket, (progress) => peer.send({ event: "migrating", progress }));
+    const tell = (progress: MigrationProgress): void => peer.send({ event: "migrating", progress });
+    return host.migrate(socket, tell, args["copyStorage"] === true);
   },
   "exec-start": (host, args, peer) => startCommand(host, text(args, "token"), command(args["command"]), peer),
   "exec-input": async (_host, args, peer) => {

@@ -2,6 +2,8 @@
  * Entry of a domain's own process: `process.ts FOLDER`. The folder has a `spec.json` and gets all else:
  *
  *     spec.json       what to start, written before
+ *     arrival.json    what it has made elsewhere until then; see migrate/left-list.ts
+ *     kernel ramdisk  of a domain that came from another server with them
  *     arrival.sock    while it is awaited from another server; see migrate/
  *     control.sock    while it runs; see protocol.ts
  *     failed.json     why it could not be started
@@ -13,9 +15,9 @@
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ConfigError, configOf, type DomainConfig, type DomainSpec } from "../cfg/index.ts";
+import { configOf, type DomainConfig, type DomainSpec } from "../cfg/index.ts";
 import { ArrivingDomain, awaitArrival } from "../migrate/index.ts";
-import { type SavedFile, SaveError } from "../save/index.ts";
+import type { SavedFile } from "../save/index.ts";
 import { openSaved } from "../snapshot/index.ts";
 import { DomainHost } from "./domain-host.ts";
 import { operationsOf } from "./operations.ts";
@@ -32,6 +34,8 @@ export interface ProcessSpec {
   readonly restore?: string;
   /** It arrives at `ARRIVAL_FILE` from another server. */
   readonly arrives?: boolean;
+  /** Folder for disks that are files and came along with domains. */
+  readonly disks?: string;
 }
 
 export const SPEC_FILE = "spec.json";
@@ -47,7 +51,7 @@ async function main(folder: string): Promise<void> {
   // A terminal that closes, or is interrupted, is not the domain's affair: its end is asked for at its socket.
   for (const signal of ["SIGHUP", "SIGINT", "SIGPIPE"] as const) process.on(signal, () => {});
   const file = (name: string): string => join(folder, name);
-  const { runId, domid, domain, paused, restore, arrives } = JSON.parse(
+  const { runId, domid, domain, paused, restore, arrives, disks } = JSON.parse(
     readFileSync(file(SPEC_FILE), "utf8"),
   ) as ProcessSpec;
   let host: DomainHost;
@@ -55,11 +59,20 @@ async function main(folder: string): Promise<void> {
   try {
     if (restore !== undefined) from = await openSaved(restore);
     else if (arrives === true) from = await awaitArrival(file(ARRIVAL_FILE));
+    if (from instanceof ArrivingDomain) await from.settle({ folder, disks: disks ?? folder });
     const config = from === undefined ? configOf(domain, "domain").config : { ...from.config, ...identityOf(domain) };
-    host = await DomainHost.start(config, { runId, domid, folder, paused, log, ...(from && { from }) });
+    host = await DomainHost.start(config, {
+      runId,
+      domid,
+      folder,
+      paused,
+      log,
+      ...(from && { from }),
+      ...(disks && { ownDisks: disks }),
+    });
   } catch (error) {
-    const message =
-      error instanceof ConfigError || error instanceof SaveError ? error.message : String((error as Error).stack);
+    const isSentence = ["ConfigError", "SaveError", "StorageError"].includes((error as Error).name);
+    const message = isSentence ? (error as Error).message : String((error as Error).stack);
     if (from instanceof ArrivingDomain) await from.refuse(message);
     writeWhole(file(FAILED_FILE), { message });
     process.exitCode = 2;

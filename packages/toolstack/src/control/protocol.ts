@@ -47,13 +47,14 @@ export interface Operations {
   /** Asks the guest, as Xen does; the result says nothing of whether it obeys. */
   shutdown: [args: { readonly request: ShutdownRequest }, result: Record<string, never>];
   sysrq: [args: { readonly key: string }, result: Record<string, never>];
-  destroy: [args: Record<string, never>, result: Record<string, never>];
+  /** `runsElsewhere` after a migration in doubt: disks that went along are removed. */
+  destroy: [args: { readonly runsElsewhere?: boolean }, result: Record<string, never>];
   /** Writes the domain to a file; `bytes` are those before compression. */
   save: [args: { readonly path: string; readonly next: AfterSave }, result: { readonly bytes: number }];
   /** Writes the domain as it is at a moment to a file, while it runs on. */
   snapshot: [args: { readonly path: string }, result: SnapshotReport];
   /** Sends the domain to a process that awaits it at a socket; it ends here then. */
-  migrate: [args: { readonly socket: string }, result: MigrationReport];
+  migrate: [args: { readonly socket: string; readonly copyStorage?: boolean }, result: MigrationReport];
   /** Starts a command in the guest; its output and end come as events with the token. */
   "exec-start": [args: { readonly token: string; readonly command: GuestCommand }, result: { readonly pid: number }];
   /** Input, no bytes for its end; replied to when there is room for more. */

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import {
   type BackendDriver,
   type BackendHost,
+  type BlockStore,
   type DeviceClass,
   type Nodes,
   type SavedDevice,
@@ -10,6 +11,7 @@ import {
 } from "@xenoserver/devices";
 import { ConfigError, type DiskSpec, type DomainConfig } from "../cfg/index.ts";
 import { vdevNumber } from "../cfg/vdev.ts";
+import type { LeaveOptions, LeavingDisk } from "../migrate/leaving.ts";
 import { addTraffic, type DeviceCounters, type DeviceReport, NO_TRAFFIC, type Traffic, trafficOf } from "./counters.ts";
 
 /** A device whose host side is open: a disk's file, a network's socket. */
@@ -35,6 +37,10 @@ export interface PreparedDevice {
    * @throws ConfigError  it cannot be kept
    */
   freeze?(): Promise<() => Promise<DiskSpec>>;
+  /**
+   * A disk as it would go along to another server: from now on, what is written to it is noted. Undefined for one that is not to go.
+   */
+  leave?(options: LeaveOptions): Promise<LeavingDisk | undefined>;
   /** Takes it again; nothing happens if it was not released. @throws ConfigError  it cannot be had any more */
   retake?(): Promise<void>;
   /** Gives back what is open. Called once, when the device has stopped or will not be started; never rejects. */
@@ -59,6 +65,8 @@ export interface PrepareOptions {
   /** How long a device that another domain has is asked for again. */
   readonly patienceMs?: number;
   readonly disks?: DisksOnImages;
+  /** A disk that is open already. */
+  readonly diskOf?: (vdev: string) => BlockStore | undefined;
 }
 
 /** Tries again while what is wanted is in use. */
@@ -90,7 +98,7 @@ export async function checkDevices(config: DomainConfig): Promise<void> {
 }
 
 async function openDevices(config: DomainConfig, options: PrepareOptions): Promise<PreparedDevice[]> {
-  const openers = devicesOf(config, options.disks);
+  const openers = devicesOf(config, options);
   const results = await Promise.allSettled(openers.map((open) => open()));
   const opened = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
   const failures = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
@@ -104,10 +112,10 @@ async function openDevices(config: DomainConfig, options: PrepareOptions): Promi
 /** One function for each device, which opens it. Classes of devices add theirs here. */
 function devicesOf(
   { name, disks = [], vifs = [], p9s = [], vcpus }: DomainConfig,
-  onImages: DisksOnImages | undefined,
+  options: PrepareOptions,
 ): (() => Promise<PreparedDevice>)[] {
   return [
-    ...disks.map((disk) => async () => (await diskModule()).prepareDisk(disk, name, vcpus, onImages)),
+    ...disks.map((disk) => async () => (await diskModule()).prepareDisk(disk, name, vcpus, options)),
     ...vifs.map((vif, devid) => async () => (await vifModule()).prepareVif(vif, devid, vcpus)),
     ...p9s.map((share, devid) => async () => (await p9Module()).prepareP9(share, devid)),
   ];
@@ -212,6 +220,16 @@ export class DomainDevices {
   counters(): DeviceReport {
     const devices = [...this.#attached.values()].flatMap(({ prepared }) => prepared.counters?.() ?? []);
     return { devices, traffic: devices.map(trafficOf).reduce(addTraffic, this.#pastTraffic) };
+  }
+
+  /** Disks that can go along to another server. */
+  async leave(options: LeaveOptions): Promise<LeavingDisk[]> {
+    const results = await Promise.allSettled(this.#prepared.map((device) => device.leave?.(options)));
+    const disks = results.flatMap((result) => (result.status === "fulfilled" && result.value ? [result.value] : []));
+    const failed = results.find((result) => result.status === "rejected");
+    if (failed === undefined) return disks;
+    await Promise.all(disks.map((disk) => disk.stay()));
+    throw failed.reason;
   }
 
   async flush(): Promise<void> {

@@ -3,10 +3,11 @@ import { randomUUID } from "node:crypto";
 import { existsSync, statSync } from "node:fs";
 import { BlockDriver, type BlockStore, type RateLimits } from "@xenoserver/devices";
 import { OverlayStore, openDefaultStore, openImage, StorageError } from "@xenoserver/storage";
-import { keptDiskName } from "../cfg/disk.ts";
+import { keptDiskName, overlayName } from "../cfg/disk.ts";
 import { ConfigError, type DiskSpec } from "../cfg/index.ts";
-import type { DisksOnImages, PreparedDevice } from "./devices.ts";
+import type { DisksOnImages, PreparedDevice, PrepareOptions } from "./devices.ts";
 import { HandoverStore } from "./handover-store.ts";
+import { leaveWith } from "./leaving-disk.ts";
 
 /** More queues than vcpus are of no use, and Linux uses no more than four. */
 const MAX_QUEUES = 4;
@@ -16,10 +17,10 @@ export async function prepareDisk(
   spec: DiskSpec,
   domain: string,
   vcpus: number,
-  onImages?: DisksOnImages,
+  { disks: onImages, diskOf }: Pick<PrepareOptions, "disks" | "diskOf"> = {},
 ): Promise<PreparedDevice> {
   let expected = onImages;
-  const store = await HandoverStore.open(() => open(spec, domain, expected));
+  const store = await HandoverStore.open(async () => diskOf?.(spec.vdev) ?? open(spec, domain, expected));
   expected = "known";
   let driver: BlockDriver | undefined;
   return {
@@ -57,13 +58,14 @@ export async function prepareDisk(
     flush: () => (store.info.readOnly ? Promise.resolve() : store.flush()),
     release: () => store.release(),
     retake: () => store.retake(),
+    leave: (options) => leaveWith(spec, domain, store, options),
     ...(!spec.readOnly && { freeze: () => freeze(spec, domain, store.inner) }),
     close: () => store.close(),
   };
 }
 
 /** What a disk's file takes of its host, holes not counted; of a disk in the image store, and of a device, its whole size. */
-function storedBytes({ target, format }: DiskSpec, sizeBytes: number): number {
+export function storedBytes({ target, format }: DiskSpec, sizeBytes: number): number {
   if (format === "image") return sizeBytes;
   const found = statSync(pathOf(target), { throwIfNoEntry: false });
   return found?.isFile() === true ? found.blocks * STAT_BLOCK_BYTES : sizeBytes;
@@ -92,7 +94,7 @@ async function openFromStore(
 ): Promise<BlockStore> {
   const images = await openDefaultStore();
   if (readOnly) return images.openImage(target);
-  const id = `${domain}-${vdev}`;
+  const id = overlayName(domain, vdev);
   const isThere = await images.hasOverlay(id);
   if (!isThere && onImages === "known")
     throw new ConfigError(`disk ${vdev}: ${domain} has none in this image store, expected the one that it wrote to`);
@@ -123,7 +125,7 @@ async function freeze(spec: DiskSpec, domain: string, store: BlockStore): Promis
 }
 
 /** xl looks for relative paths below /dev; so do we, for those that name nothing here. */
-function pathOf(target: string): string {
+export function pathOf(target: string): string {
   const below = `/dev/${target}`;
   return !target.startsWith("/") && !existsSync(target) && existsSync(below) ? below : target;
 }

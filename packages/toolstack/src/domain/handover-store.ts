@@ -1,4 +1,6 @@
 import type { BlockStore } from "@xenoserver/devices";
+import { totalBytes } from "@xenoserver/devices/block/store.ts";
+import { BlockSet } from "@xenoserver/storage";
 import { ConfigError } from "../cfg/index.ts";
 
 /** How long the disks of a domain that comes from elsewhere may still be in use there. */
@@ -10,6 +12,8 @@ export class HandoverStore implements BlockStore {
   #store: BlockStore;
   #info: BlockStore["info"];
   #isOpen = true;
+  /** What was written since somebody began to copy the disk. */
+  #written: BlockSet | undefined;
 
   private constructor(open: () => Promise<BlockStore>, store: BlockStore) {
     this.#open = open;
@@ -36,16 +40,46 @@ export class HandoverStore implements BlockStore {
   read(offset: number, into: readonly Uint8Array[]): Promise<void> {
     return this.#store.read(offset, into);
   }
-  write(offset: number, from: readonly Uint8Array[]): Promise<void> {
-    return this.#store.write(offset, from);
+  async write(offset: number, from: readonly Uint8Array[]): Promise<void> {
+    try {
+      await this.#store.write(offset, from);
+    } finally {
+      this.#note(offset, from);
+    }
   }
   flush(): Promise<void> {
     return this.#store.flush();
   }
-  discard(offset: number, lengthBytes: number): Promise<void> {
-    return this.#store.discard(offset, lengthBytes);
+  async discard(offset: number, lengthBytes: number): Promise<void> {
+    try {
+      await this.#store.discard(offset, lengthBytes);
+    } finally {
+      this.#written?.addBytes(offset, lengthBytes);
+    }
   }
+  /** Behind the write: who has copied a block before it, or half of it, copies it again. */
+  #note(offset: number, from: readonly Uint8Array[]): void {
+    this.#written?.addBytes(offset, totalBytes(from));
+  }
+
+  /** Has all that is written from now on noted, until `collect` takes it, or `forget`. */
+  watch(): void {
+    this.#written = new BlockSet(this.info.sizeBytes);
+  }
+  /** The blocks that were written since the last call, and since `watch`. */
+  collect(): BlockSet {
+    const written = this.#written ?? new BlockSet(0);
+    this.watch();
+    return written;
+  }
+  forget(): void {
+    this.#written = undefined;
+  }
+
+  /** @throws ConfigError  somebody copies it */
   async grow(sizeBytes: number): Promise<void> {
+    if (this.#written !== undefined)
+      throw new ConfigError("a disk is on its way to another server, expected it to stay");
     if (isGrowing(this.#store)) await this.#store.grow(sizeBytes);
   }
 

@@ -28,15 +28,17 @@ export async function launchDomain(
   const domid = from?.header.domid ?? options.domid ?? FIRST_DOMID;
   const threads = new DomainThreads(memory, config, { ...options, domid });
   try {
-    const saved = await from?.load(memory);
+    // Where it comes from it stands still as long as this takes: what can be refused is refused before.
+    const saved = await from?.load(memory, checkDevices);
     const plan = saved === undefined ? planDomain(config) : undefined;
     const built = plan === undefined ? restore(saved!, memory, config) : build(plan, memory, domid);
-    // Where it comes from it stands still as long as this takes: what can be refused is refused before.
-    if (from?.comesFromElsewhere === true) await checkDevices(config);
     await from?.commit();
     const devices = await prepareDevices(config, {
       patienceMs: from === undefined ? 0 : HANDOVER_MS,
-      ...(from !== undefined && { disks: from.frames === undefined ? "known" : "new" }),
+      ...(from !== undefined && {
+        disks: from.frames === undefined ? "known" : "new",
+        diskOf: (vdev) => from.diskOf(vdev),
+      }),
     });
     let domain: LocalDomain;
     try {

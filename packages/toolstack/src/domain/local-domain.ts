@@ -29,7 +29,7 @@ import {
   type VifSpec,
   vcpusAtStart,
 } from "../cfg/index.ts";
-import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
+import { type LeaveOptions, Leaving, type MigrationProgress, type MigrationReport } from "../migrate/index.ts";
 import { type MovingDomain, sendDomain } from "../migrate/send.ts";
 import { type SavedBackends, type SavedHeader, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
 import { type SnapshotReport, takeSnapshot } from "../snapshot/take.ts";
@@ -74,6 +74,8 @@ export class LocalDomain implements RunningDomain {
   #paused: Promise<void> | undefined;
   /** Its devices were let go for another server. */
   #released = false;
+  /** What it takes along when it moves. */
+  #leaving: Leaving | undefined;
 
   constructor(
     config: DomainConfig,
@@ -201,8 +203,14 @@ export class LocalDomain implements RunningDomain {
     link: Duplex,
     spec: DomainSpec,
     onProgress?: (progress: MigrationProgress) => void,
+    options: LeaveOptions = {},
   ): Promise<MigrationReport> {
-    return sendDomain(link, this.#moving(spec), onProgress);
+    return sendDomain(link, this.#moving(spec, options), onProgress);
+  }
+
+  async removeLuggage(): Promise<void> {
+    await this.#leaving?.remove();
+    this.#leaving = undefined;
   }
 
   snapshot(path: string, spec: DomainSpec): Promise<SnapshotReport> {
@@ -213,9 +221,13 @@ export class LocalDomain implements RunningDomain {
     return takeSnapshot(path, { ...this.#moving(spec), freeze });
   }
 
-  #moving(spec: DomainSpec): MovingDomain {
+  #moving(spec: DomainSpec, options: LeaveOptions = {}): MovingDomain {
     const { domain } = this.#built;
     return {
+      leave: async () => {
+        this.#leaving = await Leaving.begin(await this.#devices.leave(options), this.#config);
+        return this.#leaving;
+      },
       memory: this.#memory,
       header: this.#headerOf(spec),
       isResting: (vcpuId) => isResting(domain, vcpuId),
@@ -267,6 +279,7 @@ export class LocalDomain implements RunningDomain {
     if (this.#released) {
       await this.#devices.retake(HANDOVER_MS);
       this.#released = false;
+      await this.#leaving?.stay();
     }
     // Somebody else may have been faster, and perhaps have paused it again.
     if (this.#paused !== paused) return;

@@ -4,7 +4,7 @@ import type { WasmEngineOptions } from "@xenoserver/cpu";
 import type { LocalClient } from "@xenoserver/xenstore";
 import type { GuestAgent } from "../agent/index.ts";
 import type { DiskSpec, DomainSpec, VifSpec } from "../cfg/index.ts";
-import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
+import type { LeaveOptions, MigrationProgress, MigrationReport } from "../migrate/index.ts";
 import type { SavedFile } from "../save/index.ts";
 import type { SnapshotReport } from "../snapshot/take.ts";
 import type { DomainCounters } from "./counters.ts";
@@ -81,7 +81,14 @@ export interface RunningDomain {
    * @throws SaveError         it runs on here
    * @throws MigrationInDoubt  it stands still here, and may run there
    */
-  migrate(link: Duplex, spec: DomainSpec, onProgress?: (progress: MigrationProgress) => void): Promise<MigrationReport>;
+  migrate(
+    link: Duplex,
+    spec: DomainSpec,
+    onProgress?: (progress: MigrationProgress) => void,
+    options?: LeaveOptions,
+  ): Promise<MigrationReport>;
+  /** After a migration in doubt, when it was found to run there: removes the disks that went along. It stands still here. */
+  removeLuggage(): Promise<void>;
   /**
    * Lets the vcpus run on; nothing happens if they do.
    * @throws ConfigError  it was to be moved, and its devices cannot be had any more; it stays paused

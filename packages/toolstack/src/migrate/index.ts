@@ -1,4 +1,7 @@
 /** Domains that move to another server while they run. */
 export { awaitArrival } from "./arrival.ts";
+export { type LeaveOptions, Leaving, type LeavingDisk } from "./leaving.ts";
+export { removeLeft } from "./left-list.ts";
+export type { Places } from "./luggage.ts";
 export { ArrivingDomain } from "./receive.ts";
 export { MigrationInDoubt, type MigrationProgress, type MigrationReport, sendDomain } from "./send.ts";

@@ -1,13 +1,25 @@
 /** The other end of send.ts: a domain that arrives. */
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { DomainMemory } from "@xenoserver/cpu";
+import type { BlockStore } from "@xenoserver/devices";
 import type { DomainConfig } from "../cfg/index.ts";
 import { SaveError } from "../save/error.ts";
-import { RecordReader, RecordType, RecordWriter } from "../save/records.ts";
-import { SavedFile, type SavedHeader } from "../save/saved-domain.ts";
+import { RecordReader, RecordType, RecordWriter, type SavedRecord } from "../save/records.ts";
+import { type CheckDevices, SavedFile, type SavedHeader, type SavedParts } from "../save/saved-domain.ts";
+import { Luggage, type Places } from "./luggage.ts";
+import { checkOffer } from "./offer.ts";
+import { Requests } from "./requests.ts";
+
+/** How long the other side may take to hear that it is refused. */
+const HEARING_MS = 5000;
 
 export class ArrivingDomain extends SavedFile {
   readonly #link: Duplex;
   readonly #answers: RecordWriter;
+  #luggage: Luggage | undefined;
+  #isSettled = false;
+  #check: CheckDevices = async () => {};
 
   private constructor(header: SavedHeader, config: DomainConfig, records: RecordReader, link: Duplex) {
     super(header, config, records);
@@ -22,26 +34,80 @@ export class ArrivingDomain extends SavedFile {
     return new ArrivingDomain(header, config, records, link);
   }
 
-  override get comesFromElsewhere(): boolean {
-    return true;
+  /**
+   * Has what the domain cannot reach from here come along. Then `config` is what it is here.
+   * @param places  where that may be put; without, nothing comes along
+   * @throws Error  it cannot be here; `refuse` it
+   */
+  async settle(places?: Places): Promise<void> {
+    this.#isSettled = true;
+    const offer = checkOffer(this.header.offer, this.config);
+    if (places !== undefined) {
+      const requests = new Requests(this.records, this.#answers);
+      this.#luggage = await Luggage.fetch(this.config, offer, places, requests);
+      this.config = this.#luggage.config;
+    }
+    const disks = this.#luggage?.wanted ?? [];
+    await this.#answers.write(RecordType.placed, Buffer.from(JSON.stringify({ disks })));
+  }
+
+  override async load(memory: DomainMemory, check: CheckDevices): Promise<SavedParts> {
+    if (!this.#isSettled) await this.settle();
+    this.#check = check;
+    return super.load(memory, check);
+  }
+
+  protected override async takeOther({ type, payload }: SavedRecord): Promise<boolean> {
+    switch (type) {
+      case RecordType.idle:
+        return true;
+      case RecordType.blocks:
+        if (this.#luggage === undefined) throw new RangeError("blocks of a disk, expected none");
+        await this.#luggage.take(payload);
+        return true;
+      case RecordType.sync: {
+        await this.#luggage?.flush();
+        const came = this.#luggage?.vdevs;
+        const disks = this.config.disks?.filter(({ vdev }) => came?.has(vdev) !== true);
+        await this.#check({ ...this.config, ...(disks && { disks }) });
+        await this.#answers.write(RecordType.synced, new Uint8Array());
+        return true;
+      }
+      default:
+        return false;
+    }
+  }
+
+  override diskOf(vdev: string): BlockStore | undefined {
+    return this.#luggage?.handOver(vdev);
   }
 
   /** Says that it could run, and waits for the word that it does not run there any more, nor has its devices. */
   override async commit(): Promise<void> {
+    await this.#luggage?.flush();
     await this.#answers.write(RecordType.ready, new Uint8Array());
     const { type } = await this.records.next();
     if (type !== RecordType.commit) throw new SaveError(`the other server says ${type}, expected ${RecordType.commit}`);
   }
 
   override async started(): Promise<void> {
+    // What came is this server's before the other one hears of it, and gives up what it has.
+    await this.#luggage?.keep().catch(() => {});
     // Who cannot be told asks this server whether the domain runs here.
     await this.#answers.write(RecordType.running, new Uint8Array()).catch(() => {});
     this.#link.end();
   }
 
-  /** Tells the other side why it will not run here; the domain goes on there. */
+  /** The link stays: it is told why. */
+  override close(): void {}
+
+  /** Tells the other side why it will not run here; the domain goes on there. What came along is removed. */
   async refuse(reason: string): Promise<void> {
+    await this.#luggage?.discard();
     await this.#answers.write(RecordType.refused, Buffer.from(reason)).catch(() => {});
     this.#link.end();
+    // Were it closed with something unread, the other side might not read the reason.
+    await Promise.race([this.records.drain(), sleep(HEARING_MS, undefined, { ref: false })]);
+    this.#link.destroy();
   }
 }

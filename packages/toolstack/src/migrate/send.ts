@@ -3,8 +3,14 @@
  * left; then it stands still, and the rest follows.
  *
  *     here                                  there
- *     configuration, frames … , end    →
- *                                      ←    ready      all is loaded, and its devices could be had
+ *     configuration, with an offer     →
+ *                                      ←    want …     chunks of images and files that are not there
+ *     chunk, file …                    →
+ *                                      ←    placed     and which disks are to be sent
+ *     blocks …, frames …, sync         →               disks are flushed, devices looked at
+ *                                      ←    synced
+ *     the last blocks and frames, end  →
+ *                                      ←    ready      all is loaded
  *     commit                           →               its disks and ports are closed here
  *                                      ←    running    or `refused`
  *
@@ -15,8 +21,11 @@ import type { Duplex } from "node:stream";
 import { DirtyLog, type DomainMemory } from "@xenoserver/cpu";
 import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
 import { SaveError } from "../save/error.ts";
-import { RecordReader, RecordType, RecordWriter } from "../save/records.ts";
+import { RecordType, RecordWriter } from "../save/records.ts";
 import { json, type SavedHeader, type SavedParts, usedFrames, writeFrames, writeParts } from "../save/saved-domain.ts";
+import { ANSWER_MS, Answers, Refused } from "./answers.ts";
+import type { Leaving } from "./leaving.ts";
+import { DiskSender } from "./send-disks.ts";
 
 /** The domain, as whoever sends it needs it. */
 export interface MovingDomain {
@@ -31,31 +40,36 @@ export interface MovingDomain {
   halt(): Promise<SavedParts>;
   /** Lets the other server have its devices. */
   release(): Promise<void>;
+  /** What it could take along; its disks are watched from now on. */
+  leave(): Promise<Leaving>;
   /** Lets it run on here. @throws Error  its devices cannot be had again; it stands still */
   resume(): Promise<void>;
 }
 
 export interface MigrationProgress {
-  /** 1 for the round that sends all memory. */
+  /** 1 for the round that sends all memory; 0 while disks are sent before that. */
   readonly round: number;
   readonly sentBytes: number;
+  /** Of disks' blocks, with zeros that need not be sent. */
+  readonly diskBytes: number;
+  /** Bytes of disks that were there when it began. */
+  readonly diskTotalBytes: number;
   /** Frames that were written during the last round. */
   readonly dirtyFrames: number;
 }
 export interface MigrationReport {
   readonly rounds: number;
+  /** Of everything. */
   readonly sentBytes: number;
+  readonly diskBytes: number;
   /** From the first byte to the other side's word that the domain runs. */
   readonly totalMs: number;
   /** From the moment the vcpus were asked to stand still to that word. */
   readonly downtimeMs: number;
+  readonly downtime: Downtime;
+  /** Sentences on what went along and could not be removed here. */
+  readonly leftHere: readonly string[];
 }
-
-/** How long the other server may take to load what it has, or to open disks. */
-const ANSWER_MS = 30_000;
-
-/** The other server will not run the domain, and says why. */
-class Refused extends SaveError {}
 
 /** The link was cut when the domain may run there already: it stands still here, and somebody must find out. */
 export class MigrationInDoubt extends SaveError {}
@@ -63,6 +77,8 @@ export class MigrationInDoubt extends SaveError {}
 /** So few frames are sent faster than another round would take. */
 const FEW_FRAMES = 256;
 const MAX_ROUNDS = 12;
+/** How often the other side is waited for while the domain runs: the first time may take it long, the second not. */
+const CATCHING_UP = 2;
 /** A round that leaves more than this share of the last one's is not worth another: the guest writes as fast as is sent. */
 const SHRINKING = 0.8;
 
@@ -75,72 +91,152 @@ export async function sendDomain(
   domain: MovingDomain,
   onProgress: (progress: MigrationProgress) => void = () => {},
 ): Promise<MigrationReport> {
-  const begin = performance.now();
-  const { memory } = domain;
-  const log = new DirtyLog(memory);
-  const writer = new RecordWriter(link, false, ANSWER_MS);
-  let halted = false;
-  let committed = false;
+  const sending = new Sending(link, domain, onProgress);
   try {
-    const take = (): Promise<Frame[]> => log.collect((vcpuId) => domain.isResting(vcpuId));
-    await writer.write(RecordType.config, json(domain.header));
-    const rounds = await sendRounds(
-      log,
-      domain,
-      (frames) => writeFrames(writer, memory, frames),
-      (round, dirtyFrames) => onProgress({ round, sentBytes: writer.bytes, dirtyFrames }),
-    );
-    await domain.settle();
-    const rest = [...rounds.left, ...(await take())];
-    halted = true;
-    const stillAt = performance.now();
-    const parts = await domain.halt();
-    await writer.write(RecordType.clock, json(parts.header));
-    await writeFrames(writer, memory, [...new Set([...rest, ...(await take())])]);
-    await writeParts(writer, parts, memory.saveMap());
-    await writer.write(RecordType.end, new Uint8Array());
-    const answers = new Answers(link);
-    await answers.expect(RecordType.ready);
-    await domain.release();
-    committed = true;
-    await writer.write(RecordType.commit, new Uint8Array());
-    await answers.expect(RecordType.running);
-    const now = performance.now();
-    return { rounds: rounds.count, sentBytes: writer.bytes, totalMs: now - begin, downtimeMs: now - stillAt };
+    return await sending.run();
   } catch (error) {
-    const reason = `the domain could not be moved: ${(error as Error).message}`;
-    if (committed && !(error instanceof Refused))
-      throw new MigrationInDoubt(`${reason}; it may run there, and is paused here`, { cause: error });
-    if (halted)
-      await domain.resume().catch((cause: Error) => {
-        throw new MigrationInDoubt(`${reason}; it is paused here, because ${cause.message}`, { cause });
-      });
-    throw new SaveError(reason, { cause: error });
+    throw await sending.failed(error as Error);
   } finally {
-    log.stop();
-    link.destroy();
+    sending.close();
   }
 }
 
-class Answers {
+class Sending {
   readonly #link: Duplex;
-  #records: Promise<RecordReader> | undefined;
+  readonly #domain: MovingDomain;
+  readonly #log: DirtyLog;
+  readonly #writer: RecordWriter;
+  readonly #answers: Answers;
+  readonly #onProgress: (progress: MigrationProgress) => void;
+  #leaving: Leaving | undefined;
+  #halted = false;
+  #committed = false;
 
-  constructor(link: Duplex) {
+  constructor(link: Duplex, domain: MovingDomain, onProgress: (progress: MigrationProgress) => void) {
     this.#link = link;
+    this.#domain = domain;
+    this.#onProgress = onProgress;
+    this.#log = new DirtyLog(domain.memory);
+    this.#writer = new RecordWriter(link, false, ANSWER_MS);
+    this.#answers = new Answers(link);
   }
 
-  /** @throws SaveError  for any other answer, and for none */
-  async expect(wanted: number): Promise<void> {
-    const timer = setTimeout(() => this.#link.destroy(new Error(`no answer within ${ANSWER_MS / 1000} s`)), ANSWER_MS);
-    try {
-      this.#records ??= RecordReader.ofStream("the other server", this.#link);
-      const { type, payload } = await (await this.#records).next();
-      if (type === RecordType.refused) throw new Refused(payload.toString());
-      if (type !== wanted) throw new SaveError(`the other server answers ${type}, expected ${wanted}`);
-    } finally {
-      clearTimeout(timer);
+  async run(): Promise<MigrationReport> {
+    const begin = performance.now();
+    const { memory } = this.#domain;
+    const leaving = (this.#leaving = await this.#domain.leave());
+    await this.#writer.write(RecordType.config, json({ ...this.#domain.header, offer: leaving.offer }));
+    await leaving.serve(this.#answers, this.#writer);
+    const disks = new DiskSender(this.#writer, leaving.taken);
+    const { rounds, rest } = await this.#sendWhileItRuns(disks);
+
+    const still = new Stopwatch();
+    this.#halted = true;
+    const parts = await this.#domain.halt();
+    still.lap("haltMs");
+    await this.#writer.write(RecordType.clock, json(parts.header));
+    await disks.sendWritten();
+    await writeFrames(this.#writer, memory, [...new Set([...rest, ...(await this.#dirtyFrames())])]);
+    await writeParts(this.#writer, parts, memory.saveMap());
+    await this.#writer.write(RecordType.end, new Uint8Array());
+    still.lap("writeMs");
+    await this.#answers.next(RecordType.ready);
+    still.lap("readyMs");
+    await this.#domain.release();
+    still.lap("releaseMs");
+    this.#committed = true;
+    await this.#writer.write(RecordType.commit, new Uint8Array());
+    await this.#answers.next(RecordType.running);
+    still.lap("startMs");
+    const totalMs = performance.now() - begin;
+    const leftHere = await leaving.remove();
+    const [sentBytes, diskBytes] = [this.#writer.bytes, disks.bytes];
+    return { rounds, sentBytes, diskBytes, totalMs, downtimeMs: still.totalMs, downtime: still.laps, leftHere };
+  }
+
+  /** @returns the frames that are still to be sent */
+  async #sendWhileItRuns(disks: DiskSender): Promise<{ rounds: number; rest: readonly Frame[] }> {
+    const { memory } = this.#domain;
+    const diskTotalBytes = disks.usedBytes;
+    const tell = (round: number, dirtyFrames: number): void =>
+      this.#onProgress({ round, dirtyFrames, sentBytes: this.#writer.bytes, diskBytes: disks.bytes, diskTotalBytes });
+    await disks.sendRounds(() => tell(0, 0));
+    const rounds = await sendRounds(
+      this.#log,
+      this.#domain,
+      async (frames) => {
+        await writeFrames(this.#writer, memory, frames);
+        await disks.sendWritten();
+      },
+      tell,
+    );
+    // What the other side has not caught up with when the domain stands still, it waits for.
+    await this.#domain.settle();
+    let rest = rounds.left;
+    for (let n = 0; n < CATCHING_UP; n++) {
+      await writeFrames(this.#writer, memory, rest);
+      await disks.sendWritten();
+      await this.#writer.write(RecordType.sync, new Uint8Array());
+      await this.#answers.next(RecordType.synced);
+      rest = await this.#dirtyFrames();
     }
+    return { rounds: rounds.count, rest };
+  }
+
+  #dirtyFrames(): Promise<Frame[]> {
+    return this.#log.collect((vcpuId) => this.#domain.isResting(vcpuId));
+  }
+
+  /** @returns what is to be thrown */
+  async failed(error: Error): Promise<SaveError> {
+    const reason = `the domain could not be moved: ${error.message}`;
+    if (this.#committed && !(error instanceof Refused))
+      return new MigrationInDoubt(`${reason}; it may run there, and is paused here`, { cause: error });
+    await this.#leaving?.stay();
+    if (!this.#halted) return new SaveError(reason, { cause: error });
+    try {
+      await this.#domain.resume();
+    } catch (cause) {
+      return new MigrationInDoubt(`${reason}; it is paused here, because ${(cause as Error).message}`, { cause });
+    }
+    return new SaveError(reason, { cause: error });
+  }
+
+  close(): void {
+    this.#log.stop();
+    this.#link.destroy();
+  }
+}
+
+/** Where a standstill's time goes. */
+export interface Downtime {
+  /** Until the vcpus stand still and devices have nothing in flight. */
+  readonly haltMs: number;
+  /** Until the rest is written. */
+  readonly writeMs: number;
+  /** Until the other side has loaded that. */
+  readonly readyMs: number;
+  /** Until disks are closed and ports let go here. */
+  readonly releaseMs: number;
+  /** Until the other side's word that the domain runs. */
+  readonly startMs: number;
+}
+
+class Stopwatch {
+  readonly #begin = performance.now();
+  readonly #laps: { -readonly [K in keyof Downtime]?: number } = {};
+  #last = this.#begin;
+
+  lap(name: keyof Downtime): void {
+    const now = performance.now();
+    this.#laps[name] = now - this.#last;
+    this.#last = now;
+  }
+  get totalMs(): number {
+    return this.#last - this.#begin;
+  }
+  get laps(): Downtime {
+    return this.#laps as Downtime;
   }
 }
 

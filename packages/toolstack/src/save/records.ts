@@ -35,6 +35,17 @@ export const RecordType = {
   commit: 10,
   running: 11,
   refused: 12,
+  // What goes along with a domain that moves; see migrate/
+  want: 14,
+  chunk: 15,
+  file: 16,
+  placed: 17,
+  blocks: 18,
+  /** The sender has nothing to say, and is there. */
+  idle: 19,
+  /** The other side shall have caught up; it says `synced` then. */
+  sync: 20,
+  synced: 21,
   /** Of a snapshot: which frames its file has, see snapshot/head.ts. */
   slots: 13,
 } as const;
@@ -163,6 +174,10 @@ export class RecordReader {
       throw asSaveError(name, error);
     }
   }
+  /** Reads all that is left, and looks at nothing of it. */
+  async drain(): Promise<void> {
+    await this.#pieces.drain().catch(() => {});
+  }
   close(): void {
     this.#destroy();
   }
@@ -211,6 +226,12 @@ class Pieces {
   constructor(source: AsyncIterable<Buffer>) {
     this.#source = source[Symbol.asyncIterator]();
   }
+  async drain(): Promise<void> {
+    this.#waiting = [];
+    this.#bytes = 0;
+    while ((await this.#source.next()).done !== true);
+  }
+
   /** @throws Cut */
   async take(count: number): Promise<Buffer> {
     while (this.#bytes < count) {

@@ -4,7 +4,7 @@ import { rename, rm } from "node:fs/promises";
 import type { DomainMemory } from "@xenoserver/cpu";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
-import type { ConsoleState, SavedDevice } from "@xenoserver/devices";
+import type { BlockStore, ConsoleState, SavedDevice } from "@xenoserver/devices";
 import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
 import type { StoreState } from "@xenoserver/xenstore";
 import { ConfigError, configOf, type DomainConfig, type DomainSpec } from "../cfg/index.ts";
@@ -22,6 +22,8 @@ export interface SavedHeader {
   readonly savedAtMs: number;
   /** Pages that it may own if nobody limits it. */
   readonly mostPages: number;
+  /** Of one that moves: what it could bring along; see `migrate/offer.ts`, which looks at it. */
+  readonly offer?: unknown;
 }
 export interface SavedBackends {
   readonly console: ConsoleState;
@@ -120,10 +122,14 @@ export async function* usedFrames(
   yield batch;
 }
 
+/** Looks whether a domain's devices could be had here. @throws ConfigError */
+export type CheckDevices = (config: DomainConfig) => Promise<void>;
+
 /** A saved domain that is being read: first what it is, then its memory and the rest. */
 export class SavedFile {
   readonly header: SavedHeader;
-  readonly config: DomainConfig;
+  /** As it was; of one that moves, as it is here. */
+  config: DomainConfig;
   protected readonly records: RecordReader;
 
   protected constructor(header: SavedHeader, config: DomainConfig, records: RecordReader) {
@@ -162,13 +168,17 @@ export class SavedFile {
   /**
    * Reads everything else, memory into the domain's.
    * @param memory  of the configuration's size, with nothing in it
+   * @param _check  is called early by what comes from another server
    * @throws SaveError
    */
-  async load(memory: DomainMemory): Promise<SavedParts> {
+  async load(memory: DomainMemory, _check: CheckDevices): Promise<SavedParts> {
     const loading = new Loading(memory, (record) => this.takeSlots(memory, record));
     const { name } = this.records;
     try {
-      while (loading.take(await this.records.next()));
+      for (;;) {
+        const record = await this.records.next();
+        if (!(await this.takeOther(record)) && !loading.take(record)) break;
+      }
     } catch (error) {
       this.close();
       if (error instanceof SaveError) throw error;
@@ -192,9 +202,13 @@ export class SavedFile {
     this.close();
   }
 
-  /** It still is in another process, which holds its devices. */
-  get comesFromElsewhere(): boolean {
+  /** Takes a record that has to do with where this comes from. @returns whether it was one @throws Error */
+  protected async takeOther(_record: SavedRecord): Promise<boolean> {
     return false;
+  }
+  /** A disk that came along, for its device, which closes it; undefined if it is to be opened. */
+  diskOf(_vdev: string): BlockStore | undefined {
+    return undefined;
   }
   /** From where its threads fetch frames; undefined if all are in memory. */
   get frames(): SnapshotFramesHandle | undefined {
