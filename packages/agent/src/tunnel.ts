@@ -3,14 +3,14 @@ import { rmSync } from "node:fs";
 import { createServer } from "node:net";
 import type { Duplex } from "node:stream";
 
-/** Joins two lines; the end of one is the end of the other. */
+/** Joins two lines; the end of one is the end of the other. What was said before an end is passed on. */
 export function join(a: Duplex, b: Duplex): void {
   for (const [from, to] of [
     [a, b],
     [b, a],
   ] as const) {
     from.on("error", () => {});
-    from.on("close", () => to.destroy());
+    from.on("close", () => (from.readableEnded ? to.end() : to.destroy()));
     from.pipe(to);
   }
 }

@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { openDefaultStore, syncFolder } from "@xenoserver/storage";
+import { type ImageStore, openDefaultStore, syncFolder } from "@xenoserver/storage";
 
 const FILE = "arrival.json";
 
@@ -47,21 +47,24 @@ export class LeftList {
   }
 }
 
-/** Removes what a process left that did not bring its domain to run. Its process is gone. */
-export async function removeLeft(folder: string): Promise<void> {
+/**
+ * Removes what a process left that did not bring its domain to run. The process is gone.
+ * @param store  the user's, if absent
+ */
+export async function removeLeft(folder: string, store?: ImageStore): Promise<void> {
   const path = join(folder, FILE);
   if (!existsSync(path)) return;
   try {
-    await removeAll({ ...NOTHING, ...(JSON.parse(readFileSync(path, "utf8")) as Partial<Left>) });
+    await removeAll({ ...NOTHING, ...(JSON.parse(readFileSync(path, "utf8")) as Partial<Left>) }, store);
   } catch {
     // It was killed while it wrote the list; or something cannot be removed, which its user can.
   }
 }
 
-async function removeAll({ overlays, images, files }: Left): Promise<void> {
+async function removeAll({ overlays, images, files }: Left, of?: ImageStore): Promise<void> {
   for (const path of files) rmSync(path, { force: true });
   if (overlays.length + images.length === 0) return;
-  const store = await openDefaultStore();
+  const store = of ?? (await openDefaultStore());
   for (const id of overlays) await store.removeOverlay(id);
   for (const name of images) await store.remove(name).catch(() => {});
 }

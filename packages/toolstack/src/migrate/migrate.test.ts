@@ -9,6 +9,7 @@ import { openImage } from "@xenoserver/storage";
 import { stampGuest } from "@xenoserver/testkit";
 import { parseDisk, specOfConfig } from "../cfg/index.ts";
 import { RecordType } from "../save/records.ts";
+import { type Fault, relay } from "../testing/cut-link.ts";
 import { Stamper } from "../testing/stamper.ts";
 import { openResources, tinyConfig } from "../testing/tiny-domain.ts";
 import { ArrivingDomain, MigrationInDoubt, type MigrationReport } from "./index.ts";
@@ -22,64 +23,17 @@ after(() => rmSync(folder, { recursive: true }));
 
 const config = tinyConfig(kernel, { vcpus: 1, disks: [parseDisk(`${image},raw,xvda`)] });
 const spec = specOfConfig(config);
-const HEAD_BYTES = 12;
-
-/** What goes wrong with a link. */
-interface Fault {
-  /** Whose words are counted. */
-  readonly by: "sender" | "receiver";
-  /** The record at which it is cut, before it has passed. */
-  readonly cutAt: (type: number, count: number) => boolean;
-}
-
 /** A link between two servers, cut at a record. */
 function linkOf(fault?: Fault): { near: Duplex; far: Duplex } {
   const [near, relayNear] = duplexPair();
   const [relayFar, far] = duplexPair();
-  const cut = (): void => {
-    for (const end of [near, far, relayNear, relayFar]) end.destroy();
-  };
-  const relay = (from: Duplex, to: Duplex, isCounted: boolean): void => {
-    const records = new RecordCounter();
-    from.on("data", (bytes: Buffer) => {
-      if (to.destroyed) return;
-      const passed = isCounted ? records.before(bytes, fault!.cutAt) : bytes.length;
-      to.write(bytes.subarray(0, passed));
-      if (passed < bytes.length) setImmediate(cut);
-    });
-    from.on("close", cut);
-    from.on("end", () => to.end());
-    from.on("error", () => {});
-  };
   for (const end of [near, far]) end.on("error", () => {});
-  relay(relayNear, relayFar, fault?.by === "sender");
-  relay(relayFar, relayNear, fault?.by === "receiver");
+  relay(relayNear, relayFar, fault);
+  const cut = (): void => {
+    for (const end of [near, far]) end.destroy();
+  };
+  for (const end of [relayNear, relayFar]) end.on("close", cut);
   return { near, far };
-}
-
-/** Finds records in a stream of bytes. */
-class RecordCounter {
-  #skip = HEAD_BYTES;
-  #head = Buffer.alloc(0);
-  #count = 0;
-  /** @returns how many of the bytes come before the record to cut at */
-  before(bytes: Buffer, isIt: Fault["cutAt"]): number {
-    for (let at = 0; at < bytes.length; ) {
-      const skipped = Math.min(this.#skip, bytes.length - at);
-      this.#skip -= skipped;
-      at += skipped;
-      if (at === bytes.length) break;
-      const piece = bytes.subarray(at, at + HEAD_BYTES - this.#head.length);
-      this.#head = Buffer.concat([this.#head, piece]);
-      if (this.#head.length === HEAD_BYTES) {
-        if (isIt(this.#head.readUInt32LE(0), this.#count++)) return at;
-        this.#skip = this.#head.readUInt32LE(4);
-        this.#head = Buffer.alloc(0);
-      }
-      at += piece.length;
-    }
-    return bytes.length;
-  }
 }
 
 interface Outcome {

@@ -21,17 +21,29 @@ export class ArrivingDomain extends SavedFile {
   #isSettled = false;
   #check: CheckDevices = async () => {};
 
-  private constructor(header: SavedHeader, config: DomainConfig, records: RecordReader, link: Duplex) {
+  private constructor(
+    header: SavedHeader,
+    config: DomainConfig,
+    records: RecordReader,
+    link: Duplex,
+    answers: RecordWriter,
+  ) {
     super(header, config, records);
     this.#link = link;
-    this.#answers = new RecordWriter(link, false);
+    this.#answers = answers;
   }
 
   /** @throws SaveError  what comes is no domain */
   static async from(link: Duplex): Promise<ArrivingDomain> {
     const records = await RecordReader.ofStream("the domain that arrives", link);
-    const { header, config } = await SavedFile.begin(records);
-    return new ArrivingDomain(header, config, records, link);
+    const answers = new RecordWriter(link, false);
+    try {
+      const { header, config } = await SavedFile.begin(records);
+      return new ArrivingDomain(header, config, records, link, answers);
+    } catch (error) {
+      await refuse({ link, records, answers }, (error as Error).message);
+      throw error;
+    }
   }
 
   /**
@@ -104,10 +116,20 @@ export class ArrivingDomain extends SavedFile {
   /** Tells the other side why it will not run here; the domain goes on there. What came along is removed. */
   async refuse(reason: string): Promise<void> {
     await this.#luggage?.discard();
-    await this.#answers.write(RecordType.refused, Buffer.from(reason)).catch(() => {});
-    this.#link.end();
-    // Were it closed with something unread, the other side might not read the reason.
-    await Promise.race([this.records.drain(), sleep(HEARING_MS, undefined, { ref: false })]);
-    this.#link.destroy();
+    await refuse({ link: this.#link, records: this.records, answers: this.#answers }, reason);
   }
+}
+
+interface Line {
+  readonly link: Duplex;
+  readonly records: RecordReader;
+  readonly answers: RecordWriter;
+}
+
+async function refuse({ link, records, answers }: Line, reason: string): Promise<void> {
+  await answers.write(RecordType.refused, Buffer.from(reason)).catch(() => {});
+  link.end();
+  // Were it closed with something unread, the other side might not read the reason.
+  await Promise.race([records.drain(), sleep(HEARING_MS, undefined, { ref: false })]);
+  link.destroy();
 }

@@ -141,11 +141,16 @@ export class SavedFile {
   /** @throws SaveError */
   static async open(path: string): Promise<SavedFile> {
     const records = await RecordReader.ofFile(path);
-    const { header, config } = await SavedFile.begin(records);
-    return new SavedFile(header, config, records);
+    try {
+      const { header, config } = await SavedFile.begin(records);
+      return new SavedFile(header, config, records);
+    } catch (error) {
+      records.close();
+      throw error;
+    }
   }
 
-  /** Reads the first record; nothing stays open if that fails. @throws SaveError */
+  /** Reads the first record. @throws SaveError */
   protected static async begin(records: RecordReader): Promise<{ header: SavedHeader; config: DomainConfig }> {
     const { name } = records;
     try {
@@ -159,7 +164,6 @@ export class SavedFile {
         throw new SaveError(`${name}: domid is ${header.domid}, expected ${FIRST_DOMID}–${LAST_DOMID}`);
       return { header, config };
     } catch (error) {
-      records.close();
       if (error instanceof SaveError) throw error;
       throw new SaveError(error instanceof ConfigError ? error.message : `${name}: is damaged`, { cause: error });
     }

@@ -22,7 +22,10 @@ export class SnapshotFile extends SavedFile {
     const fd = openSync(path, "r");
     try {
       const records = await RecordReader.ofFile(path, recordsPlace(path, fd));
-      const { header, config } = await SavedFile.begin(records);
+      const { header, config } = await SavedFile.begin(records).catch((error: unknown) => {
+        records.close();
+        throw error;
+      });
       return new SnapshotFile(header, config, records, path, fd);
     } catch (error) {
       closeSync(fd);

@@ -13,6 +13,12 @@ const ENTRY = fileURLToPath(new URL("../control/process.ts", import.meta.url));
 /** What the command sets too; without it each process and thread would strip the types off by itself. */
 const COMPILE_CACHE = fileURLToPath(new URL("../../../../node_modules/.cache/node", import.meta.url));
 
+/** What makes servers differ. */
+export interface ProcessPlace {
+  readonly env?: NodeJS.ProcessEnv;
+  readonly cwd?: string;
+}
+
 export class DomainProcess {
   readonly folder: string;
   readonly child: ChildProcess;
@@ -22,22 +28,24 @@ export class DomainProcess {
   readonly #clients: ControlClient[] = [];
   log = "";
 
-  private constructor(folder: string, spec: ProcessSpec) {
+  private constructor(folder: string, spec: ProcessSpec, { env, cwd }: ProcessPlace) {
     this.folder = folder;
     this.runId = spec.runId;
     writeFileSync(join(folder, SPEC_FILE), JSON.stringify(spec));
     const flags = process.execArgv.filter((flag) => flag.startsWith("--no-function"));
     this.child = spawn(process.execPath, [...flags, ENTRY, folder], {
       stdio: ["ignore", "ignore", "pipe"],
-      env: { NODE_COMPILE_CACHE: COMPILE_CACHE, ...process.env },
+      env: { NODE_COMPILE_CACHE: COMPILE_CACHE, ...process.env, ...env },
+      cwd: cwd ?? process.cwd(),
     });
     this.child.stderr!.on("data", (bytes: Buffer) => (this.log += bytes.toString()));
     this.gone = new Promise((resolve) => this.child.on("close", resolve));
   }
 
-  static start(domain: DomainSpec, changes: Partial<ProcessSpec> = {}): DomainProcess {
+  static start(domain: DomainSpec, changes: Partial<ProcessSpec> = {}, place: ProcessPlace = {}): DomainProcess {
     const folder = mkdtempSync(join(tmpdir(), "xeno-domain-"));
-    return new DomainProcess(folder, { version: 1, runId: randomUUID(), domid: 7, domain, paused: false, ...changes });
+    const spec = { version: 1, runId: randomUUID(), domid: 7, domain, paused: false, ...changes } as const;
+    return new DomainProcess(folder, spec, place);
   }
 
   /** Another connection, as soon as the domain takes any. */
