@@ -224,10 +224,10 @@ export class DomainHost {
     const link = connect(socket);
     link.on("error", () => {});
     let report: MigrationReport;
-    const { ownDisks } = this.#options;
+    const { ownDisks, folder } = this.#options;
     this.#moving = true;
     try {
-      const options = { copyStorage, ...(ownDisks !== undefined && { ownDisks }) };
+      const options = { copyStorage, folder, ...(ownDisks !== undefined && { ownDisks }) };
       report = await this.#domain.migrate(link, this.#spec, onProgress, options);
     } catch (error) {
       this.#moving = false;

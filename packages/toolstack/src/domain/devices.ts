@@ -222,6 +222,13 @@ export class DomainDevices {
     return { devices, traffic: devices.map(trafficOf).reduce(addTraffic, this.#pastTraffic) };
   }
 
+  /** Lets all devices of a class take no more from the guest, and ends what is in flight. */
+  async hold(deviceClass: DeviceClass): Promise<void> {
+    const held = [...this.#attached.values()].filter(({ prepared }) => prepared.deviceClass === deviceClass);
+    for (const { backend } of held) backend.pause();
+    await Promise.all(held.map(({ backend }) => backend.paused()));
+  }
+
   /** Disks that can go along to another server. */
   async leave(options: LeaveOptions): Promise<LeavingDisk[]> {
     const results = await Promise.allSettled(this.#prepared.map((device) => device.leave?.(options)));

@@ -225,13 +225,14 @@ export class LocalDomain implements RunningDomain {
     const { domain } = this.#built;
     return {
       leave: async () => {
-        this.#leaving = await Leaving.begin(await this.#devices.leave(options), this.#config);
+        this.#leaving = await Leaving.begin(await this.#devices.leave(options), this.#config, options.folder);
         return this.#leaving;
       },
       memory: this.#memory,
       header: this.#headerOf(spec),
       isResting: (vcpuId) => isResting(domain, vcpuId),
       settle: () => this.#devices.flush(),
+      holdDisks: () => this.#devices.hold("vbd"),
       halt: async () => {
         await this.pause();
         if (domain.shutdownReason !== undefined) throw new SaveError("it has ended meanwhile");
@@ -274,7 +275,10 @@ export class LocalDomain implements RunningDomain {
 
   async unpause(): Promise<void> {
     const paused = this.#paused;
-    if (paused === undefined) return;
+    if (paused === undefined) {
+      for (const device of this.#devices.all) device.resume();
+      return;
+    }
     await paused;
     if (this.#released) {
       await this.#devices.retake(HANDOVER_MS);

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { open, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { BlockSet, Digest } from "@xenoserver/storage";
 import type { DomainConfig } from "../cfg/index.ts";
 import { SaveError } from "../save/error.ts";
@@ -29,6 +30,8 @@ export interface LeaveOptions {
   readonly copyStorage?: boolean;
   /** Files in this folder belong to their domains alone. */
   readonly ownDisks?: string;
+  /** What is in this folder goes when the domain does. */
+  readonly folder?: string;
 }
 
 const PIECE_BYTES = 1 << 20;
@@ -46,13 +49,14 @@ export class Leaving {
     this.#config = config;
   }
 
-  static async begin(disks: readonly LeavingDisk[], config: DomainConfig): Promise<Leaving> {
+  /** @param folder  see `LeaveOptions` */
+  static async begin(disks: readonly LeavingDisk[], config: DomainConfig, folder?: string): Promise<Leaving> {
     const files: FileOffer[] = [];
     for (const key of FILE_KEYS) {
       const path = pathOf(config, key);
       const sum = path === undefined ? undefined : await sumOf(path).catch(() => undefined);
       // One that is gone was not needed until now, and is missed at a reboot only.
-      if (sum !== undefined) files.push({ key, ...sum });
+      if (sum !== undefined) files.push({ key, ...sum, stays: dirname(path!) !== folder });
     }
     return new Leaving(disks, files, config);
   }

@@ -77,7 +77,7 @@ export class Luggage {
 
   async #fetchFile(file: FileOffer): Promise<void> {
     const here = pathOf(this.config, file.key)!;
-    if ((await sumOf(here).catch(() => undefined))?.sha256 === file.sha256) return;
+    if (file.stays && (await sumOf(here).catch(() => undefined))?.sha256 === file.sha256) return;
     const path = join(this.#places.folder, file.key);
     rmSync(path, { force: true });
     await this.#requests.file(file, path);

@@ -29,6 +29,8 @@ export interface FileOffer {
   readonly sizeBytes: number;
   /** In hexadecimal digits. */
   readonly sha256: string;
+  /** Whether the path is good for longer than the domain is there; who has the same file under it needs no other. */
+  readonly stays: boolean;
 }
 
 export interface Offer {

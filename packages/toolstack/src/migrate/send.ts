@@ -36,6 +36,11 @@ export interface MovingDomain {
   isResting(vcpuId: number): boolean;
   /** Has what it wrote lie on its disks, so that little is left to be done when it stands still. */
   settle(): Promise<void>;
+  /**
+   * Lets disks take no more requests, and ends those in flight, so that nothing is written any more; the guest runs on, and waits if it
+   * needs a disk. `resume` lets them go on.
+   */
+  holdDisks(): Promise<void>;
   /** Makes it stand still, with nothing in flight. */
   halt(): Promise<SavedParts>;
   /** Lets the other server have its devices. */
@@ -64,7 +69,7 @@ export interface MigrationReport {
   readonly diskBytes: number;
   /** From the first byte to the other side's word that the domain runs. */
   readonly totalMs: number;
-  /** From the moment the vcpus were asked to stand still to that word. */
+  /** From the moment the vcpus were asked to stand still until they ran there, as far as that word tells. */
   readonly downtimeMs: number;
   readonly downtime: Downtime;
   /** Sentences on what went along and could not be removed here. */
@@ -77,7 +82,7 @@ export class MigrationInDoubt extends SaveError {}
 /** So few frames are sent faster than another round would take. */
 const FEW_FRAMES = 256;
 const MAX_ROUNDS = 12;
-/** How often the other side is waited for while the domain runs: the first time may take it long, the second not. */
+/** How often the other side is waited for while the domain runs: the first time may take it long, the second time disks wait too. */
 const CATCHING_UP = 2;
 /** A round that leaves more than this share of the last one's is not worth another: the guest writes as fast as is sent. */
 const SHRINKING = 0.8;
@@ -110,6 +115,7 @@ class Sending {
   readonly #onProgress: (progress: MigrationProgress) => void;
   #leaving: Leaving | undefined;
   #halted = false;
+  #held = false;
   #committed = false;
 
   constructor(link: Duplex, domain: MovingDomain, onProgress: (progress: MigrationProgress) => void) {
@@ -146,8 +152,8 @@ class Sending {
     still.lap("releaseMs");
     this.#committed = true;
     await this.#writer.write(RecordType.commit, new Uint8Array());
-    await this.#answers.next(RecordType.running);
-    still.lap("startMs");
+    const running = await this.#answers.next(RecordType.running);
+    still.lap("startMs", ranBefore(running.payload));
     const totalMs = performance.now() - begin;
     const leftHere = await leaving.remove();
     const [sentBytes, diskBytes] = [this.#writer.bytes, disks.bytes];
@@ -174,6 +180,10 @@ class Sending {
     await this.#domain.settle();
     let rest = rounds.left;
     for (let n = 0; n < CATCHING_UP; n++) {
+      if (n === CATCHING_UP - 1) {
+        this.#held = true;
+        await this.#domain.holdDisks();
+      }
       await writeFrames(this.#writer, memory, rest);
       await disks.sendWritten();
       await this.#writer.write(RecordType.sync, new Uint8Array());
@@ -193,7 +203,7 @@ class Sending {
     if (this.#committed && !(error instanceof Refused))
       return new MigrationInDoubt(`${reason}; it may run there, and is paused here`, { cause: error });
     await this.#leaving?.stay();
-    if (!this.#halted) return new SaveError(reason, { cause: error });
+    if (!this.#halted && !this.#held) return new SaveError(reason, { cause: error });
     try {
       await this.#domain.resume();
     } catch (cause) {
@@ -218,8 +228,18 @@ export interface Downtime {
   readonly readyMs: number;
   /** Until disks are closed and ports let go here. */
   readonly releaseMs: number;
-  /** Until the other side's word that the domain runs. */
+  /** Until the domain runs there: its word of that comes later, when the disks that came are there for good. */
   readonly startMs: number;
+}
+
+/** How long the domain ran there before that was told. */
+function ranBefore(payload: Buffer): number {
+  try {
+    const { ranMs } = JSON.parse(payload.toString()) as { ranMs?: unknown };
+    return typeof ranMs === "number" && ranMs >= 0 ? ranMs : 0;
+  } catch {
+    return 0;
+  }
 }
 
 class Stopwatch {
@@ -227,8 +247,9 @@ class Stopwatch {
   readonly #laps: { -readonly [K in keyof Downtime]?: number } = {};
   #last = this.#begin;
 
-  lap(name: keyof Downtime): void {
-    const now = performance.now();
+  /** @param agoMs  how long ago it ended */
+  lap(name: keyof Downtime, agoMs = 0): void {
+    const now = Math.max(this.#last, performance.now() - agoMs);
     this.#laps[name] = now - this.#last;
     this.#last = now;
   }
