@@ -167,17 +167,31 @@ export class DomainMemory implements GuestMemory {
   /** Which frames are in use, and where the guest sees them, as words: how many were used, how many of them are free, those, then pairs of gfn and frame. */
   saveMap(): Int32Array<ArrayBuffer> {
     const free = this.free.list();
-    const words: number[] = [this.usedFrames, free.length];
-    for (const frame of free) words.push(frame);
+    const leaves = this.leaves();
+    const map = new Int32Array(2 + free.length + leaves.length * P2M_LEAF_ENTRIES * 2);
+    map.set([this.usedFrames, free.length]);
+    map.set(free, 2);
+    let at = 2 + free.length;
+    for (const { slot, leaf } of leaves)
+      for (let n = 0; n < P2M_LEAF_ENTRIES; n++) {
+        const frame = this.words[leaf + n] - 1;
+        if (frame < 0) continue;
+        map[at++] = slot * P2M_LEAF_ENTRIES + n;
+        map[at++] = frame;
+      }
+    return map.slice(0, at);
+  }
+  /** The parts of the physical map that there are, as words. */
+  private leaves(): { readonly slot: number; readonly leaf: number }[] {
+    const leaves: { readonly slot: number; readonly leaf: number }[] = [];
     for (let slot = 0; slot < P2M_DIRECTORY_ENTRIES; slot++) {
       const leaf = this.words[(this.layout.p2mDirectory >>> 2) + slot] >>> 2;
-      for (let n = 0; leaf !== 0 && n < P2M_LEAF_ENTRIES; n++)
-        if (this.words[leaf + n] !== 0) words.push(slot * P2M_LEAF_ENTRIES + n, this.words[leaf + n] - 1);
+      if (leaf !== 0) leaves.push({ slot, leaf });
     }
-    return Int32Array.from(words);
+    return leaves;
   }
   /**
-   * Takes up a saved map, in memory of which nothing is used yet.
+   * Takes up a saved map, in memory of which nothing is used yet, but perhaps another map was loaded.
    * @throws RangeError if it names frames or addresses that there are not, or one frame as free twice
    */
   loadMap(saved: Int32Array): void {
@@ -190,12 +204,15 @@ export class DomainMemory implements GuestMemory {
       return frame as Frame;
     };
     Atomics.store(this.control, Control.nextFrame, used);
-    const seen = new Set<number>();
+    this.free.forget();
+    for (const { leaf } of this.leaves()) this.words.fill(0, leaf, leaf + P2M_LEAF_ENTRIES);
+    const seen = new Uint8Array(used);
     // The first one is to be used again first.
     for (let at = 1 + freeCount; at >= 2; at--) {
-      if (seen.has(saved[at])) throw new RangeError(`memory map: frame ${saved[at]} is free twice`);
-      seen.add(saved[at]);
-      this.free.give(check(saved[at]));
+      const frame = check(saved[at]);
+      if (seen[frame] === 1) throw new RangeError(`memory map: frame ${frame} is free twice`);
+      seen[frame] = 1;
+      this.free.give(frame);
     }
     for (let at = 2 + freeCount; at < saved.length; at += 2) this.mapFrame(saved[at] as Gfn, check(saved[at + 1]));
   }

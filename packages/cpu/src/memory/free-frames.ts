@@ -30,6 +30,13 @@ export class FreeFrames {
     this.#links = links;
   }
 
+  /** None is free any more. */
+  forget(): void {
+    this.#locked(() => {
+      for (const list of [Head.given, Head.unseen, Head.clean]) this.#control[this.#base + list] = 0;
+    });
+  }
+
   /** A frame, clean if there is one; undefined if none is free. */
   take(): Frame | undefined {
     return this.#locked(() => this.#pop(Head.clean) ?? this.#pop(Head.unseen) ?? this.#pop(Head.given));

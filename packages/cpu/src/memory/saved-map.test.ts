@@ -20,6 +20,23 @@ test("free frames are the same after a map was saved and loaded", () => {
   assert.equal(after.frameAt(19 as Gfn), 3);
 });
 
+test("a map takes the place of one that was loaded before", () => {
+  const [before, after] = [fresh(), fresh()];
+  for (let n = 0; n < 4; n++) before.mapFrame((n + 16) as Gfn, before.allocateFrame());
+  before.freeFrame(3 as Frame);
+  after.loadMap(before.saveMap());
+  before.allocateFrame();
+  before.unmapFrame(17 as Gfn);
+  before.mapFrame(99 as Gfn, 1 as Frame);
+  after.loadMap(before.saveMap());
+  assert.deepEqual(
+    [16, 17, 18, 19, 99].map((gfn) => after.frameAt(gfn as Gfn)),
+    [0, -1, 2, 3, 1],
+  );
+  assert.equal(after.allocateFrame(), 4);
+  assert.deepEqual(after.saveMap().subarray(2), before.saveMap().subarray(2));
+});
+
 test("free frames that are none, or are named twice, are refused", () => {
   const load = (words: readonly number[]) => () => fresh().loadMap(Int32Array.from(words));
   for (const frame of [0x7fffffff, 4, -1]) assert.throws(load([4, 1, frame]), /expected one of 4/);

@@ -232,6 +232,7 @@ export class LocalDomain implements RunningDomain {
       header: this.#headerOf(spec),
       isResting: (vcpuId) => isResting(domain, vcpuId),
       settle: () => this.#devices.flush(),
+      rehearse: () => void this.#parts(spec),
       holdDisks: () => this.#devices.hold("vbd"),
       halt: async () => {
         await this.pause();

@@ -5,7 +5,7 @@ import type { DomainMemory } from "@xenoserver/cpu";
 import type { BlockStore } from "@xenoserver/devices";
 import type { DomainConfig } from "../cfg/index.ts";
 import { SaveError } from "../save/error.ts";
-import { RecordReader, RecordType, RecordWriter, type SavedRecord } from "../save/records.ts";
+import { RecordReader, RecordType, RecordWriter, type SavedRecord, Sync } from "../save/records.ts";
 import { type CheckDevices, SavedFile, type SavedHeader, type SavedParts } from "../save/saved-domain.ts";
 import { Luggage, type Places } from "./luggage.ts";
 import { checkOffer } from "./offer.ts";
@@ -77,17 +77,20 @@ export class ArrivingDomain extends SavedFile {
         if (this.#luggage === undefined) throw new RangeError("blocks of a disk, expected none");
         await this.#luggage.take(payload);
         return true;
-      case RecordType.sync: {
-        await this.#luggage?.flush();
-        const came = this.#luggage?.vdevs;
-        const disks = this.config.disks?.filter(({ vdev }) => came?.has(vdev) !== true);
-        await this.#check({ ...this.config, ...(disks && { disks }) });
+      case RecordType.sync:
+        if (payload[0] === Sync.flushed) await this.#prepare();
         await this.#answers.write(RecordType.synced, new Uint8Array());
         return true;
-      }
       default:
         return false;
     }
+  }
+
+  async #prepare(): Promise<void> {
+    await this.#luggage?.flush();
+    const came = this.#luggage?.vdevs;
+    const disks = this.config.disks?.filter(({ vdev }) => came?.has(vdev) !== true);
+    await this.#check({ ...this.config, ...(disks && { disks }) });
   }
 
   override diskOf(vdev: string): BlockStore | undefined {

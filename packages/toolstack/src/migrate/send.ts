@@ -21,7 +21,7 @@ import type { Duplex } from "node:stream";
 import { DirtyLog, type DomainMemory } from "@xenoserver/cpu";
 import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
 import { SaveError } from "../save/error.ts";
-import { RecordType, RecordWriter } from "../save/records.ts";
+import { RecordType, RecordWriter, Sync } from "../save/records.ts";
 import { json, type SavedHeader, type SavedParts, usedFrames, writeFrames, writeParts } from "../save/saved-domain.ts";
 import { ANSWER_MS, Answers, Refused } from "./answers.ts";
 import type { Leaving } from "./leaving.ts";
@@ -41,6 +41,8 @@ export interface MovingDomain {
    * needs a disk. `resume` lets them go on.
    */
   holdDisks(): Promise<void>;
+  /** Does what `halt` does to tell its state, for nothing. */
+  rehearse(): void;
   /** Makes it stand still, with nothing in flight. */
   halt(): Promise<SavedParts>;
   /** Lets the other server have its devices. */
@@ -82,8 +84,9 @@ export class MigrationInDoubt extends SaveError {}
 /** So few frames are sent faster than another round would take. */
 const FEW_FRAMES = 256;
 const MAX_ROUNDS = 12;
-/** How often the other side is waited for while the domain runs: the first time may take it long, the second time disks wait too. */
-const CATCHING_UP = 2;
+/** Of the last rounds, which are short: each waits for the other side. */
+const VERY_FEW_FRAMES = 64;
+const MAX_QUICK_ROUNDS = 8;
 /** A round that leaves more than this share of the last one's is not worth another: the guest writes as fast as is sent. */
 const SHRINKING = 0.8;
 
@@ -114,6 +117,7 @@ class Sending {
   readonly #answers: Answers;
   readonly #onProgress: (progress: MigrationProgress) => void;
   #leaving: Leaving | undefined;
+  #map: Int32Array<ArrayBuffer> | undefined;
   #halted = false;
   #held = false;
   #committed = false;
@@ -143,7 +147,7 @@ class Sending {
     await this.#writer.write(RecordType.clock, json(parts.header));
     await disks.sendWritten();
     await writeFrames(this.#writer, memory, [...new Set([...rest, ...(await this.#dirtyFrames())])]);
-    await writeParts(this.#writer, parts, memory.saveMap());
+    await writeParts(this.#writer, parts, this.#newMap());
     await this.#writer.write(RecordType.end, new Uint8Array());
     still.lap("writeMs");
     await this.#answers.next(RecordType.ready);
@@ -178,19 +182,42 @@ class Sending {
     );
     // What the other side has not caught up with when the domain stands still, it waits for.
     await this.#domain.settle();
-    let rest = rounds.left;
-    for (let n = 0; n < CATCHING_UP; n++) {
-      if (n === CATCHING_UP - 1) {
-        this.#held = true;
-        await this.#domain.holdDisks();
-      }
-      await writeFrames(this.#writer, memory, rest);
-      await disks.sendWritten();
-      await this.#writer.write(RecordType.sync, new Uint8Array());
-      await this.#answers.next(RecordType.synced);
-      rest = await this.#dirtyFrames();
+    await writeFrames(this.#writer, memory, rounds.left);
+    await disks.sendWritten();
+    await this.#catchUp(Sync.flushed);
+    // Code that runs for the first time takes many times as long as later: it is not to do so in the standstill.
+    this.#domain.rehearse();
+    const map = this.#newMap();
+    if (map !== undefined) await this.#writer.write(RecordType.map, new Uint8Array(map.buffer));
+    this.#held = true;
+    await this.#domain.holdDisks();
+    await disks.sendWritten();
+    await this.#catchUp(Sync.flushed);
+    return { rounds: rounds.count, rest: await this.#sendQuickly() };
+  }
+
+  /** Rounds of what was written while the other side took in the one before, which is ever less. @returns what is left */
+  async #sendQuickly(): Promise<readonly Frame[]> {
+    for (let [n, before] = [0, Number.POSITIVE_INFINITY]; ; n++) {
+      const left = await this.#dirtyFrames();
+      if (left.length <= VERY_FEW_FRAMES || n === MAX_QUICK_ROUNDS || left.length > before * SHRINKING) return left;
+      before = left.length;
+      await writeFrames(this.#writer, this.#domain.memory, left);
+      await this.#catchUp(Sync.loaded);
     }
-    return { rounds: rounds.count, rest };
+  }
+
+  /** The physical map, if it is not the one that was sent last. */
+  #newMap(): Int32Array<ArrayBuffer> | undefined {
+    const map = this.#domain.memory.saveMap();
+    if (this.#map !== undefined && Buffer.from(this.#map.buffer).equals(Buffer.from(map.buffer))) return undefined;
+    this.#map = map;
+    return map;
+  }
+
+  async #catchUp(what: Sync): Promise<void> {
+    await this.#writer.write(RecordType.sync, Uint8Array.of(what));
+    await this.#answers.next(RecordType.synced);
   }
 
   #dirtyFrames(): Promise<Frame[]> {

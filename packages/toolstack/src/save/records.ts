@@ -50,6 +50,10 @@ export const RecordType = {
   slots: 13,
 } as const;
 
+/** How far the other side shall have caught up: what came is loaded, or its disks are flushed as well and its devices looked at. */
+export const Sync = { loaded: 0, flushed: 1 } as const;
+export type Sync = (typeof Sync)[keyof typeof Sync];
+
 export interface SavedRecord {
   readonly type: number;
   readonly payload: Buffer;

@@ -72,17 +72,17 @@ export const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value
 
 /**
  * All of a domain that stands still, but for its memory's contents.
- * @param map  as `DomainMemory.saveMap` gave it
+ * @param map  as `DomainMemory.saveMap` gave it; absent if it was written before
  */
 export async function writeParts(
   writer: RecordWriter,
   { control, vcpus, backends }: SavedParts,
-  map: Int32Array<ArrayBuffer>,
+  map?: Int32Array<ArrayBuffer>,
 ): Promise<void> {
   await writer.write(RecordType.control, control);
   for (const vcpu of vcpus) await writer.write(RecordType.vcpu, vcpu);
   await writer.write(RecordType.backends, json(backends));
-  await writer.write(RecordType.map, new Uint8Array(map.buffer));
+  if (map !== undefined) await writer.write(RecordType.map, new Uint8Array(map.buffer));
 }
 
 /** Frames, as many to a record as fit: their count, their numbers, their bytes. */

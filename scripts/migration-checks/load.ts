@@ -1,0 +1,75 @@
+/** Clients of the guest that moves, which ask all the time and remember what went wrong. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { sumOf } from "./guest.ts";
+
+/** TCP sends a lost SYN again after one and three seconds; a guest that is away for longer is lost. */
+const PATIENCE_MS = 30_000;
+
+export class Load {
+  requests = 0;
+  readonly failures: string[] = [];
+  /** The longest time that a request took since this was last set to 0. */
+  longestMs = 0;
+  readonly #base: string;
+  readonly #fileSum: string;
+  #ended = false;
+  #running: Promise<void>[] = [];
+  #committed = 0;
+
+  constructor(base: string, fileSum: string) {
+    this.#base = base;
+    this.#fileSum = fileSum;
+  }
+
+  async get(path: string, patienceMs = PATIENCE_MS): Promise<Buffer> {
+    const response = await fetch(`${this.#base}/${path}`, {
+      signal: AbortSignal.timeout(patienceMs),
+      headers: { connection: "close" },
+    });
+    if (!response.ok) throw new Error(`${path}: status ${response.status}`);
+    return Buffer.from(await response.arrayBuffer());
+  }
+
+  /** @param clients  how many ask at the same time */
+  start(clients: number): void {
+    this.#running = Array.from({ length: clients }, (_, n) => this.#ask(n % 2 === 0 ? "committed" : "file"));
+  }
+
+  async stop(): Promise<void> {
+    this.#ended = true;
+    await Promise.all(this.#running);
+  }
+
+  async #ask(path: "committed" | "file"): Promise<void> {
+    while (!this.#ended) {
+      const begin = performance.now();
+      try {
+        const bytes = await this.get(path);
+        if (path === "file" && sumOf(bytes) !== this.#fileSum) this.failures.push("the file came with another sum");
+        if (path === "committed" && bytes.length > 0) this.#follow(Number(bytes.toString()));
+      } catch (error) {
+        this.failures.push(`${path}: ${(error as Error).message}`);
+        await sleep(100);
+      }
+      this.requests++;
+      this.longestMs = Math.max(this.longestMs, performance.now() - begin);
+    }
+  }
+
+  #follow(committed: number): void {
+    if (!(committed >= this.#committed))
+      this.failures.push(`${committed} rows are committed, after ${this.#committed}`);
+    else this.#committed = committed;
+  }
+
+  /** Has the guest look at its database. @returns the rows in it @throws Error  it is damaged, or rows are missing */
+  async checkDatabase(): Promise<number> {
+    const before = this.#committed;
+    const [integrity, counts] = (await this.get("cgi-bin/check", 120_000)).toString().trim().split("\n");
+    const [count, last] = (counts ?? "").split("|").map(Number);
+    if (integrity !== "ok") throw new Error(`the database says ${integrity} ${counts ?? ""}`);
+    if (count !== last || !(last! >= before))
+      throw new Error(`${count} rows up to ${last}, of ${before} committed ones`);
+    return last!;
+  }
+}
