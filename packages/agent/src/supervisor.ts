@@ -58,6 +58,8 @@ const COLLECT_MS = 10_000;
 const POLL_MS = 20;
 /** How often a process that was just started is looked for before it counts as gone. */
 const MAX_UNSEEN_POLLS = 250;
+/** The same for one that was seen before. */
+const LOST_POLLS = 25;
 
 export class Supervisor {
   readonly #home: AgentHome;
@@ -339,8 +341,8 @@ export class Supervisor {
       const failed = readJson<{ message: string }>(join(folder, FAILED_FILE));
       const alive = findProcess(folder) !== undefined;
       if (failed === undefined && (alive || unseen-- > 0)) {
-        // Between the shell and its program nothing is seen; that passes.
-        if (alive) unseen = 0;
+        // While the shell becomes its program nothing is seen, for longer on a busy host; that passes.
+        if (alive) unseen = LOST_POLLS;
         await sleep(POLL_MS);
         continue;
       }

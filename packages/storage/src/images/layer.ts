@@ -19,6 +19,8 @@ export class Layer {
   readonly #data: RandomAccessFile;
   readonly #mapFile: RandomAccessFile;
   readonly #flushing = new Mutex();
+  /** Something was written that may not be on the disk. */
+  #isDirty = true;
 
   private constructor(path: string, data: RandomAccessFile, mapFile: RandomAccessFile, map: BlockMap) {
     this.path = path;
@@ -51,35 +53,46 @@ export class Layer {
   }
 
   /** Writes data of blocks that are there already, or that `noteData` declares to be there afterwards. */
-  write(offset: number, from: readonly Uint8Array[]): Promise<void> {
-    return this.#data.write(offset, from);
+  async write(offset: number, from: readonly Uint8Array[]): Promise<void> {
+    try {
+      await this.#data.write(offset, from);
+    } finally {
+      // Behind the write: a flush that began before it ended does not count.
+      this.#isDirty = true;
+    }
   }
 
   /** The data of these blocks has been written. */
   noteData(firstBlock: number, endBlock: number): void {
     for (let block = firstBlock; block < endBlock; block++) this.map.set(block, BlockState.data);
+    this.#isDirty = true;
   }
 
   noteZero(firstBlock: number, endBlock: number): void {
     for (let block = firstBlock; block < endBlock; block++) this.map.set(block, BlockState.zero);
+    this.#isDirty = true;
   }
 
   /** One at a time: a later flush must not return before an earlier one has written what it took. */
   flush(): Promise<void> {
     return this.#flushing.run(async () => {
+      if (!this.#isDirty) return;
+      this.#isDirty = false;
       const changes = this.map.takeDirty();
       try {
         await this.#data.flush();
+        await this.map.write(changes);
       } catch (error) {
         this.map.markDirty(changes);
+        this.#isDirty = true;
         throw error;
       }
-      await this.map.write(changes);
     });
   }
 
   async resize(sizeBytes: number): Promise<void> {
     await this.#data.resize(sizeBytes);
+    this.#isDirty = true;
   }
 
   async close(): Promise<void> {

@@ -11,6 +11,9 @@ const HOLE_BYTES = 4096;
 export class RawStore implements BlockStore {
   readonly #file: RandomAccessFile;
   readonly #puncher: HolePuncher | undefined;
+  /** Something was written that may not be on the disk. */
+  #isDirty = true;
+  #lastFlush: Promise<void> = Promise.resolve();
 
   private constructor(file: RandomAccessFile) {
     this.#file = file;
@@ -36,16 +39,29 @@ export class RawStore implements BlockStore {
     return this.#file.read(offset, into);
   }
 
-  write(offset: number, from: readonly Uint8Array[]): Promise<void> {
-    return this.#file.write(offset, from);
+  async write(offset: number, from: readonly Uint8Array[]): Promise<void> {
+    try {
+      await this.#file.write(offset, from);
+    } finally {
+      // Behind the write: a flush that began before it ended does not count.
+      this.#isDirty = true;
+    }
   }
 
+  /** If nothing was written since the last one began, it is the same. */
   flush(): Promise<void> {
-    return this.#file.flush();
+    if (!this.#isDirty) return this.#lastFlush;
+    this.#isDirty = false;
+    this.#lastFlush = this.#file.flush().catch((error: unknown) => {
+      this.#isDirty = true;
+      throw error;
+    });
+    return this.#lastFlush;
   }
 
   async discard(offset: number, lengthBytes: number): Promise<void> {
     await this.#puncher?.punch(offset, lengthBytes);
+    this.#isDirty = true;
   }
 
   /** @throws StorageError  the file cannot be made longer, or would become shorter */
@@ -56,10 +72,11 @@ export class RawStore implements BlockStore {
       );
     }
     await this.#file.resize(sizeBytes);
+    this.#isDirty = true;
   }
 
   async close(): Promise<void> {
-    if (!this.#file.readOnly) await this.#file.flush().catch(() => {});
+    if (!this.#file.readOnly) await this.flush().catch(() => {});
     await this.#file.close();
   }
 }

@@ -191,6 +191,7 @@ class Sending {
     if (map !== undefined) await this.#writer.write(RecordType.map, new Uint8Array(map.buffer));
     this.#held = true;
     await this.#domain.holdDisks();
+    await this.#domain.settle();
     await disks.sendWritten();
     await this.#catchUp(Sync.flushed);
     return { rounds: rounds.count, rest: await this.#sendQuickly() };
