@@ -63,7 +63,7 @@ export function benchDisk(): string {
   return path;
 }
 
-function openKernel({ release, version, path }: FetchedKernel): Kernel {
+export function openKernel({ release, version, path }: FetchedKernel): Kernel {
   const vmlinux = join(cacheDir(), "kernels", `vmlinux-${release}_${version}`);
   if (!existsSync(vmlinux)) writeWhole(vmlinux, unpackKernel(readFileSync(path), path));
   return { release, bzImage: path, vmlinux };

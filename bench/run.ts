@@ -6,6 +6,7 @@
  *   npm run bench -- --all                       every row; fetches some 200 MB of Debian packages
  *   npm run bench -- --engine interpreter        with the translator off
  *   npm run bench -- --reps 5 --json --plot docs/benchmark.svg
+ *   npm run bench -- --migration                 live migration beside QEMU's, and nothing else
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release, type } from "node:os";
@@ -29,6 +30,7 @@ const { values } = parseArgs({
     "qemu-cpu": { type: "string" },
     json: { type: "boolean", default: false },
     plot: { type: "string" },
+    migration: { type: "boolean", default: false },
   },
 });
 
@@ -80,6 +82,11 @@ async function measureAll(source: GuestSource, sets: readonly WorkloadSet[], all
   return results;
 }
 
+if (values.migration) {
+  const { benchMigration } = await import("./migration.ts");
+  console.log((await benchMigration(repetitions, progress)).join("\n"));
+  process.exit();
+}
 const sets = chosenSets();
 const all = await machines();
 const source = await openGuestSource(values.suite, progress);

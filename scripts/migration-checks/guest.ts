@@ -26,7 +26,7 @@ echo ready > /www/ready
 `;
 /** Asked for by HTTP: reads the database from the disk. */
 const CHECK = `#!/bin/sh
-echo "Content-Type: text/plain"; echo
+printf "Content-Type: text/plain\\r\\n\\r\\n"
 echo 3 > /proc/sys/vm/drop_caches
 sqlite3 -readonly /mnt/db "PRAGMA integrity_check; SELECT count(*), max(n) FROM t" 2>&1
 `;

@@ -1,0 +1,213 @@
+/**
+ * Live migration beside QEMU's: the same kernel and initramfs move between two processes of this host, in turn.
+ *
+ *   npm run bench -- --migration [--reps 5]
+ *
+ * Downtime is what each side reports: QEMU's `query-migrate`, and our closing report. Both send over a UNIX socket, as fast as they can.
+ */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
+import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
+import type { DomainProcess } from "@xenoserver/toolstack/testing/domain-process.ts";
+import { moveTo, reportOf, TestServer } from "@xenoserver/toolstack/testing/moving-servers.ts";
+import { openKernel } from "./guest-files.ts";
+import { Qmp } from "./qmp.ts";
+
+const MEMORY_MIB = 512;
+/** How long a guest works before it moves, and moves again. */
+const WORK_MS = 3000;
+/** QEMU goes on sending to a guest that writes as fast; after this it may stop it for longer. */
+const PATIENCE_MS = 20_000;
+const LONGEST_STILL_MS = 20_000;
+
+const GUESTS = {
+  http: `mkdir /www && dd if=/dev/urandom of=/www/file bs=64k count=16 2>/dev/null && httpd -h /www
+while :; do wget -q -O /dev/null http://127.0.0.1/file; done`,
+  writer: `tr '\\0' x < /dev/zero | head -c 67108864 > /tmp/a
+while :; do dd if=/tmp/a of=/tmp/b bs=1M conv=notrunc 2>/dev/null; done`,
+} as const;
+const TITLES = { http: "serves files by HTTP to itself", writer: "writes 64 MiB over and over" } as const;
+type GuestName = keyof typeof GUESTS;
+
+export interface Sample {
+  readonly downtimeMs: number;
+  readonly totalMs: number;
+  readonly megabytes: number;
+}
+interface Machine {
+  move(): Promise<Sample>;
+  end(): Promise<void>;
+}
+interface Files {
+  readonly vmlinux: string;
+  readonly bzImage: string;
+  readonly ramdisk: string;
+  readonly folder: string;
+}
+
+async function startOurs({ bzImage, ramdisk, folder }: Files): Promise<Machine> {
+  const servers = ["a", "b"].map((name) => new TestServer(join(folder, randomUUID(), name)));
+  const spec = {
+    name: "bench",
+    uuid: randomUUID(),
+    kernel: bzImage,
+    ramdisk,
+    memory: MEMORY_MIB,
+    cmdline: "console=hvc0 quiet",
+  };
+  let here: DomainProcess = servers[0]!.start(spec);
+  await booted(async () => {
+    const { base64 } = await (await here.client()).call("console-read", {});
+    return Buffer.from(base64, "base64").toString("latin1");
+  });
+  let next = 1;
+  return {
+    move: async () => {
+      const move = await moveTo(servers[next++ % 2]!, here, spec);
+      const { downtimeMs, totalMs, sentBytes } = reportOf(move);
+      here = move.there;
+      return { downtimeMs, totalMs, megabytes: sentBytes / 1e6 };
+    },
+    end: async () => {
+      for (const server of servers) await server.remove();
+    },
+  };
+}
+
+class QemuMachine implements Machine {
+  readonly #files: Files;
+  #process!: ChildProcess;
+  #qmp!: Qmp;
+  #text = "";
+
+  constructor(files: Files) {
+    this.#files = files;
+  }
+
+  static async start(files: Files): Promise<QemuMachine> {
+    const machine = new QemuMachine(files);
+    [machine.#process, machine.#qmp] = await machine.#launch();
+    machine.#process.stdout!.on("data", (bytes: Buffer) => (machine.#text += bytes.toString("latin1")));
+    await booted(async () => machine.#text);
+    return machine;
+  }
+
+  async #launch(incoming?: string): Promise<[ChildProcess, Qmp]> {
+    const { vmlinux, ramdisk, folder } = this.#files;
+    const socket = join(folder, `${randomUUID().slice(0, 8)}.qmp`);
+    const machine = "-M microvm,acpi=off,rtc=on -nodefaults -no-user-config -display none -no-reboot -serial stdio";
+    const given = [
+      "-accel",
+      "tcg",
+      "-cpu",
+      "Westmere",
+      "-m",
+      String(MEMORY_MIB),
+      "-kernel",
+      vmlinux,
+      "-initrd",
+      ramdisk,
+    ];
+    const args = [...machine.split(" "), ...given, "-append", "console=ttyS0 quiet loglevel=3"];
+    const more = ["-qmp", `unix:${socket},server=on,wait=off`, ...(incoming ? ["-incoming", `unix:${incoming}`] : [])];
+    const child = spawn("qemu-system-x86_64", [...args, ...more], { stdio: ["ignore", "pipe", "inherit"] });
+    child.stdout.resume();
+    return [child, await Qmp.connect(socket)];
+  }
+
+  async move(): Promise<Sample> {
+    const path = join(this.#files.folder, `${randomUUID().slice(0, 8)}.mig`);
+    const [child, qmp] = await this.#launch(path);
+    // Else it holds itself to 128 MiB a second.
+    await this.#qmp.run("migrate-set-parameters", { "max-bandwidth": 1 << 40 });
+    await this.#qmp.run("migrate", { uri: `unix:${path}` });
+    for (let [begin, isForced] = [performance.now(), false]; ; await sleep(20)) {
+      const found = await this.#qmp.run<QueryMigrate>("query-migrate", {});
+      if (found.status === "failed") throw new Error(`QEMU could not move it: ${found["error-desc"]}`);
+      if (found.status === "completed") {
+        await this.end();
+        [this.#process, this.#qmp] = [child, qmp];
+        const { downtime = 0, "total-time": totalMs = 0, ram } = found;
+        return { downtimeMs: downtime, totalMs, megabytes: (ram?.transferred ?? 0) / 1e6 };
+      }
+      if (isForced || performance.now() - begin < PATIENCE_MS) continue;
+      isForced = true;
+      await this.#qmp.run("migrate-set-parameters", { "downtime-limit": LONGEST_STILL_MS });
+    }
+  }
+
+  async end(): Promise<void> {
+    this.#qmp.close();
+    const closed = new Promise((resolve) => this.#process.once("close", resolve));
+    this.#process.kill();
+    await closed;
+  }
+}
+
+interface QueryMigrate {
+  readonly status: string;
+  readonly downtime?: number;
+  readonly "total-time"?: number;
+  readonly "error-desc"?: string;
+  readonly ram?: { readonly transferred: number };
+}
+
+async function booted(console: () => Promise<string>): Promise<void> {
+  while (!(await console()).includes(INIT_MARKER)) await sleep(100);
+}
+
+const median = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+
+/** @returns lines of a table */
+export async function benchMigration(repetitions: number, progress: (line: string) => void): Promise<string[]> {
+  const debian = await DebianGuest.open();
+  if (typeof debian === "string") throw new Error(debian);
+  const hasQemu = spawnSync("qemu-system-x86_64", ["--version"]).error === undefined;
+  if (!hasQemu) progress("qemu-system-x86_64 is not installed: only ours is measured");
+  const folder = mkdtempSync(join(tmpdir(), "xeno-mb-"));
+  const rows = [`${"".padEnd(34)} ${"still, ms".padStart(10)} ${"total, ms".padStart(10)} ${"sent, MB".padStart(10)}`];
+  try {
+    for (const name of Object.keys(GUESTS) as GuestName[]) {
+      const config = await debian.config({ script: `#!/bin/sh\n${GUESTS[name]}\n`, customise: () => {} });
+      const { bzImage, vmlinux } = openKernel(debian.kernel);
+      const files = { bzImage, vmlinux, ramdisk: config.ramdisk!, folder };
+      const machines: Record<string, Machine> = { ours: await startOurs(files) };
+      try {
+        if (hasQemu) machines["QEMU TCG"] = await QemuMachine.start(files);
+        const samples = await takeTurns(machines, repetitions, (line) => progress(`${name}: ${line}`));
+        for (const [machine, all] of Object.entries(samples)) rows.push(rowOf(`${TITLES[name]}, ${machine}`, all));
+      } finally {
+        for (const machine of Object.values(machines)) await machine.end();
+      }
+    }
+    return rows;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function takeTurns(machines: Record<string, Machine>, repetitions: number, progress: (line: string) => void) {
+  const samples: Record<string, Sample[]> = {};
+  for (let n = 0; n < repetitions; n++)
+    for (const [name, machine] of Object.entries(machines)) {
+      await sleep(WORK_MS);
+      const sample = await machine.move();
+      (samples[name] ??= []).push(sample);
+      progress(`${name}: ${sample.downtimeMs.toFixed(0)} ms of ${sample.totalMs.toFixed(0)}`);
+    }
+  return samples;
+}
+
+const rowOf = (title: string, samples: readonly Sample[]): string => {
+  const of = (key: keyof Sample): string =>
+    median(samples.map((sample) => sample[key]))
+      .toFixed(0)
+      .padStart(10);
+  return `${title.padEnd(34)} ${of("downtimeMs")} ${of("totalMs")} ${of("megabytes")}`;
+};
