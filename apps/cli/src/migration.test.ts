@@ -1,5 +1,6 @@
 /** Domains that move between two agents, whatever is killed meanwhile. */
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,6 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentClient, agentHome, type UsageSum } from "@xenoserver/agent/index.ts";
 import { findProcess } from "@xenoserver/agent/spawn.ts";
+import { ImageStore } from "@xenoserver/storage";
 import { STAMP_TEXT, stampGuest } from "@xenoserver/testkit";
 import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
@@ -23,7 +25,7 @@ class Server {
 
   constructor(name: string) {
     this.folder = join(folder, name);
-    this.#env = { XENO_AGENT_HOME: this.folder };
+    this.#env = { XENO_AGENT_HOME: this.folder, XENO_STORE: join(folder, `${name}-store`) };
     this.#client = new AgentClient(agentHome(this.#env).socket);
   }
   xeno(...args: string[]): Promise<Outcome> {
@@ -37,15 +39,11 @@ class Server {
   list(): Promise<DomainInfo[]> {
     return this.json<DomainInfo[]>("list");
   }
-  create(): Promise<DomainInfo> {
-    return this.json(
-      "create",
-      "name=mover",
-      `kernel=${kernel}`,
-      "memory=32",
-      `disk=['${disk},raw,xvda']`,
-      "--overcommit",
-    );
+  store(): Promise<ImageStore> {
+    return ImageStore.open(this.#env["XENO_STORE"]!);
+  }
+  create(of = `${disk},raw,xvda`): Promise<DomainInfo> {
+    return this.json("create", "name=mover", `kernel=${kernel}`, "memory=32", `disk=['${of}']`, "--overcommit");
   }
   migrate(to: Server): Promise<Outcome> {
     return this.xeno("migrate", "mover", to.folder, "--overcommit", "--json");
@@ -146,6 +144,42 @@ describe("a domain that moves to another agent", { timeout: 500_000 }, () => {
         if (atThere.length === 1) await there.xeno("destroy", "mover");
       }
     });
+
+  test("takes its disk along to another image store, of which nothing stays where its process is killed", async () => {
+    const content = randomBytes(1 << 20);
+    const [near, far] = [await here.store(), await there.store()];
+    const source = { info: { sizeBytes: content.length, readOnly: true } };
+    await near.import("base:1", {
+      ...source,
+      read: async (offset, into) => {
+        let at = offset;
+        for (const part of into) part.set(content.subarray(at, (at += part.length)));
+      },
+    });
+    if ((await here.list()).length > 0) await here.xeno("destroy", "mover");
+    await here.create("base:1,image,xvda");
+    for (const delayMs of [300, 900]) {
+      const moving = here.migrate(there);
+      while (there.folders.length === 0) await sleep(5);
+      await sleep(delayMs);
+      there.killDomain();
+      await moving;
+      const atThere = await settledList(there);
+      assert.deepEqual(await far.listOverlays(), atThere.length === 0 ? [] : ["mover-xvda"]);
+      if ((await settledList(here)).length > 0) continue;
+      // It had moved before it was killed.
+      await far.removeOverlay("mover-xvda");
+      await here.create("base:1,image,xvda");
+    }
+    assert.equal((await here.migrate(there)).status, 0);
+    assert.deepEqual([await near.listOverlays(), await far.listOverlays()], [[], ["mover-xvda"]]);
+    await there.xeno("destroy", "mover");
+    const moved = await far.openOverlay("mover-xvda");
+    const bytes = Buffer.alloc(content.length);
+    await moved.read(0, [bytes]);
+    await moved.close();
+    assert.ok(bytes.equals(content));
+  });
 
   test("goes its way when both agents are killed meanwhile", async () => {
     for (const delayMs of [500, 800]) {

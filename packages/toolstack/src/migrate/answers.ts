@@ -5,6 +5,9 @@ import { RecordReader, RecordType, type SavedRecord } from "../save/records.ts";
 /** How long the other server may take to load what it has, or to open disks. */
 export const ANSWER_MS = 30_000;
 
+/** As many answers as the other side may give before one is looked at: it asks for chunks ahead. */
+const MOST_WAITING = 256;
+
 /** The other server will not run the domain, and says why. */
 export class Refused extends SaveError {}
 
@@ -32,6 +35,7 @@ export class Answers {
         this.#link.destroy(this.#failure);
         throw this.#failure;
       }
+      if (this.#waiting.length === MOST_WAITING) throw new SaveError("the other server says more than it was asked");
       this.#waiting.push({ ...record, payload: Buffer.from(record.payload) });
       this.#wake.resolve();
     }
