@@ -157,6 +157,7 @@ describe("a domain that moves to another agent", { timeout: 500_000 }, () => {
       },
     });
     if ((await here.list()).length > 0) await here.xeno("destroy", "mover");
+    await there.list();
     await here.create("base:1,image,xvda");
     for (const delayMs of [300, 900]) {
       const moving = here.migrate(there);
