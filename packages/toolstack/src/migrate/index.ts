@@ -1,4 +1,5 @@
 /** Domains that move to another server while they run. */
 export { awaitArrival } from "./arrival.ts";
+export type { Hand, MigrationProgress } from "./progress.ts";
 export { ArrivingDomain } from "./receive.ts";
-export { MigrationInDoubt, type MigrationProgress, type MigrationReport, sendDomain } from "./send.ts";
+export { MigrationInDoubt, type MigrationReport, sendDomain } from "./send.ts";

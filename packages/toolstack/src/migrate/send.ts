@@ -17,6 +17,7 @@ import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
 import { SaveError } from "../save/error.ts";
 import { RecordReader, RecordType, RecordWriter } from "../save/records.ts";
 import { json, type SavedHeader, type SavedParts, usedFrames, writeFrames, writeParts } from "../save/saved-domain.ts";
+import { type Hand, MigrationMeter, type MigrationProgress } from "./progress.ts";
 
 /** The domain, as whoever sends it needs it. */
 export interface MovingDomain {
@@ -35,13 +36,6 @@ export interface MovingDomain {
   resume(): Promise<void>;
 }
 
-export interface MigrationProgress {
-  /** 1 for the round that sends all memory. */
-  readonly round: number;
-  readonly sentBytes: number;
-  /** Frames that were written during the last round. */
-  readonly dirtyFrames: number;
-}
 export interface MigrationReport {
   readonly rounds: number;
   readonly sentBytes: number;
@@ -60,37 +54,51 @@ class Refused extends SaveError {}
 /** The link was cut when the domain may run there already: it stands still here, and somebody must find out. */
 export class MigrationInDoubt extends SaveError {}
 
+const CANCELLED = "it was cancelled";
 /** So few frames are sent faster than another round would take. */
 const FEW_FRAMES = 256;
 const MAX_ROUNDS = 12;
 /** A round that leaves more than this share of the last one's is not worth another: the guest writes as fast as is sent. */
 const SHRINKING = 0.8;
 
+/** Between so many frames it is looked whether the domain is still to go. */
+const FRAMES_PER_PIECE = 1024;
+
 /**
- * @throws SaveError         the domain runs on here
+ * @throws SaveError         the domain runs on here; also if the hand's signal aborts before the commit
  * @throws MigrationInDoubt  it stands still here
  */
 export async function sendDomain(
   link: Duplex,
   domain: MovingDomain,
   onProgress: (progress: MigrationProgress) => void = () => {},
+  { signal, onCommit }: Hand = {},
 ): Promise<MigrationReport> {
   const begin = performance.now();
   const { memory } = domain;
   const log = new DirtyLog(memory);
   const writer = new RecordWriter(link, false, ANSWER_MS);
+  const meter = new MigrationMeter(() => writer.bytes, onProgress);
   let halted = false;
   let committed = false;
+  // A link that takes nothing would hold up whoever waits for it.
+  const abandon = (): void => void link.destroy(new Error(CANCELLED));
+  signal?.addEventListener("abort", abandon);
+  const send = async (frames: readonly Frame[]): Promise<void> => {
+    for (let from = 0; from < frames.length; from += FRAMES_PER_PIECE) {
+      signal?.throwIfAborted();
+      await writeFrames(writer, memory, frames.slice(from, from + FRAMES_PER_PIECE));
+      meter.piece();
+    }
+  };
   try {
+    signal?.throwIfAborted();
     const take = (): Promise<Frame[]> => log.collect((vcpuId) => domain.isResting(vcpuId));
     await writer.write(RecordType.config, json(domain.header));
-    const rounds = await sendRounds(
-      log,
-      domain,
-      (frames) => writeFrames(writer, memory, frames),
-      (round, dirtyFrames) => onProgress({ round, sentBytes: writer.bytes, dirtyFrames }),
-    );
+    const rounds = await sendRounds(log, domain, send, (round, dirtyFrames) => meter.roundEnded(round, dirtyFrames));
     await domain.settle();
+    signal?.throwIfAborted();
+    meter.handover();
     const rest = [...rounds.left, ...(await take())];
     halted = true;
     const stillAt = performance.now();
@@ -102,13 +110,17 @@ export async function sendDomain(
     const answers = new Answers(link);
     await answers.expect(RecordType.ready);
     await domain.release();
+    signal?.throwIfAborted();
     committed = true;
+    signal?.removeEventListener("abort", abandon);
+    onCommit?.();
     await writer.write(RecordType.commit, new Uint8Array());
     await answers.expect(RecordType.running);
     const now = performance.now();
     return { rounds: rounds.count, sentBytes: writer.bytes, totalMs: now - begin, downtimeMs: now - stillAt };
   } catch (error) {
-    const reason = `the domain could not be moved: ${(error as Error).message}`;
+    const isCancelled = signal?.aborted === true && !committed;
+    const reason = `the domain could not be moved: ${isCancelled ? CANCELLED : (error as Error).message}`;
     if (committed && !(error instanceof Refused))
       throw new MigrationInDoubt(`${reason}; it may run there, and is paused here`, { cause: error });
     if (halted)
@@ -117,6 +129,7 @@ export async function sendDomain(
       });
     throw new SaveError(reason, { cause: error });
   } finally {
+    signal?.removeEventListener("abort", abandon);
     log.stop();
     link.destroy();
   }
