@@ -3,7 +3,7 @@ import type { AgentHome } from "./home.ts";
 import type { RunningAgent } from "./server.ts";
 
 export type * from "./api/schema/index.ts";
-export { AgentClient, type RemoteAgent } from "./client.ts";
+export { AgentClient, AgentLost, type RemoteAgent } from "./client.ts";
 export {
   encodeFrame,
   type Frame,
@@ -15,6 +15,7 @@ export {
 } from "./exec-stream.ts";
 export { GuestSession, type GuestStreams } from "./guest-session.ts";
 export { AgentError, type AgentHome, agentHome } from "./home.ts";
+export { type Following, operate } from "./operation-client.ts";
 export type { RunningAgent } from "./server.ts";
 export { credentialsOf, parseEndpoint } from "./tls/credentials.ts";
 

@@ -1,5 +1,6 @@
 /** The verbs of xl: domains that the agent runs. */
 import { resolve } from "node:path";
+import type { AgentClient, MigrateDomain } from "@xenoserver/agent/index.ts";
 import type { DomainInfo, ShutdownRequest, StoreNode } from "@xenoserver/toolstack/control/protocol.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import type { SnapshotReport } from "@xenoserver/toolstack/snapshot/index.ts";
@@ -189,16 +190,31 @@ function addMigration(program: Command): void {
         await openAgentOf(there);
         to = there.socket;
       }
-      const { overcommit } = options;
-      const report = await (await openAgent()).post<MigrationReport>(at(ref, "migrate"), {
-        to,
-        overcommit,
-      });
+      const report = await migrate(await openAgent(), ref, { to, overcommit: options.overcommit === true });
       if (options.json === true) return sayJson(report);
       const { rounds, sentBytes, totalMs, downtimeMs } = report;
       const took = `${(totalMs / 1000).toFixed(1)} s, of which it stood still for ${Math.round(downtimeMs)} ms`;
       say(`${ref} is at ${target}: ${(sentBytes / 1e6).toFixed(0)} MB in ${rounds} rounds took ${took}`);
     });
+}
+
+/** With its progress on the terminal, if there is one. */
+async function migrate(agent: AgentClient, ref: string, body: MigrateDomain): Promise<MigrationReport> {
+  if (!process.stderr.isTTY) return agent.post<MigrationReport>(at(ref, "migrate"), body);
+  const [{ operate }, { describeMigration, progressLine }] = await Promise.all([
+    import("@xenoserver/agent/index.ts"),
+    import("../migration-progress.ts"),
+  ]);
+  const line = progressLine(process.stderr);
+  try {
+    return await operate<MigrationReport>(agent, at(ref, "migrate"), body, {
+      onProgress: (progress) => {
+        if (progress.kind === "migrate") line.show(`${ref}: ${describeMigration(progress)}`);
+      },
+    });
+  } finally {
+    line.clear();
+  }
 }
 
 interface SaveOptions extends JsonOption {

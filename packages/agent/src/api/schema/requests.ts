@@ -20,12 +20,14 @@ const NAME = /^[A-Za-z0-9][\w.+:-]{0,63}$/;
 const name = () => matching(NAME, "up to 64 letters, digits or any of _.+:-, a letter or digit first");
 
 export const CreateDomain = request({ spec: DomainSpec, paused, overcommit });
+export type CreateDomain = z.infer<typeof CreateDomain>;
 export const RestoreDomain = request({
   restore: absolutePath().describe("A file that save or snapshot wrote."),
   name: optional(name()).describe("Makes it another domain, with a uuid of its own."),
   paused,
   overcommit,
 });
+export type RestoreDomain = z.infer<typeof RestoreDomain>;
 export const AwaitDomain = request({ awaits: DomainSpec, overcommit });
 export const MakeDomain = z.union([CreateDomain, RestoreDomain, AwaitDomain], { error: "an object" });
 export type MakeDomain = z.infer<typeof MakeDomain>;
@@ -36,10 +38,12 @@ export const ForkDomain = request({
   name: optional(name()).describe("What the copies' names begin with; its own if absent."),
   overcommit,
 });
+export type ForkDomain = z.input<typeof ForkDomain>;
 export const MigrateDomain = request({
   to: matching(/./, "HOST[:PORT] of another agent, or the path of its socket"),
   overcommit,
 });
+export type MigrateDomain = z.infer<typeof MigrateDomain>;
 
 export const SaveDomain = request({ path: absolutePath(), next: oneOf(["destroy", "run", "pause"]) });
 export const SnapshotDomain = request({ path: absolutePath() });
