@@ -15,7 +15,8 @@ export {
 } from "./exec-stream.ts";
 export { GuestSession, type GuestStreams } from "./guest-session.ts";
 export { AgentError, type AgentHome, agentHome } from "./home.ts";
-export { type Following, operate } from "./operation-client.ts";
+export { eventsOf, type Following, operate } from "./operation-client.ts";
+export type { OperationEvent } from "./operations/running.ts";
 export type { RunningAgent } from "./server.ts";
 export { credentialsOf, parseEndpoint } from "./tls/credentials.ts";
 

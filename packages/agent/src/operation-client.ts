@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Operation, Progress } from "./api/schema/index.ts";
 import { type AgentClient, AgentLost, answerOf } from "./client.ts";
 import { AgentError } from "./home.ts";
+import type { OperationEvent } from "./operations/running.ts";
 
 export interface Following {
   readonly onProgress?: (progress: Progress) => void;
@@ -94,13 +95,8 @@ async function followed(
 
 const isCut = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === "ECONNRESET";
 
-interface Told {
-  readonly id: number;
-  readonly operation: Operation;
-}
-
 /** @see https://html.spec.whatwg.org/multipage/server-sent-events.html */
-export async function* eventsOf(response: IncomingMessage): AsyncGenerator<Told> {
+export async function* eventsOf(response: IncomingMessage): AsyncGenerator<OperationEvent> {
   const decoder = new TextDecoder();
   let text = "";
   for await (const bytes of response) {
@@ -113,8 +109,9 @@ export async function* eventsOf(response: IncomingMessage): AsyncGenerator<Told>
           .split("\n")
           .find((line) => line.startsWith(`${name}: `))
           ?.slice(name.length + 2);
-      const [id, data] = [fieldOf("id"), fieldOf("data")];
-      if (id !== undefined && data !== undefined) yield { id: Number(id), operation: JSON.parse(data) as Operation };
+      const [id, event, data] = [fieldOf("id"), fieldOf("event") as OperationEvent["event"], fieldOf("data")];
+      if (id !== undefined && data !== undefined)
+        yield { id: Number(id), event, operation: JSON.parse(data) as Operation };
     }
   }
 }

@@ -17,9 +17,13 @@ export interface Begun {
   readonly domain?: string;
 }
 
+/** Of so many that are over, all events are still known; of others, the last. */
+const MAX_REMEMBERED = 64;
+
 export class OperationRegistry {
   readonly #table: OperationTable;
-  readonly #running = new Map<string, RunningOperation>();
+  /** Those that run, and the last that did; the oldest first. */
+  readonly #known = new Map<string, RunningOperation>();
 
   constructor(table: OperationTable) {
     this.#table = table;
@@ -29,7 +33,7 @@ export class OperationRegistry {
   begin(id: string, begun: Begun, run: (work: Work) => Promise<unknown>): RunningOperation {
     const running = new RunningOperation(id, begun);
     this.#table.put(running.operation);
-    this.#running.set(id, running);
+    this.#known.set(id, running);
     const work: Work = {
       id,
       signal: running.signal,
@@ -43,7 +47,7 @@ export class OperationRegistry {
       )
       .then(() => {
         this.#table.put(running.operation);
-        this.#running.delete(id);
+        this.#forgetOld();
       })
       // An agent that is being ended has closed its journal; the next one looks into it.
       .catch(() => {});
@@ -51,19 +55,19 @@ export class OperationRegistry {
   }
 
   list(): Operation[] {
-    return this.#table.all().map((kept) => this.#running.get(kept.id)?.operation ?? kept);
+    return this.#table.all().map((kept) => this.#known.get(kept.id)?.operation ?? kept);
   }
 
   /** @throws AgentError  there is none */
   get(id: string): Operation {
-    const operation = this.#running.get(id)?.operation ?? this.#table.find(id);
+    const operation = this.#known.get(id)?.operation ?? this.#table.find(id);
     if (operation === undefined) throw new AgentError(404, `operation ${id} is not there`);
     return operation;
   }
 
   /** Settles when it is over, or after the time. @throws AgentError  there is none */
   async wait(id: string, timeoutSeconds: number): Promise<Operation> {
-    const running = this.#running.get(id);
+    const running = this.#known.get(id);
     if (running !== undefined) await running.over(timeoutSeconds * 1000);
     return this.get(id);
   }
@@ -74,8 +78,9 @@ export class OperationRegistry {
    */
   async cancel(id: string): Promise<Operation> {
     const { kind, state } = this.get(id);
-    const running = this.#running.get(id);
-    if (running === undefined) throw new AgentError(409, `operation ${id} has ${state}, expected one that runs`);
+    const running = this.#known.get(id);
+    if (running === undefined || state !== "running")
+      throw new AgentError(409, `operation ${id} has ${state}, expected one that runs`);
     if (!running.operation.canCancel)
       throw new AgentError(
         409,
@@ -95,8 +100,13 @@ export class OperationRegistry {
    * @throws AgentError  there is no such operation
    */
   events(id: string, after: number): AsyncIterable<OperationEvent> {
-    const running = this.#running.get(id);
+    const running = this.#known.get(id);
     return running === undefined ? lastEventOf(this.get(id), after) : running.events(after);
+  }
+
+  #forgetOld(): void {
+    const over = [...this.#known].filter(([, { operation }]) => operation.state !== "running");
+    for (const [id] of over.slice(0, -MAX_REMEMBERED)) this.#known.delete(id);
   }
 
   /**

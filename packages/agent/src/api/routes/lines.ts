@@ -41,7 +41,7 @@ export const LINE_ROUTES: readonly LineRoute[] = [
     summary: "Changes at or below a path of a domain's xenstore, the first of which is the state at the beginning",
     query: WatchQuery,
     protocol: "xeno-watch",
-    describes: 'Lines {"path":…}, or one {"error":…}.',
+    describes: 'Lines {"path":PATH}, or one {"error":SENTENCE}.',
     async serve({ supervisor, ref, query }, open) {
       await serveWatch(await supervisor.connect(ref), await open(), (query as { path: string }).path);
     },
