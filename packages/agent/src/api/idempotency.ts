@@ -38,8 +38,8 @@ export class Idempotency {
    * @throws AgentError  422: the key was used for another request; 409: that one is under way, or nobody knows what became of it
    */
   async once({ key, route, target, text }: Keyed, workId: string, act: () => Promise<KeptAnswer>): Promise<Given> {
-    if (!/^[\x21-\x7e]{1,255}$/.test(key))
-      throw new AgentError(400, `Idempotency-Key is "${key}", expected up to 255 printable letters`);
+    if (!/^[\x20-\x7e]{1,255}$/.test(key))
+      throw new AgentError(400, `Idempotency-Key is "${key}", expected 1 to 255 letters, digits and signs of ASCII`);
     const fingerprint = createHash("sha256").update(`${target}\n${text}`).digest("base64url");
     const kept = this.#keys.find(key);
     if (kept !== undefined && kept.fingerprint !== fingerprint)

@@ -25,6 +25,7 @@ const TELL_MS = 200;
 export class MigrationMeter {
   readonly #sentBytes: () => number;
   readonly #tell: (progress: MigrationProgress) => void;
+  /** That is under way. */
   #round = 1;
   #roundBegin = performance.now();
   #bytesAtBegin = 0;
@@ -60,15 +61,14 @@ export class MigrationMeter {
     this.#bytesAtBegin = this.#sentBytes();
   }
 
-  /** Its vcpus are about to stand still. */
+  /** Its vcpus are about to stand still, after the last round. */
   handover(): void {
-    this.#say("handover");
+    this.#say("handover", this.#round - 1);
   }
 
-  #say(phase: MigrationProgress["phase"]): void {
+  #say(phase: MigrationProgress["phase"], round = this.#round): void {
     this.#toldAt = performance.now();
-    const { round, dirtyFrames } = { round: this.#round, dirtyFrames: this.#dirtyFrames };
-    this.#tell({ phase, round, sentBytes: this.#sentBytes(), dirtyFrames, ...this.#rates });
+    this.#tell({ phase, round, sentBytes: this.#sentBytes(), dirtyFrames: this.#dirtyFrames, ...this.#rates });
   }
 }
 
