@@ -73,6 +73,8 @@ describe("an operation", { timeout: 300_000 }, () => {
   test("is not begun for what can be seen to be wrong, and who is ready to wait is answered directly", async () => {
     assert.equal((await here.post("/v1/domains/nobody/migrate", { to: "/x" }, ASYNC)).status, 404);
     assert.equal((await here.post("/v1/domains/mover/fork", { count: 0 }, ASYNC)).status, 400);
+    const stale = { ...ASYNC, "if-match": '"stale"' };
+    assert.equal((await here.post("/v1/domains/mover/snapshot", { path: "/x" }, stale)).status, 412);
     const wait = { prefer: "respond-async, wait=100" };
     const path = join(here.home.folder, "snapshot");
     const done = await here.post<{ bytes: number }>("/v1/domains/mover/snapshot", { path }, wait);

@@ -4,6 +4,7 @@ import type { DomainEnd, DomainSpec } from "@xenoserver/toolstack/control/index.
 import { USAGE_FIELDS, type UsageRecord } from "@xenoserver/toolstack/usage/meter.ts";
 import { KEY_SCHEMA, KeyTable } from "./api/key-table.ts";
 import type { UsageSum } from "./api/schema/index.ts";
+import type { LostEnd } from "./domain-process.ts";
 import { AgentError } from "./home.ts";
 import { OPERATION_SCHEMA, OperationTable } from "./operations/operation-table.ts";
 
@@ -17,9 +18,7 @@ export interface DomainRow {
   /** The paused state in which it was created. */
   readonly paused: boolean;
   /** Undefined while it is there. */
-  readonly end?:
-    | DomainEnd
-    | { readonly reason: "killed" | "failed"; readonly detail?: string; readonly endedAt: number };
+  readonly end?: DomainEnd | LostEnd;
 }
 
 const SCHEMA = `

@@ -3,7 +3,7 @@
  * folder, follows it at its control socket, and takes its usage over. An agent that was killed finds all of them again.
  */
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { freemem } from "node:os";
 import { join } from "node:path";
@@ -24,7 +24,6 @@ import {
 import {
   ARRIVAL_FILE,
   END_FILE,
-  FAILED_FILE,
   type ProcessSpec,
   SOCKET_FILE,
   SPEC_FILE,
@@ -35,11 +34,12 @@ import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usag
 import type { KeyTable } from "./api/key-table.ts";
 import { makeCopies } from "./copies.ts";
 import { type AwaitedDomain, sendAway } from "./departure.ts";
+import { POLL_MS, reachProcess, readJson, readLog, startProcess } from "./domain-process.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
 import type { OperationTable } from "./operations/operation-table.ts";
 import { unwatched, type Work } from "./operations/work.ts";
-import { findProcess, LOG_FILE, spawnDomain } from "./spawn.ts";
+import { findProcess } from "./spawn.ts";
 import { checked, specOfSaved } from "./specs.ts";
 import { TransferCalls } from "./transfer-calls.ts";
 
@@ -60,11 +60,7 @@ interface CreateOptions {
 const MIB = 2 ** 20;
 /** Beside the guest's own memory; see docs/memory.md. */
 const OVERHEAD_MIB = 200;
-const MAX_LOG_BYTES = 1 << 20;
 const COLLECT_MS = 10_000;
-const POLL_MS = 20;
-/** How often a process that was just started is looked for before it counts as gone. */
-const MAX_UNSEEN_POLLS = 250;
 
 export class Supervisor {
   readonly #home: AgentHome;
@@ -162,11 +158,7 @@ export class Supervisor {
       );
     const whole = { ...spec, name: config.name, uuid };
     const domid = this.#journal.add(config.name, runId, whole, paused);
-    const folder = this.#home.domain(domid);
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const file: ProcessSpec = { version: 1, runId, domid, domain: whole, paused, ...source };
-    writeFileSync(join(folder, SPEC_FILE), JSON.stringify(file), { mode: 0o600 });
-    spawnDomain(folder);
+    startProcess(this.#home.domain(domid), { version: 1, runId, domid, domain: whole, paused, ...source });
     return this.#journal.find(domid)!;
   }
 
@@ -335,9 +327,7 @@ export class Supervisor {
 
   /** What the hypervisor had to say of a domain; of a long log, its end. */
   log(ref: string): string {
-    const path = join(this.#home.domain(this.#followedOf(ref).domid), LOG_FILE);
-    const bytes = existsSync(path) ? readFileSync(path) : Buffer.alloc(0);
-    return bytes.subarray(-MAX_LOG_BYTES).toString();
+    return readLog(this.#home.domain(this.#followedOf(ref).domid));
   }
 
   /** Settles when a domain has ended and all that it left is put away. */
@@ -388,9 +378,16 @@ export class Supervisor {
     else await this.#follow(row).catch(() => {});
   }
 
-  /** @param isNew  its process was started just now, and may not be seen yet */
+  /**
+   * @param isNew  its process was started just now, and may not be seen yet
+   * @throws AgentError  it ended, or never began; that is in the journal then
+   */
   async #follow(row: DomainRow, isNew = false): Promise<Followed> {
-    const client = await this.#connectTo(row, isNew);
+    const client = await reachProcess(this.#home.domain(row.domid), isNew);
+    if (!(client instanceof ControlClient)) {
+      this.#putAway(row, client);
+      throw new AgentError(400, client.detail ?? `domain ${row.name} ended before it could be reached`);
+    }
     const { promise: settled, resolve } = Promise.withResolvers<void>();
     const followed = { client, transfers: new TransferCalls(client), settled };
     this.#followed.set(row.domid, followed);
@@ -404,32 +401,6 @@ export class Supervisor {
       resolve();
     });
     return followed;
-  }
-
-  /** @throws AgentError  it ended, or never began; that is in the journal then */
-  async #connectTo(row: DomainRow, isNew: boolean): Promise<ControlClient> {
-    const folder = this.#home.domain(row.domid);
-    let unseen = isNew ? MAX_UNSEEN_POLLS : 0;
-    for (;;) {
-      const client = await ControlClient.connect(join(folder, SOCKET_FILE)).catch(() => undefined);
-      if (client !== undefined) return client;
-      const failed = readJson<{ message: string }>(join(folder, FAILED_FILE));
-      const alive = findProcess(folder) !== undefined;
-      if (failed === undefined && (alive || unseen-- > 0)) {
-        // Between the shell and its program nothing is seen; that passes.
-        if (alive) unseen = 0;
-        await sleep(POLL_MS);
-        continue;
-      }
-      const endedAt = Math.floor(Date.now() / 1000);
-      const end =
-        failed === undefined
-          ? ({ reason: "killed", endedAt } as const)
-          : ({ reason: "failed", detail: failed.message, endedAt } as const);
-      while (findProcess(folder) !== undefined) await sleep(POLL_MS);
-      this.#putAway(row, end);
-      throw new AgentError(400, failed?.message ?? `domain ${row.name} ended before it could be reached`);
-    }
   }
 
   /** The last of a domain: its usage and its end into the journal, then its folder away. */
@@ -447,8 +418,4 @@ export class Supervisor {
     this.#journal.keep(records);
     await client.call("usage-forget", { upToSeq: last.seq });
   }
-}
-
-function readJson<T>(path: string): T | undefined {
-  return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as T) : undefined;
 }

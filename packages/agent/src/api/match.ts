@@ -1,4 +1,5 @@
 /** Finds the route of a request. */
+import type { IncomingMessage } from "node:http";
 import { AgentError } from "../home.ts";
 import type { Route } from "./route.ts";
 
@@ -6,6 +7,13 @@ export interface Match<R> {
   readonly route: R;
   /** What stands for the name in braces; no path has more than one. */
   readonly ref: string;
+}
+
+/** @throws AgentError  it asks for what is no path */
+export function urlOf({ url = "/" }: IncomingMessage): URL {
+  const parsed = url.startsWith("/") ? URL.parse(`http://agent${url}`) : null;
+  if (parsed === null) throw new AgentError(400, `${url} is asked for, expected a path`);
+  return parsed;
 }
 
 /** @throws AgentError  404, and 405 with what the path can be asked by */

@@ -30,32 +30,37 @@ export function isKnown(ifNoneMatch: string | undefined, etag: string): boolean 
 export class Preconditions {
   readonly #supervisor: Supervisor;
   /** By domain: conditional changes follow one another, so that the second sees what the first has done. */
-  readonly #queues = new Map<string, Promise<unknown>>();
+  readonly #queues = new Map<string, Promise<void>>();
 
   constructor(supervisor: Supervisor) {
     this.#supervisor = supervisor;
   }
 
   /**
-   * Does something if the domain is as the tags say.
+   * Holds back other conditional changes, if the domain is as the tags say.
    * @param ref  "" for the list of all
+   * @returns    what ends that
    * @throws AgentError  412
    */
-  async when<T>(ifMatch: string | undefined, ref: string, change: () => Promise<T>): Promise<T> {
-    if (ifMatch === undefined) return change();
+  async hold(ifMatch: string | undefined, ref: string): Promise<() => void> {
+    if (ifMatch === undefined) return () => {};
     const tags = etagsOf(ifMatch, "If-Match");
-    const done = (this.#queues.get(ref) ?? Promise.resolve()).then(async () => {
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
+    const before = this.#queues.get(ref);
+    this.#queues.set(ref, released);
+    void released.then(() => {
+      if (this.#queues.get(ref) === released) this.#queues.delete(ref);
+    });
+    await before;
+    try {
       const current = await this.#tagsOf(ref);
       if (tags !== "*" && !tags.some((tag) => current.includes(tag)))
         throw new AgentError(412, `If-Match is ${ifMatch}, but ${ref === "" ? "what runs" : ref} has changed since`);
-      return change();
-    });
-    const settled = done.catch(() => {});
-    this.#queues.set(ref, settled);
-    void settled.then(() => {
-      if (this.#queues.get(ref) === settled) this.#queues.delete(ref);
-    });
-    return done;
+    } catch (error) {
+      release();
+      throw error;
+    }
+    return release;
   }
 
   async #tagsOf(ref: string): Promise<string[]> {

@@ -7,7 +7,7 @@ import { jsonOf, queryOf, textOf } from "./body.ts";
 import { refuseBrowsers } from "./browsers.ts";
 import { Idempotency } from "./idempotency.ts";
 import type { KeptAnswer } from "./key-table.ts";
-import { match } from "./match.ts";
+import { match, urlOf } from "./match.ts";
 import { bodyOf, etagOf, isKnown, Preconditions } from "./preconditions.ts";
 import { type Preference, preferenceOf } from "./prefer.ts";
 import type { Agent, Call, GetRoute, PostRoute, Route } from "./route.ts";
@@ -47,7 +47,7 @@ export class Api {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     refuseBrowsers(request);
     const { method = "GET" } = request;
-    const url = new URL(request.url ?? "/", "http://agent");
+    const url = urlOf(request);
     const { route, ref } = match(this.#routes, method, url.pathname);
     const call: Call = { ...this.#agent, ref, query: queryOfRoute(route, url), body: undefined };
     if (route.kind === "raw") return route.respond(call, request, response);
@@ -92,10 +92,16 @@ export class Api {
     const isOfDomain = route.path.startsWith("/v1/domains/{ref}");
     if (ifMatch !== undefined && !isOfDomain && route.path !== "/v1/domains")
       throw new AgentError(400, "If-Match is there, expected none: this has no ETag");
-    const run = (work: Work): Promise<unknown> =>
-      this.#preconditions.when(ifMatch, call.ref, async () => route.answer(call, work));
+    if (slow !== undefined && isOfDomain) call.supervisor.mustHave(call.ref);
+    const release = await this.#preconditions.hold(ifMatch, call.ref);
+    const run = async (work: Work): Promise<unknown> => {
+      try {
+        return await route.answer(call, work);
+      } finally {
+        release();
+      }
+    };
     if (slow === undefined) return { status: 200, headers: {}, body: bodyOf(await run(unwatched(id))) };
-    if (isOfDomain) call.supervisor.mustHave(call.ref);
     const domain = isOfDomain ? { domain: call.ref } : {};
     const running = this.#agent.operations.begin(id, { ...slow, ...domain }, run);
     if (preference.waitSeconds !== undefined) await running.over(preference.waitSeconds * 1000);

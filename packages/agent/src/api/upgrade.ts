@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { AgentError } from "../home.ts";
 import { refuseBrowsers } from "./browsers.ts";
-import { match } from "./match.ts";
+import { match, urlOf } from "./match.ts";
 import type { Agent, LineRoute, OpenLine } from "./route.ts";
 import { ROUTES } from "./routes/index.ts";
 import { queryOfRoute } from "./serve.ts";
@@ -22,7 +22,7 @@ export async function answerUpgrade(
   let isOpen = false;
   try {
     refuseBrowsers(request);
-    const url = new URL(request.url ?? "/", "http://agent");
+    const url = urlOf(request);
     const { route, ref } = match(LINES, request.method ?? "GET", url.pathname);
     const open = opener(route, request, socket, head);
     await route.serve({ ...agent, ref, query: queryOfRoute(route, url), body: undefined }, async () => {
