@@ -1,16 +1,18 @@
 /** What goes on behind an answer: operations that are followed, waited for, cancelled, and found again by the next agent. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DomainInfo, MigrationReport, Operation, OperationEvent } from "@xenoserver/agent/index.ts";
 import { AgentError, eventsOf, operate, type Progress } from "@xenoserver/agent/index.ts";
 import { stampGuest } from "@xenoserver/testkit";
 import { type Answer, TestAgent } from "./test-api.ts";
+import { runProcess, XENO, xeno } from "./test-process.ts";
 import { Receiver, type StopsAt } from "./test-receiver.ts";
 
+const skip = spawnSync("script", ["--version"]).status === 0 ? false : "script(1) of util-linux is not here";
 const ASYNC = { prefer: "respond-async" };
 type Refusal = { readonly error: string };
 
@@ -29,6 +31,13 @@ const at = (operation: Operation, what = ""): string => `/v1/operations/${operat
 const ended = async (operation: Operation): Promise<Operation> =>
   (await here.get<Operation>(at(operation, "/wait?timeoutSeconds=100"))).body;
 const stateOf = async (name: string): Promise<string> => (await here.get<DomainInfo>(`/v1/domains/${name}`)).body.state;
+
+/** Its guest, which says so each time, goes through its memory. */
+async function goesOn(name: string): Promise<void> {
+  const { domid } = (await here.get<DomainInfo>(`/v1/domains/${name}`)).body;
+  const saidBytes = (): number => statSync(join(here.home.domain(domid), "log")).size;
+  for (const until = saidBytes() + 100; saidBytes() < until; await sleep(10));
+}
 
 /** @returns the events behind one, or the status of another answer */
 async function eventsBehind(operation: Operation, last = 0): Promise<OperationEvent[] | number> {
@@ -136,8 +145,11 @@ describe("an operation", { timeout: 300_000 }, () => {
 });
 
 describe("a migration", { timeout: 300_000 }, () => {
-  const moveTo = (stopsAt: StopsAt): Promise<Receiver> =>
-    Receiver.listen(join(here.home.folder, `${stopsAt}.sock`), stopsAt);
+  const moveTo = async (t: TestContext, stopsAt: StopsAt): Promise<Receiver> => {
+    const receiver = await Receiver.listen(join(here.home.folder, `${stopsAt}.sock`), stopsAt);
+    t.after(() => receiver.close());
+    return receiver;
+  };
   const phaseOf = async (operation: Operation): Promise<string | undefined> => {
     const { progress } = (await here.get<Operation>(at(operation))).body;
     return progress?.kind === "migrate" ? progress.phase : undefined;
@@ -147,8 +159,8 @@ describe("a migration", { timeout: 300_000 }, () => {
     ["memory", undefined],
     ["ready", "handover"],
   ] as const)
-    test(`that is cancelled ${phase ?? "in its first round"} leaves the domain running here`, async () => {
-      const receiver = await moveTo(stopsAt);
+    test(`that is cancelled ${phase ?? "in its first round"} leaves the domain running here`, async (t) => {
+      const receiver = await moveTo(t, stopsAt);
       const operation = await begin("/v1/domains/mover/migrate", { to: receiver.socket });
       await receiver.stopped;
       assert.equal(await phaseOf(operation), phase);
@@ -156,12 +168,13 @@ describe("a migration", { timeout: 300_000 }, () => {
       assert.deepEqual([status, body.state], [200, "cancelled"]);
       assert.equal(body.error!.message, "the domain could not be moved: it was cancelled");
       assert.equal(await stateOf("mover"), "running");
+      await goesOn("mover");
+    await goesOn("mover");
       assert.deepEqual(receiver.asked, ["POST /v1/domains", "POST /v1/domains/7/give-up"]);
-      receiver.close();
     });
 
-  test("that is committed cannot be cancelled any more", async () => {
-    const receiver = await moveTo("commit");
+  test("that is committed cannot be cancelled any more", async (t) => {
+    const receiver = await moveTo(t, "commit");
     const operation = await begin("/v1/domains/mover/migrate", { to: receiver.socket });
     await receiver.stopped;
     const cancelling = here.post<Refusal>(at(operation, "/cancel"));
@@ -172,10 +185,11 @@ describe("a migration", { timeout: 300_000 }, () => {
     assert.deepEqual([status, body.error], [409, `operation ${operation.id} has failed, it was too late to cancel it`]);
     assert.match((await ended(operation)).error!.message, /the other agent was asked: it does not, and runs on here$/);
     assert.equal(await stateOf("mover"), "running");
-    receiver.close();
+    await goesOn("mover");
   });
 
   test("tells how far it has come, and what the guest writes", async () => {
+    await goesOn("mover");
     const told: Extract<Progress, { kind: "migrate" }>[] = [];
     const report = await operate<MigrationReport>(
       here.client,
@@ -199,8 +213,20 @@ describe("a migration", { timeout: 300_000 }, () => {
     assert.equal((await there.get<DomainInfo>("/v1/domains/mover")).body.state, "running");
   });
 
-  test("is taken back by a client's signal", async () => {
-    const receiver = await moveTo("ready");
+  test("is shown on a terminal, and on nothing else", { skip }, async () => {
+    const args = ["migrate", "mover", here.home.folder, "--overcommit"];
+    const command = [process.execPath, XENO, ...args].join(" ");
+    const { stdout } = await runProcess("script", ["-qec", command, "/dev/null"], { env: there.env });
+    assert.match(stdout, /mover: round \d+, [\d.]+ MB sent, [\d.]+ MB\/s, the guest writes [\d.]+ MB\/s, /);
+    assert.ok(stdout.includes("\r\x1b[Kmover is at "), stdout);
+    const back = ["migrate", "mover", there.home.folder, "--overcommit"];
+    const { status, stdout: said, stderr } = await xeno(back, { env: here.env });
+    assert.deepEqual([status, stderr], [0, ""]);
+    assert.match(said, /^mover is at /);
+  });
+
+  test("is taken back by a client's signal", async (t) => {
+    const receiver = await moveTo(t, "ready");
     await there.post("/v1/domains/mover/rename", { name: "moved" });
     const controller = new AbortController();
     const moving = operate(
@@ -216,7 +242,6 @@ describe("a migration", { timeout: 300_000 }, () => {
       (error: AgentError) => error instanceof AgentError && /it was cancelled/.test(error.message),
     );
     assert.equal((await there.get<DomainInfo>("/v1/domains/moved")).body.state, "running");
-    receiver.close();
   });
 });
 
