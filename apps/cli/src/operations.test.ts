@@ -130,6 +130,16 @@ describe("an operation", { timeout: 300_000 }, () => {
     await here.post("/v1/domains/begun/destroy");
   });
 
+  test("is followed by a client over an agent that is killed, and done once", async () => {
+    const made = operate<DomainInfo>(here.client, "/v1/domains", specOf("followed"), { idempotencyKey: "followed" });
+    await here.kill();
+    await here.restart();
+    assert.equal((await made).name, "followed");
+    const { domains } = (await here.get<{ domains: DomainInfo[] }>("/v1/domains")).body;
+    assert.deepEqual(domains.map(({ name }) => name).sort(), ["followed", "mover"]);
+    await here.post("/v1/domains/followed/destroy");
+  });
+
   test("to create can be cancelled, and leaves nothing", async () => {
     // A kernel that is never there to be read.
     const fifo = join(here.home.folder, "fifo");
@@ -169,7 +179,7 @@ describe("a migration", { timeout: 300_000 }, () => {
       assert.equal(body.error!.message, "the domain could not be moved: it was cancelled");
       assert.equal(await stateOf("mover"), "running");
       await goesOn("mover");
-    await goesOn("mover");
+      await goesOn("mover");
       assert.deepEqual(receiver.asked, ["POST /v1/domains", "POST /v1/domains/7/give-up"]);
     });
 

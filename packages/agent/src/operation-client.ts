@@ -15,7 +15,7 @@ export interface Following {
 }
 
 /** An agent that is lost may be started anew; it is looked for so often. */
-const TRIES = 40;
+const TRIES = 120;
 const TRY_MS = 250;
 
 /**
