@@ -255,8 +255,8 @@ describe("a migration", { timeout: 300_000 }, () => {
   });
 });
 
-describe("files", { timeout: 300_000 }, () => {
-  test("of a save or snapshot that was cancelled are not there", async () => {
+describe("what is left", { timeout: 300_000 }, () => {
+  test("of a save or snapshot that was cancelled is no file", async () => {
     const answers: Answer<Operation>[] = [];
     for (const [op, more] of [
       ["save", { next: "run" }],
@@ -272,5 +272,21 @@ describe("files", { timeout: 300_000 }, () => {
     }
     assert.ok(answers.every(({ status }) => status === 200 || status === 409));
     assert.equal((await there.get<DomainInfo>("/v1/domains/moved")).body.state, "running");
+  });
+
+  test("of a fork that was cancelled is no copy", async () => {
+    for (const isMaking of [false, true]) {
+      const body = { count: 2, name: "copy", overcommit: true };
+      const { body: operation } = await there.post<Operation>("/v1/domains/moved/fork", body, ASYNC);
+      const domains = join(there.home.folder, "domains");
+      while (isMaking && readdirSync(domains).length < 2) await sleep(1);
+      const { status, body: ended } = await there.post<Operation>(at(operation, "/cancel"));
+      assert.deepEqual([status, ended.state], [200, "cancelled"], JSON.stringify(ended));
+      assert.deepEqual(readdirSync(domains).length, 1);
+      assert.deepEqual(
+        readdirSync(there.home.folder).filter((name) => name.startsWith("fork-")),
+        [],
+      );
+    }
   });
 });

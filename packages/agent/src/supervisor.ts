@@ -194,8 +194,11 @@ export class Supervisor {
     const path = join(this.#home.folder, `fork-${randomUUID()}`);
     const names = this.#freeNames(prefix ?? name, count);
     return makeCopies(names, path, work, {
+      // What cannot be taken back of the snapshot can of the copies.
       snapshot: () =>
-        transfers.snapshot({ path }, work, (snapshot) => ({ kind: "fork", madeCount: 0, count, snapshot })),
+        transfers.snapshot({ path }, { ...work, commit: () => {} }, (snapshot) => ({
+          ...{ kind: "fork", madeCount: 0, count, snapshot },
+        })),
       make: (spec, own) =>
         this.create(
           { ...spec, name: own, uuid: randomUUID() },

@@ -131,7 +131,7 @@ export class OperationRegistry {
           continue;
         }
         lost.push(operation.id);
-        throw new ControlError("conflict", "the agent ended before it was begun; nothing was done");
+        throw new ControlError("conflict", "the agent ended meanwhile, and nothing came of it");
       } catch (error) {
         this.#table.put({
           ...end,

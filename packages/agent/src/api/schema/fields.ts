@@ -14,14 +14,16 @@ export const anyNumber = () => z.number(only("a number"));
 
 /** Bounds at what JSON can say exactly are not worth a word. */
 export function wholeNumber(least = 0, most = Number.MAX_SAFE_INTEGER) {
-  const range = most === Number.MAX_SAFE_INTEGER ? `at least ${least}` : `from ${least} to ${most}`;
-  const expected = only(`a whole number, ${range}`);
-  return z.int(expected).min(least, expected).max(most, expected);
+  const range = most === Number.MAX_SAFE_INTEGER ? `at least ${least}` : `${least} to ${most}`;
+  return z
+    .int(only(`a whole number, ${range}`))
+    .min(least, only(range))
+    .max(most, only(range));
 }
 
 /** In a query, where everything is text. */
 export const writtenWholeNumber = (least: number, most: number) =>
-  matching(/^\d{1,9}$/, `a whole number, from ${least} to ${most}`)
+  matching(/^\d{1,9}$/, `a whole number, ${least} to ${most}`)
     .transform(Number)
     .pipe(wholeNumber(least, most));
 
