@@ -1,4 +1,4 @@
-import { type Callee, type Func, i32, type ModuleBuilder } from "@xenoserver/wasm";
+import { type Address, type AddressType, type Callee, type Func, i32, type ModuleBuilder } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import { importEngine, MAX_HANDLERS, newGuestModule, TABLE_ENTRIES } from "../jit/region-compiler.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
@@ -28,7 +28,7 @@ export interface EngineImports {
 export interface InterpreterExports extends MmuExports {
   run(vb: number): number;
   translateCode(vb: number, lo: number, hi: number): number;
-  dropWriteEntries(vb: number, frameAddress: number): number;
+  dropWriteEntries(vb: number, frame: number): number;
   dropAllWriteEntries(vb: number): void;
   droppedRegion(vb: number): number;
 }
@@ -185,8 +185,11 @@ function defineReadTime(m: ModuleBuilder, imported: Callee): Func {
 
 /** Entry points for the host program, which passes addresses as two halves. */
 function defineHostAddress(m: ModuleBuilder, mmu: Mmu): void {
-  const host = m.func(["i32", "i32", "i32", "i32", "i32"], ["i32"], "hostAddress");
+  // What fits in no i32 is for JavaScript a double.
+  const isWide = m.addressType === "i64";
+  const host = m.func(["i32", "i32", "i32", "i32", "i32"], [isWide ? "f64" : "i32"], "hostAddress");
   const f = host.fn;
+  const give = (address: Address) => f.return(isWide ? f.op("f64.convert_i64_u", address) : address);
   const vb = f.param<"i32">(0);
   const size = f.param<"i32">(3);
   const va = f.let(f.param<"i32">(1).extU().or(f.param<"i32">(2).extU().shl(32)));
@@ -195,12 +198,12 @@ function defineHostAddress(m: ModuleBuilder, mmu: Mmu): void {
     for (const tag of [Tlb.read, Tlb.write]) {
       f.if(f.param<"i32">(4).eq(tag === Tlb.write ? 1 : 0), () => {
         const hit = emitTlbLookup({ f, tlbBase: () => f.load("i32.load", vb, State.tlb) }, va, 1, tag);
-        f.if(hit.matches, () => f.return(hit.host));
+        f.if(hit.matches, () => give(hit.host));
       });
     }
   });
-  f.if(f.param<"i32">(4), () => f.return(f.call<"i32">(mmu.slowWrite, vb, va, size)));
-  f.return(f.call<"i32">(mmu.slowRead, vb, va, size));
+  f.if(f.param<"i32">(4), () => give(f.call<AddressType>(mmu.slowWrite, vb, va, size)));
+  give(f.call<AddressType>(mmu.slowRead, vb, va, size));
   f.unreachable();
 
   const code = m.func(["i32", "i32", "i32"], ["i32"], "translateCode");

@@ -1,4 +1,13 @@
-import { type Fn, type I32, type I64, i32, type Label, type Var } from "@xenoserver/wasm";
+import {
+  type Address,
+  type AddressType,
+  type Fn,
+  type I32,
+  type I64,
+  i32,
+  type Label,
+  type Var,
+} from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import { INTERRUPTS_OPENED } from "../interp/record.ts";
 import { type FlagRecipe, type Helpers, type Instruction, Ops } from "../semantics/ops.ts";
@@ -59,7 +68,7 @@ export class JitOps extends Ops {
   /** Of the instruction being translated, if its access shares a look into the TLB with others. */
   private access: GroupedAccess | undefined;
   /** By number of the group: host address of its lowest byte, 0 if its page cannot be used directly. */
-  private readonly groupHosts: Var<"i32">[] = [];
+  private readonly groupHosts: Var<AddressType>[] = [];
   private readonly openGroups = new Set<number>();
 
   /** @param deferred registers that loops write */
@@ -115,7 +124,7 @@ export class JitOps extends Ops {
     this.flags.kind = kind;
     this.defined.clear();
     this.openGroups.clear();
-    for (const access of accesses) if (access) this.groupHosts[access.group.id] ??= this.f.var("i32");
+    for (const access of accesses) if (access) this.groupHosts[access.group.id] ??= this.f.var(this.f.addressType);
     this.count.set(this.count.get().add(instructionCount));
   }
   /** Makes registers and the flags' kind known to whatever block comes next. */
@@ -189,7 +198,7 @@ export class JitOps extends Ops {
 
   // Memory
 
-  protected override lookUp(at: I64, size: number, tag: number): { readonly matches: I32; readonly host: I32 } {
+  protected override lookUp(at: I64, size: number, tag: number): { readonly matches: I32; readonly host: Address } {
     const { access } = this;
     if (!access || size > access.sizeBytes || (tag === Tlb.write && !access.group.isWrite))
       return super.lookUp(at, size, tag);
@@ -198,17 +207,18 @@ export class JitOps extends Ops {
       if (this.isConditional) return super.lookUp(at, size, tag);
       this.openGroup(at, access, host);
     }
-    return { matches: host.get(), host: host.get().add(access.offset) };
+    return { matches: this.f.isSet(host.get()), host: host.get().add(access.offset) };
   }
   /** Looks for a group's page, at the first of its accesses. */
-  private openGroup(at: I64, { group, offset }: GroupedAccess, host: Var<"i32">): void {
+  private openGroup(at: I64, { group, offset }: GroupedAccess, host: Var<AddressType>): void {
     const { f } = this;
     const low = f.let(at.sub(offset));
     const hit = super.lookUp(low, group.spanBytes, group.isWrite ? Tlb.write : Tlb.read);
     f.if(
       hit.matches,
       () => host.set(hit.host),
-      () => host.set(f.call<"i32">(this.helpers.findPage, this.vb, low, i32(group.spanBytes), i32(+group.isWrite))),
+      () =>
+        host.set(f.call<AddressType>(this.helpers.findPage, this.vb, low, i32(group.spanBytes), i32(+group.isWrite))),
       true,
     );
     this.openGroups.add(group.id);
