@@ -6,6 +6,7 @@ import {
   type I64,
   i32,
   type Label,
+  type V128,
   type Var,
 } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
@@ -16,6 +17,7 @@ import type { GroupedAccess } from "./access-groups.ts";
 import { JitInstruction } from "./bindings.ts";
 import { type FlagKind, LazyFlags } from "./lazy-flags.ts";
 import { isRepeated, likelyWritten, type Place, type PlacedInstruction } from "./region.ts";
+import { VectorRegisters } from "./vector-registers.ts";
 
 const SHIFT = /^(SHL|SHR|SAR|ROL|ROR|RCL|RCR|SHLD|SHRD)$/;
 const COMPARE = /^(CMPS|SCAS)( wide)?$/;
@@ -56,6 +58,7 @@ export class JitOps extends Ops {
   private readonly defined = new Set<number>();
   private readonly gprs: Var<"i64">[];
   private readonly flags: LazyFlags;
+  private readonly vectors: VectorRegisters;
   private readonly pageVa: Var<"i64">;
   private readonly tlb: Var<"i32">;
   readonly count: Var<"i32">;
@@ -79,6 +82,7 @@ export class JitOps extends Ops {
     this.used = new Set(deferred);
     this.gprs = Array.from({ length: 16 }, () => f.var("i64"));
     this.flags = new LazyFlags(f, this.vb);
+    this.vectors = new VectorRegisters(f, this.vb);
     this.pageVa = f.var("i64");
     this.tlb = f.var("i32");
     this.count = f.var("i32");
@@ -120,12 +124,17 @@ export class JitOps extends Ops {
    * @param kind      what the flags are when control arrives, from wherever it comes
    * @param accesses  of its instructions
    */
-  beginBlock(instructionCount: number, kind: FlagKind, accesses: readonly (GroupedAccess | undefined)[]): void {
+  beginBlock(
+    instructions: readonly PlacedInstruction[],
+    kind: FlagKind,
+    accesses: readonly (GroupedAccess | undefined)[],
+  ): void {
     this.flags.kind = kind;
     this.defined.clear();
     this.openGroups.clear();
     for (const access of accesses) if (access) this.groupHosts[access.group.id] ??= this.f.var(this.f.addressType);
-    this.count.set(this.count.get().add(instructionCount));
+    this.vectors.beginBlock(instructions);
+    this.count.set(this.count.get().add(instructions.length));
   }
   /** Makes registers and the flags' kind known to whatever block comes next. */
   endBlock(): void {
@@ -194,6 +203,25 @@ export class JitOps extends Ops {
     const known = this.f.let(value);
     super.setState32(offset, known);
     if (offset === State.tlb) this.tlb.set(known);
+  }
+
+  // Vector registers
+
+  override readXmm(reg: number): V128 {
+    return this.vectors.read(reg, this.isConditional);
+  }
+  override writeXmm(reg: number, value: V128): void {
+    this.vectors.write(reg, value, this.isConditional);
+  }
+  override xmmChanged(): void {
+    this.vectors.forget();
+  }
+  /** The low bytes of a register, at most 8. */
+  readXmmLow(reg: number, width: number): I64 {
+    return this.vectors.readLow(reg, width, this.isConditional);
+  }
+  writeXmmLow(reg: number, width: number, value: I64): void {
+    this.vectors.writeLow(reg, width, value);
   }
 
   // Memory

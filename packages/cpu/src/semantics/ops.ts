@@ -197,6 +197,11 @@ export abstract class Ops {
   readXmm(reg: number): V128 {
     return this.f.let(this.f.load<"v128">("v128.load", this.vb, State.xmm + reg * 16));
   }
+  writeXmm(reg: number, value: V128): void {
+    this.f.store("v128.store", this.vb, value, State.xmm + reg * 16);
+  }
+  /** To be called when the state's vector registers were changed by other ways than these. */
+  xmmChanged(): void {}
   /** Replaces the low 4 or 8 bytes of a vector register; the rest stays. */
   writeLow(dst: Operand, width: 4 | 8, value: I64): void {
     const { f } = this;

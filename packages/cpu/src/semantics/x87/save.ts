@@ -129,6 +129,7 @@ function saveSse(o: Ops, host: Address): void {
 }
 function restoreXmm(o: Ops, host: Address): void {
   o.f.memoryCopy(o.vb.add(State.xmm), host.add(XMM_OFFSET), i32(XMM_BYTES));
+  o.xmmChanged();
 }
 /** Without FXSR there is an older format of the image; with EM or TS set the instruction faults. */
 function needFxsr(o: Ops): void {
@@ -214,6 +215,7 @@ define(
         () => restoreXmm(o, host),
         () => f.memoryFill(o.vb.add(State.xmm), i32(0), i32(XMM_BYTES)),
       );
+      o.xmmChanged();
     });
   },
   { system: xrstor },
