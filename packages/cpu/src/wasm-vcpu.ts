@@ -3,7 +3,6 @@ import { Decoder } from "./decode/decoder.ts";
 import type { CpuidLeaf, Exit, Gpa, Gva, InterruptSource, Vcpu, VcpuStart } from "./engine.ts";
 import { Gpr } from "./engine.ts";
 import { CodeCache } from "./interp/code-cache.ts";
-import { hotHandlers } from "./interp/hot-handlers.ts";
 import { Interpreter } from "./interp/interpreter.ts";
 import { Field, INTERPRETED_WORK, INTERRUPTS_OPENED, LoopExit } from "./interp/record.ts";
 import { TraceWriter } from "./interp/trace.ts";
@@ -114,7 +113,6 @@ export class WasmVcpu implements Vcpu {
           this.machine.set32(State.instructionLimit, 0);
         },
       },
-      hotHandlers(),
       options.profile ?? false,
     );
     const { exports } = this.interpreter;
