@@ -13,6 +13,14 @@ export interface RemoteAgent extends ListenAt {
   readonly credentials: Credentials;
 }
 
+/** The connection, not the agent, said that it cannot be; what was asked for may have been done. */
+export class AgentLost extends AgentError {}
+
+export interface Asked {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: unknown;
+}
+
 /** A server that does not answer for so long is looked at as gone. */
 const SILENCE_MS = 10_000;
 
@@ -39,8 +47,22 @@ export class AgentClient {
     return this.#send("GET", path);
   }
 
-  post<T>(path: string, body: unknown = {}): Promise<T> {
-    return this.#send("POST", path, JSON.stringify(body));
+  /** @param headers  such as `idempotency-key` and `if-match` */
+  post<T>(path: string, body: unknown = {}, headers: Readonly<Record<string, string>> = {}): Promise<T> {
+    return this.#send("POST", path, { body, headers });
+  }
+
+  /**
+   * One answer, whatever its status, with its body still to be read.
+   * @throws AgentLost, Error  there is none
+   */
+  ask(method: string, path: string, { headers = {}, body }: Asked = {}): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      const typed = body === undefined ? headers : { "content-type": "application/json", ...headers };
+      const request = this.#request({ method, path, headers: typed }, reject);
+      request.on("response", resolve);
+      request.end(body === undefined ? undefined : JSON.stringify(body));
+    });
   }
 
   /** @throws AgentError  there is no such domain */
@@ -85,7 +107,7 @@ export class AgentClient {
       socket.once("secureConnect", () => clearTimeout(timer));
       socket.once("close", () => clearTimeout(timer));
     });
-    return request.on("error", (error) => onFailure(new AgentError(502, `${name}: ${error.message}`)));
+    return request.on("error", (error) => onFailure(new AgentLost(502, `${name}: ${error.message}`)));
   }
 
   #upgrade(ref: string, what: "console" | "exec" | "watch" | "arrive", query = ""): Promise<Duplex> {
@@ -102,16 +124,16 @@ export class AgentClient {
     });
   }
 
-  async #send<T>(method: string, path: string, body?: string): Promise<T> {
-    const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const request = this.#request({ method, path }, reject);
-      request.on("response", resolve);
-      request.end(body);
-    });
-    const text = await textOf(response);
-    if (response.statusCode !== 200) throw errorOf(response, text);
-    return JSON.parse(text) as T;
+  async #send<T>(method: string, path: string, asked?: Asked): Promise<T> {
+    return answerOf<T>(await this.ask(method, path, asked));
   }
+}
+
+/** @throws AgentError  what the agent said, unless it did what it was asked for */
+export async function answerOf<T>(response: IncomingMessage): Promise<T> {
+  const text = await textOf(response);
+  if (response.statusCode !== 200 && response.statusCode !== 202) throw errorOf(response, text);
+  return JSON.parse(text) as T;
 }
 
 async function textOf(response: IncomingMessage): Promise<string> {

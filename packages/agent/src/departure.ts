@@ -4,7 +4,9 @@ import { type ControlClient, ControlError, type DomainSpec } from "@xenoserver/t
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import { AgentClient, type RemoteAgent } from "./client.ts";
 import { AgentError, type AgentHome } from "./home.ts";
+import type { Work } from "./operations/work.ts";
 import { credentialsOf, parseEndpoint } from "./tls/credentials.ts";
+import type { TransferCalls } from "./transfer-calls.ts";
 import { tunnel } from "./tunnel.ts";
 
 /** A place for a domain at another agent. */
@@ -15,6 +17,7 @@ export interface AwaitedDomain {
 }
 
 export interface LeavingDomain {
+  readonly transfers: TransferCalls;
   readonly domid: number;
   readonly spec: DomainSpec;
   readonly client: ControlClient;
@@ -38,10 +41,11 @@ const DEPARTURE_FILE = "departure.sock";
  * @throws AgentError, ControlError  it runs on here, unless the message says otherwise
  */
 export async function sendAway(
-  { domid, spec, client, settled }: LeavingDomain,
+  { domid, spec, client, transfers, settled }: LeavingDomain,
   to: string,
   { overcommit, copyStorage }: DepartureOptions,
   home: AgentHome,
+  work: Work,
 ): Promise<MigrationReport> {
   const isHere = to.startsWith("/");
   const there = new AgentClient(isHere ? to : remoteAgent(to, home));
@@ -49,7 +53,7 @@ export async function sendAway(
   const departure = join(home.domain(domid), DEPARTURE_FILE);
   const close = isHere ? () => {} : await tunnel(departure, () => there.arrive(place.domid));
   try {
-    const report = await client.call("migrate", { socket: isHere ? place.socket : departure, copyStorage });
+    const report = await transfers.migrate({ socket: isHere ? place.socket : departure, copyStorage }, work);
     await settled;
     await there.get(`/v1/domains/${place.domid}/arrival`);
     return report;

@@ -31,6 +31,9 @@ export interface Frame {
   readonly payload: Buffer;
 }
 
+/** @param frame  exactly one, as `encodeFrame` makes it */
+export const decodeFrame = (frame: Buffer): Frame => ({ type: frame[0]!, payload: frame.subarray(HEAD_BYTES) });
+
 /** @throws AgentError  a frame is longer than any */
 export async function* readFrames(source: AsyncIterable<Buffer>): AsyncGenerator<Frame> {
   let waiting: Buffer = Buffer.alloc(0);

@@ -2,7 +2,13 @@
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
 import type { DomainEnd, DomainSpec } from "@xenoserver/toolstack/control/index.ts";
 import { USAGE_FIELDS, type UsageRecord } from "@xenoserver/toolstack/usage/meter.ts";
+import { KEY_SCHEMA, KeyTable } from "./api/key-table.ts";
+import type { UsageSum } from "./api/schema/index.ts";
+import type { LostEnd } from "./domain-process.ts";
 import { AgentError } from "./home.ts";
+import { OPERATION_SCHEMA, OperationTable } from "./operations/operation-table.ts";
+
+export type { UsageSum };
 
 export interface DomainRow {
   readonly domid: number;
@@ -12,17 +18,7 @@ export interface DomainRow {
   /** The paused state in which it was created. */
   readonly paused: boolean;
   /** Undefined while it is there. */
-  readonly end?:
-    | DomainEnd
-    | { readonly reason: "killed" | "failed"; readonly detail?: string; readonly endedAt: number };
-}
-
-export interface UsageSum {
-  readonly runId: string;
-  readonly domid: number;
-  readonly name: string;
-  readonly records: number;
-  readonly totals: Readonly<Record<(typeof USAGE_FIELDS)[number], number>>;
+  readonly end?: DomainEnd | LostEnd;
 }
 
 const SCHEMA = `
@@ -47,20 +43,25 @@ const SCHEMA = `
   ) STRICT;
 `;
 
+/** Also operations and idempotency keys, in tables of their own. */
 export class Journal {
   readonly #db: DatabaseSync;
+  readonly operations: OperationTable;
+  readonly keys: KeyTable;
 
   /** @throws AgentError  another agent has it */
   constructor(path: string) {
     this.#db = new DatabaseSync(path);
     try {
       this.#db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
-      this.#db.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`);
+      this.#db.exec(`BEGIN IMMEDIATE; ${SCHEMA} ${OPERATION_SCHEMA} ${KEY_SCHEMA} COMMIT;`);
     } catch (cause) {
       this.#db.close();
       if (/locked|busy/.test(String(cause))) throw new AgentError(409, "an agent runs in this folder already");
       throw cause;
     }
+    this.operations = new OperationTable(this.#db);
+    this.keys = new KeyTable(this.#db);
   }
 
   /** @throws AgentError  there is a domain of that name */
@@ -90,6 +91,11 @@ export class Journal {
 
   find(domid: number): DomainRow | undefined {
     const row = this.#db.prepare("SELECT * FROM domains WHERE domid = ?").get(domid);
+    return row === undefined ? undefined : asRow(row);
+  }
+
+  findRun(runId: string): DomainRow | undefined {
+    const row = this.#db.prepare("SELECT * FROM domains WHERE run_id = ?").get(runId);
     return row === undefined ? undefined : asRow(row);
   }
 

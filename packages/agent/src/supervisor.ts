@@ -3,13 +3,14 @@
  * folder, follows it at its control socket, and takes its usage over. An agent that was killed finds all of them again.
  */
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { freemem } from "node:os";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
+  type AfterSave,
   type ArgsOf,
   ControlClient,
   configOf,
@@ -23,22 +24,28 @@ import {
 import {
   ARRIVAL_FILE,
   END_FILE,
-  FAILED_FILE,
   type ProcessSpec,
   SOCKET_FILE,
   SPEC_FILE,
 } from "@xenoserver/toolstack/control/process.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
-import { removeSnapshot } from "@xenoserver/toolstack/snapshot/index.ts";
+import type { SnapshotReport } from "@xenoserver/toolstack/snapshot/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
+import type { KeyTable } from "./api/key-table.ts";
+import { makeCopies } from "./copies.ts";
 import { type AwaitedDomain, type DepartureOptions, sendAway } from "./departure.ts";
+import { POLL_MS, reachProcess, readJson, readLog, startProcess } from "./domain-process.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
-import { findProcess, LOG_FILE, spawnDomain } from "./spawn.ts";
-import { checked, refuseSharedNetworks, specOfSaved } from "./specs.ts";
+import type { OperationTable } from "./operations/operation-table.ts";
+import { unwatched, type Work } from "./operations/work.ts";
+import { findProcess } from "./spawn.ts";
+import { checked, specOfSaved } from "./specs.ts";
+import { TransferCalls } from "./transfer-calls.ts";
 
 interface Followed {
   readonly client: ControlClient;
+  readonly transfers: TransferCalls;
   /** Settles when the domain's end is in the journal and its folder gone. */
   readonly settled: Promise<void>;
 }
@@ -53,13 +60,7 @@ interface CreateOptions {
 const MIB = 2 ** 20;
 /** Beside the guest's own memory; see docs/memory.md. */
 const OVERHEAD_MIB = 200;
-const MAX_LOG_BYTES = 1 << 20;
 const COLLECT_MS = 10_000;
-const POLL_MS = 20;
-/** How often a process that was just started is looked for before it counts as gone. */
-const MAX_UNSEEN_POLLS = 250;
-/** The same for one that was seen before. */
-const LOST_POLLS = 25;
 
 export class Supervisor {
   readonly #home: AgentHome;
@@ -83,21 +84,67 @@ export class Supervisor {
     return supervisor;
   }
 
+  get operations(): OperationTable {
+    return this.#journal.operations;
+  }
+  get keys(): KeyTable {
+    return this.#journal.keys;
+  }
+
   /**
    * Starts a domain.
+   * @param work  its number becomes the domain's `runId`
    * @param overcommit  start it even if the host seems to have too little memory for it
    * @throws AgentError  with one line per mistake; nothing is left then
    */
-  async create(spec: DomainSpec, { paused, overcommit, restore }: CreateOptions): Promise<DomainInfo> {
-    const row = this.#begin(spec, { paused, overcommit }, restore === undefined ? {} : { restore });
-    const { client } = await this.#follow(row, true);
-    return client.call("info", {});
+  async create(
+    spec: DomainSpec,
+    { paused, overcommit, restore }: CreateOptions,
+    work: Work = unwatched(randomUUID()),
+  ): Promise<DomainInfo> {
+    const { signal } = work;
+    const row = this.#begin(spec, { paused, overcommit, runId: work.id }, restore === undefined ? {} : { restore });
+    work.report({ kind: restore === undefined ? "create" : "restore", domid: row.domid });
+    const kill = (): void => this.#kill(row.domid);
+    signal.addEventListener("abort", kill);
+    try {
+      const { client, settled } = await this.#follow(row, true);
+      if (signal.aborted) {
+        kill();
+        await settled;
+      }
+      signal.throwIfAborted();
+      return await client.call("info", {});
+    } catch (error) {
+      throw signal.aborted ? new AgentError(409, `domain ${row.name}: its creation was cancelled`) : error;
+    } finally {
+      signal.removeEventListener("abort", kill);
+    }
+  }
+
+  #kill(domid: number): void {
+    const pid = findProcess(this.#home.domain(domid));
+    if (pid !== undefined) process.kill(pid, "SIGKILL");
+  }
+
+  /**
+   * What came of the creation that had this number as its `runId`, when another agent began it.
+   * @returns undefined if nothing was begun
+   * @throws AgentError  the domain has ended
+   */
+  async created(runId: string): Promise<DomainInfo | undefined> {
+    const row = this.#journal.findRun(runId);
+    // What failed has left nothing.
+    if (row === undefined || row.end?.reason === "failed") return undefined;
+    if (row.end !== undefined)
+      throw new AgentError(409, `domain ${row.name} was made, and has ended: ${row.end.reason}`);
+    return this.call(String(row.domid), "info", {});
   }
 
   /** Starts a domain's process. @throws AgentError  with one line per mistake; nothing is left then */
   #begin(
     spec: DomainSpec,
-    { paused, overcommit }: Pick<CreateOptions, "paused" | "overcommit">,
+    { paused, overcommit, runId }: Pick<CreateOptions, "paused" | "overcommit"> & { readonly runId: string },
     source: Pick<ProcessSpec, "restore" | "arrives">,
   ): DomainRow {
     const uuid = spec["uuid"] ?? randomUUID();
@@ -109,14 +156,17 @@ export class Supervisor {
         409,
         `domain ${config.name} needs ${neededMib} MiB with its overhead, expected ≤ ${freeMib} that are free`,
       );
-    const runId = randomUUID();
     const whole = { ...spec, name: config.name, uuid };
     const domid = this.#journal.add(config.name, runId, whole, paused);
-    const folder = this.#home.domain(domid);
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const file: ProcessSpec = { version: 1, runId, domid, domain: whole, paused, disks: this.#home.disks, ...source };
-    writeFileSync(join(folder, SPEC_FILE), JSON.stringify(file), { mode: 0o600 });
-    spawnDomain(folder);
+    startProcess(this.#home.domain(domid), {
+      version: 1,
+      runId,
+      domid,
+      domain: whole,
+      paused,
+      disks: this.#home.disks,
+      ...source,
+    });
     return this.#journal.find(domid)!;
   }
 
@@ -126,10 +176,10 @@ export class Supervisor {
    * @param name  makes it another domain, with a uuid of its own
    * @throws AgentError  as `create`, and for a file that is neither
    */
-  async restore(path: string, options: CreateOptions, name?: string): Promise<DomainInfo> {
+  async restore(path: string, options: CreateOptions, name?: string, work?: Work): Promise<DomainInfo> {
     const spec = await specOfSaved(path);
     const identity = name === undefined ? {} : { name, uuid: randomUUID() };
-    return this.create({ ...spec, ...identity }, { ...options, restore: path });
+    return this.create({ ...spec, ...identity }, { ...options, restore: path }, work);
   }
 
   /**
@@ -138,27 +188,33 @@ export class Supervisor {
    * @param prefix  of their names, which end in -1, -2 …
    * @throws AgentError  there are none then
    */
-  async fork(ref: string, count: number, prefix: string | undefined, overcommit: boolean): Promise<DomainInfo[]> {
-    const { domid, client } = this.#followedOf(ref);
+  async fork(
+    ref: string,
+    {
+      count,
+      name: prefix,
+      overcommit,
+    }: { readonly count: number; readonly name?: string; readonly overcommit: boolean },
+    work: Work,
+  ): Promise<DomainInfo[]> {
+    const { domid, transfers } = this.#followedOf(ref);
     const { name } = this.#journal.find(domid)!;
     const path = join(this.#home.folder, `fork-${randomUUID()}`);
     const names = this.#freeNames(prefix ?? name, count);
-    try {
-      await client.call("snapshot", { path });
-      const spec = await specOfSaved(path);
-      refuseSharedNetworks(spec);
-      const options = { paused: false, overcommit, restore: path };
-      const made = await Promise.allSettled(
-        names.map((own) => this.create({ ...spec, name: own, uuid: randomUUID() }, options)),
-      );
-      const failed = made.find((result) => result.status === "rejected");
-      const infos = made.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
-      if (failed === undefined) return infos;
-      await Promise.all(infos.map((info) => this.call(String(info.domid), "destroy", {})));
-      throw failed.reason;
-    } finally {
-      await removeSnapshot(path);
-    }
+    return makeCopies(names, path, work, {
+      // What cannot be taken back of the snapshot can of the copies.
+      snapshot: () =>
+        transfers.snapshot({ path }, { ...work, commit: () => {} }, (snapshot) => ({
+          ...{ kind: "fork", madeCount: 0, count, snapshot },
+        })),
+      make: (spec, own) =>
+        this.create(
+          { ...spec, name: own, uuid: randomUUID() },
+          { paused: false, overcommit, restore: path },
+          { ...work, id: randomUUID(), report: () => {} },
+        ),
+      destroy: (info) => this.call(String(info.domid), "destroy", {}),
+    });
   }
 
   /** Names that no domain has. */
@@ -176,7 +232,7 @@ export class Supervisor {
    * @throws AgentError  it cannot be here
    */
   async await(spec: DomainSpec, overcommit: boolean): Promise<AwaitedDomain> {
-    const row = this.#begin(spec, { paused: false, overcommit }, { arrives: true });
+    const row = this.#begin(spec, { paused: false, overcommit, runId: randomUUID() }, { arrives: true });
     const { domid } = row;
     const socket = join(this.#home.domain(domid), ARRIVAL_FILE);
     const arriving = this.#followArriving(row, true);
@@ -221,10 +277,33 @@ export class Supervisor {
    * @param to  the path of its agent's socket, or "HOST[:PORT]"
    * @throws AgentError  it runs on here, unless the message says otherwise
    */
-  async migrate(ref: string, to: string, options: DepartureOptions): Promise<MigrationReport> {
+  async migrate(ref: string, to: string, options: DepartureOptions, work: Work): Promise<MigrationReport> {
     const followed = this.#followedOf(ref);
     const { spec, name } = this.#journal.find(followed.domid)!;
-    return sendAway({ ...followed, spec: { ...spec, name } }, to, options, this.#home);
+    return sendAway({ ...followed, spec: { ...spec, name } }, to, options, this.#home, work);
+  }
+
+  /** Writes a domain to a file. @throws AgentError, ControlError  nothing is left of it, and the domain is as it was */
+  async save(
+    ref: string,
+    args: { readonly path: string; readonly next: AfterSave },
+    work: Work,
+  ): Promise<{ bytes: number }> {
+    const { transfers, settled } = this.#followedOf(ref);
+    const result = await transfers.save(args, work);
+    // Who saves a domain and does not keep it may create it again at once.
+    if (args.next === "destroy") await settled;
+    return result;
+  }
+
+  /** @throws AgentError, ControlError  as `save` */
+  async snapshot(ref: string, path: string, work: Work): Promise<SnapshotReport> {
+    return this.#followedOf(ref).transfers.snapshot({ path }, work);
+  }
+
+  /** @throws AgentError  there is no such domain */
+  mustHave(ref: string): void {
+    this.#followedOf(ref);
   }
 
   /** The line to a process that awaits a domain. @throws AgentError  none does */
@@ -247,9 +326,8 @@ export class Supervisor {
     const { client, settled, domid } = this.#followedOf(ref);
     if (op === "rename") this.#journal.rename(domid, String((args as { name?: unknown }).name));
     const result = await client.call(op, args);
-    // Who destroys a domain, or saves it and does not keep it, may create it again at once.
-    const isGone = op === "destroy" || (op === "save" && (args as { next?: unknown }).next === "destroy");
-    if (isGone) await settled;
+    // Who destroys a domain may create it again at once.
+    if (op === "destroy") await settled;
     return result;
   }
 
@@ -260,9 +338,7 @@ export class Supervisor {
 
   /** What the hypervisor had to say of a domain; of a long log, its end. */
   log(ref: string): string {
-    const path = join(this.#home.domain(this.#followedOf(ref).domid), LOG_FILE);
-    const bytes = existsSync(path) ? readFileSync(path) : Buffer.alloc(0);
-    return bytes.subarray(-MAX_LOG_BYTES).toString();
+    return readLog(this.#home.domain(this.#followedOf(ref).domid));
   }
 
   /** Settles when a domain has ended and all that it left is put away. */
@@ -313,11 +389,18 @@ export class Supervisor {
     else await this.#follow(row).catch(() => {});
   }
 
-  /** @param isNew  its process was started just now, and may not be seen yet */
+  /**
+   * @param isNew  its process was started just now, and may not be seen yet
+   * @throws AgentError  it ended, or never began; that is in the journal then
+   */
   async #follow(row: DomainRow, isNew = false): Promise<Followed> {
-    const client = await this.#connectTo(row, isNew);
+    const client = await reachProcess(this.#home.domain(row.domid), isNew);
+    if (!(client instanceof ControlClient)) {
+      this.#putAway(row, client);
+      throw new AgentError(400, client.detail ?? `domain ${row.name} ended before it could be reached`);
+    }
     const { promise: settled, resolve } = Promise.withResolvers<void>();
-    const followed = { client, settled };
+    const followed = { client, transfers: new TransferCalls(client), settled };
     this.#followed.set(row.domid, followed);
     // A supervisor that is closed has let go of it: the domain goes on.
     void client.closed.then(async () => {
@@ -329,33 +412,6 @@ export class Supervisor {
       resolve();
     });
     return followed;
-  }
-
-  /** @throws AgentError  it ended, or never began; that is in the journal then */
-  async #connectTo(row: DomainRow, isNew: boolean): Promise<ControlClient> {
-    const folder = this.#home.domain(row.domid);
-    let unseen = isNew ? MAX_UNSEEN_POLLS : 0;
-    for (;;) {
-      const client = await ControlClient.connect(join(folder, SOCKET_FILE)).catch(() => undefined);
-      if (client !== undefined) return client;
-      const failed = readJson<{ message: string }>(join(folder, FAILED_FILE));
-      const alive = findProcess(folder) !== undefined;
-      if (failed === undefined && (alive || unseen-- > 0)) {
-        // While the shell becomes its program nothing is seen, for longer on a busy host; that passes.
-        if (alive) unseen = LOST_POLLS;
-        await sleep(POLL_MS);
-        continue;
-      }
-      const endedAt = Math.floor(Date.now() / 1000);
-      const end =
-        failed === undefined
-          ? ({ reason: "killed", endedAt } as const)
-          : ({ reason: "failed", detail: failed.message, endedAt } as const);
-      while (findProcess(folder) !== undefined) await sleep(POLL_MS);
-      await (await import("@xenoserver/toolstack/migrate/left-list.ts")).removeLeft(folder);
-      this.#putAway(row, end);
-      throw new AgentError(400, failed?.message ?? `domain ${row.name} ended before it could be reached`);
-    }
   }
 
   /** The last of a domain: its usage and its end into the journal, then its folder away. */
@@ -373,8 +429,4 @@ export class Supervisor {
     this.#journal.keep(records);
     await client.call("usage-forget", { upToSeq: last.seq });
   }
-}
-
-function readJson<T>(path: string): T | undefined {
-  return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as T) : undefined;
 }

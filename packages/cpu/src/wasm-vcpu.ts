@@ -3,7 +3,6 @@ import { Decoder } from "./decode/decoder.ts";
 import type { CpuidLeaf, Exit, Gpa, Gva, InterruptSource, Vcpu, VcpuStart } from "./engine.ts";
 import { Gpr } from "./engine.ts";
 import { CodeCache } from "./interp/code-cache.ts";
-import { hotHandlers } from "./interp/hot-handlers.ts";
 import { Interpreter } from "./interp/interpreter.ts";
 import { Field, INTERPRETED_WORK, INTERRUPTS_OPENED, LoopExit } from "./interp/record.ts";
 import { TraceWriter } from "./interp/trace.ts";
@@ -13,7 +12,7 @@ import { DirtyRounds } from "./memory/dirty-log.ts";
 import type { DomainMemory } from "./memory/domain-memory.ts";
 import type { Frame } from "./memory/guest-memory.ts";
 import { Flag } from "./semantics/flags.ts";
-import { Pending, Slot, State, vcpuArea } from "./state/layout.ts";
+import { type MemoryLayout, Pending, Slot, State, vcpuArea } from "./state/layout.ts";
 import { loadVcpu } from "./state/saved-vcpu.ts";
 import { writeTables } from "./state/tables.ts";
 import { DebugState } from "./system/debug.ts";
@@ -47,11 +46,15 @@ export interface WasmEngineOptions {
   readonly profile?: boolean;
 }
 
-/** Addresses above 2 GiB come out of WebAssembly as negative numbers. */
-function withUnsignedAddresses(exports: MmuExports): MmuExports {
+/** Addresses of 32 bits come out of WebAssembly as negative numbers from 2 GiB on, those of 64 go in as BigInts. */
+function withNumericAddresses(exports: MmuExports, { addressType }: MemoryLayout): MmuExports {
+  const commit = exports.commitBounce as (vb: number, host: number | bigint) => void;
   return {
-    hostAddress: (vb, lo, hi, size, access) => exports.hostAddress(vb, lo, hi, size, access) >>> 0,
-    commitBounce: exports.commitBounce,
+    hostAddress: (vb, lo, hi, size, access) => {
+      const at = exports.hostAddress(vb, lo, hi, size, access);
+      return at < 0 ? at + 2 ** 32 : at;
+    },
+    commitBounce: addressType === "i64" ? (vb, host) => commit(vb, BigInt(host)) : exports.commitBounce,
     flushTlb: exports.flushTlb,
     flushTlbPage: exports.flushTlbPage,
   };
@@ -110,13 +113,12 @@ export class WasmVcpu implements Vcpu {
           this.machine.set32(State.instructionLimit, 0);
         },
       },
-      hotHandlers(),
       options.profile ?? false,
     );
     const { exports } = this.interpreter;
     new Int32Array(memory.memory.buffer)[(vb + State.frameTables) >>> 2] =
       memory.layout.frameTables + id * memory.frameCount * 4;
-    this.machine = new Machine(memory.memory, vb, withUnsignedAddresses(exports), options);
+    this.machine = new Machine(memory.memory, vb, withNumericAddresses(exports, memory.layout), options);
     this.debug = new DebugState(this.machine);
     this.machine.isStackAccess = () => isStackAccess(this.machine, this.decoder);
     const writer = new TraceWriter(memory.memory, this.decoder, {

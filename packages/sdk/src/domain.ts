@@ -1,8 +1,18 @@
 /** A machine as an object, wherever it runs. */
+
+import type { Duplex } from "node:stream";
+import type { Progress } from "@xenoserver/agent/index.ts";
 import type { DomainSpec } from "@xenoserver/toolstack/control/index.ts";
 import type { SnapshotReport } from "@xenoserver/toolstack/snapshot/index.ts";
 
-export type { DomainSpec, SnapshotReport };
+export type { DomainSpec, Progress, SnapshotReport };
+
+/** Of what takes long. */
+export interface Watching {
+  readonly onProgress?: (progress: Progress) => void;
+  /** Takes it back, as far as that is still possible; what was asked for fails then, and is undone. */
+  readonly signal?: AbortSignal;
+}
 
 export interface ExecOptions {
   readonly env?: Readonly<Record<string, string>>;
@@ -29,6 +39,12 @@ export interface End {
   readonly detail?: string;
 }
 
+export interface ForkOptions extends Watching {
+  /** 1 if absent. */
+  readonly count?: number;
+  readonly name?: string;
+}
+
 export interface Domain {
   readonly name: string;
   readonly uuid: string;
@@ -46,6 +62,8 @@ export interface Domain {
   readFile(path: string): AsyncIterable<Uint8Array>;
   /** What the console printed, from the oldest byte that is kept on, until the domain ends. */
   console(): AsyncIterable<Uint8Array>;
+  /** The console in both directions, as a stream; its end does not end the domain. */
+  consoleStream(): Promise<Duplex>;
   /** Types at the console. */
   type(text: string | Uint8Array): Promise<void>;
   pause(): Promise<void>;
@@ -55,21 +73,21 @@ export interface Domain {
   /** Ends it at once. */
   destroy(): Promise<void>;
   /** Writes it to a file as it is at this moment, while it runs on. @throws Error  nothing is left of the file */
-  snapshot(path: string): Promise<SnapshotReport>;
+  snapshot(path: string, watching?: Watching): Promise<SnapshotReport>;
   /**
    * Makes copies that go on from where it is, with names and uuids of their own.
    * @param name  what their names begin with; its own if absent
    * @throws Error  there are none then
    */
-  fork(options?: { readonly count?: number; readonly name?: string }): Promise<Domain[]>;
+  fork(options?: ForkOptions): Promise<Domain[]>;
 }
 
 /** Where domains are made. */
 export interface Host {
   /** @param spec  keys of xl.cfg; paths are absolute @throws Error  one line for each mistake */
-  create(spec: DomainSpec): Promise<Domain>;
+  create(spec: DomainSpec, watching?: Watching): Promise<Domain>;
   /** Goes on from what `save` or `snapshot` wrote. @param name  makes it another domain */
-  restore(path: string, options?: { readonly name?: string }): Promise<Domain>;
+  restore(path: string, options?: { readonly name?: string } & Watching): Promise<Domain>;
 }
 
 export const wordsOf = (command: string | readonly string[]): readonly string[] =>

@@ -2,12 +2,13 @@
 import { randomUUID } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Duplex } from "node:stream";
 import { type DomainConfig, specOfConfig } from "@xenoserver/toolstack/cfg/index.ts";
 import { configOf } from "@xenoserver/toolstack/control/index.ts";
 import { Scrollback } from "@xenoserver/toolstack/control/scrollback.ts";
 import { launchDomain, type RunningDomain } from "@xenoserver/toolstack/domain/index.ts";
 import type { SavedFile } from "@xenoserver/toolstack/save/index.ts";
-import { openSaved, removeSnapshot } from "@xenoserver/toolstack/snapshot/index.ts";
+import { openSaved, removeSnapshot, type SnapshotProgress } from "@xenoserver/toolstack/snapshot/index.ts";
 import {
   DEFAULT_READY_MS,
   type Domain,
@@ -15,8 +16,10 @@ import {
   type End,
   type ExecOptions,
   type ExecResult,
+  type ForkOptions,
   type Host,
   type SnapshotReport,
+  type Watching,
   wordsOf,
 } from "./domain.ts";
 
@@ -25,15 +28,21 @@ const PIECE_BYTES = 16 * 1024;
 
 /** A guest that reboots has ended. */
 export const inProcess: Host = {
-  async create(spec: DomainSpec): Promise<Domain> {
-    return LocalMachine.start(configOf(spec, "domain").config);
+  async create(spec: DomainSpec, { signal }: Watching = {}): Promise<Domain> {
+    return unlessAborted(await LocalMachine.start(configOf(spec, "domain").config), signal);
   },
-  async restore(path: string, { name }: { readonly name?: string } = {}): Promise<Domain> {
+  async restore(path: string, { name, signal }: { readonly name?: string } & Watching = {}): Promise<Domain> {
     const from = await openSaved(path);
     const identity = name === undefined ? {} : { name, uuid: randomUUID() };
-    return LocalMachine.start({ ...from.config, ...identity }, from);
+    return unlessAborted(await LocalMachine.start({ ...from.config, ...identity }, from), signal);
   },
 };
+
+async function unlessAborted(machine: Domain, signal: AbortSignal | undefined): Promise<Domain> {
+  if (signal?.aborted !== true) return machine;
+  await machine.destroy();
+  throw signal.reason;
+}
 
 class LocalMachine implements Domain {
   readonly name: string;
@@ -99,6 +108,18 @@ class LocalMachine implements Domain {
     forget();
   }
 
+  async consoleStream(): Promise<Duplex> {
+    const output = this.console();
+    return new Duplex({
+      read() {
+        output.next().then(
+          ({ done, value }) => this.push(done === true ? null : value),
+          (error: Error) => this.destroy(error),
+        );
+      },
+      write: (bytes: Buffer, _encoding, done) => void this.type(bytes).then(() => done(), done),
+    });
+  }
   type(text: string | Uint8Array): Promise<void> {
     return this.#domain.writeConsole(Buffer.from(text as string));
   }
@@ -114,27 +135,29 @@ class LocalMachine implements Domain {
   destroy(): Promise<void> {
     return this.#domain.destroy();
   }
-  snapshot(path: string): Promise<SnapshotReport> {
-    return this.#domain.snapshot(path, specOfConfig(this.#config));
+  snapshot(path: string, { onProgress = () => {}, signal }: Watching = {}): Promise<SnapshotReport> {
+    const tell = (progress: SnapshotProgress): void => onProgress({ kind: "snapshot", ...progress });
+    return this.#domain.snapshot(path, specOfConfig(this.#config), tell, signal && { signal });
   }
 
-  async fork({
-    count = 1,
-    name = this.name,
-  }: {
-    readonly count?: number;
-    readonly name?: string;
-  } = {}): Promise<Domain[]> {
+  async fork({ count = 1, name = this.name, onProgress = () => {}, signal }: ForkOptions = {}): Promise<Domain[]> {
     const path = join(tmpdir(), `xeno-fork-${randomUUID()}`);
     try {
-      await this.snapshot(path);
+      await this.snapshot(path, signal && { signal });
       const names = Array.from({ length: count }, () => `${name}-${++this.#copies}`);
-      const made = await Promise.allSettled(names.map((own) => inProcess.restore(path, { name: own })));
+      let madeCount = 0;
+      const made = await Promise.allSettled(
+        names.map(async (own) => {
+          const copy = await inProcess.restore(path, { name: own });
+          onProgress({ kind: "fork", madeCount: ++madeCount, count });
+          return copy;
+        }),
+      );
       const copies = made.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
       const failed = made.find((result) => result.status === "rejected");
-      if (failed === undefined) return copies;
+      if (failed === undefined && signal?.aborted !== true) return copies;
       await Promise.all(copies.map((copy) => copy.destroy()));
-      throw failed.reason;
+      throw failed?.reason ?? signal!.reason;
     } finally {
       await removeSnapshot(path);
     }

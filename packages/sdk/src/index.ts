@@ -1,4 +1,15 @@
 /** Linux machines as objects of a program. */
-export type { Domain, DomainSpec, End, ExecOptions, ExecResult, Host, SnapshotReport } from "./domain.ts";
+export type {
+  Domain,
+  DomainSpec,
+  End,
+  ExecOptions,
+  ExecResult,
+  ForkOptions,
+  Host,
+  Progress,
+  SnapshotReport,
+  Watching,
+} from "./domain.ts";
 export { inProcess } from "./in-process.ts";
-export { Server } from "./server.ts";
+export { type AgentDomain, type CreateOptions, type MigrateOptions, Server } from "./server.ts";

@@ -1,13 +1,22 @@
 /** Domains that an agent runs, of this machine or another: they outlive the program that made them. */
+import { randomUUID } from "node:crypto";
+import type { Duplex } from "node:stream";
 import {
   AgentClient,
   AgentError,
   agentHome,
+  type CreateDomain,
   credentialsOf,
+  type DomainInfo,
+  type ForkDomain,
   GuestSession,
+  type MigrateDomain,
+  type MigrationReport,
+  operate,
   parseEndpoint,
+  type RestoreDomain,
 } from "@xenoserver/agent/index.ts";
-import type { DomainInfo, GuestCommand } from "@xenoserver/toolstack/control/index.ts";
+import type { GuestCommand } from "@xenoserver/toolstack/control/index.ts";
 import {
   DEFAULT_READY_MS,
   type Domain,
@@ -15,18 +24,51 @@ import {
   type End,
   type ExecOptions,
   type ExecResult,
+  type ForkOptions,
   type Host,
   type SnapshotReport,
+  type Watching,
   wordsOf,
 } from "./domain.ts";
+
+export interface CreateOptions extends Watching {
+  /** Start it even if the host seems to have too little memory free. */
+  readonly overcommit?: boolean;
+  /**
+   * Whoever creates again under the same key within a day, this program or its next run, gets the domain that is there. A key of its own
+   * if absent, under which the request is repeated when the agent is lost and comes back.
+   */
+  readonly idempotencyKey?: string;
+}
+
+export interface MigrateOptions extends Watching {
+  readonly overcommit?: boolean;
+}
+
+/** A domain under an agent. */
+export interface AgentDomain extends Domain {
+  fork(options?: ForkOptions): Promise<AgentDomain[]>;
+  /**
+   * Moves it to another server while it runs; this object is of no use then.
+   * @returns the domain there, and what the move took
+   * @throws AgentError  it runs on here, unless the message says otherwise
+   */
+  migrate(
+    to: Server,
+    options?: MigrateOptions,
+  ): Promise<{ readonly domain: AgentDomain; readonly report: MigrationReport }>;
+}
 
 const AS_ROOT = { user: { uid: 0, gids: [0] }, cwd: "/" } as const;
 
 export class Server implements Host {
   readonly #client: AgentClient;
+  /** By which another server's agent finds it: a socket's path, or "HOST:PORT". */
+  readonly address: string;
 
-  private constructor(client: AgentClient) {
+  private constructor(client: AgentClient, address: string) {
     this.#client = client;
+    this.address = address;
   }
 
   /** This user's own, which has to run: any `xeno` command starts it. @throws AgentError  it does not */
@@ -35,7 +77,7 @@ export class Server implements Host {
     const client = new AgentClient(socket);
     if (!(await client.isThere()))
       throw new AgentError(502, `${folder}: no agent runs, expected one started by: xeno list`);
-    return new Server(client);
+    return new Server(client, socket);
   }
 
   /** @param server  "HOST[:PORT]" of one that trusts the certificate in this user's folder @throws AgentError */
@@ -45,30 +87,35 @@ export class Server implements Host {
     if (credentials === undefined) throw new AgentError(409, `${home.folder}: has no certificate for server ${server}`);
     const client = new AgentClient({ ...parseEndpoint(server), credentials });
     await client.get("/v1/agent");
-    return new Server(client);
+    return new Server(client, server);
   }
 
-  async create(spec: DomainSpec, { overcommit = false } = {}): Promise<Domain> {
-    return new ServedDomain(this.#client, await this.#client.post<DomainInfo>("/v1/domains", { spec, overcommit }));
+  create(spec: DomainSpec, options: CreateOptions = {}): Promise<AgentDomain> {
+    return this.#make({ spec: spec as CreateDomain["spec"] }, options);
   }
-  async restore(
-    path: string,
-    { name, overcommit = false }: { name?: string; overcommit?: boolean } = {},
-  ): Promise<Domain> {
-    const body = { restore: path, name, overcommit };
-    return new ServedDomain(this.#client, await this.#client.post<DomainInfo>("/v1/domains", body));
+  restore(path: string, { name, ...options }: { name?: string } & CreateOptions = {}): Promise<AgentDomain> {
+    return this.#make({ restore: path, ...(name !== undefined && { name }) }, options);
   }
-  async list(): Promise<Domain[]> {
+  async #make(
+    source: CreateDomain | RestoreDomain,
+    { overcommit = false, idempotencyKey = randomUUID(), ...watching }: CreateOptions,
+  ): Promise<AgentDomain> {
+    const body = { ...source, overcommit };
+    const info = await operate<DomainInfo>(this.#client, "/v1/domains", body, { ...watching, idempotencyKey });
+    return new ServedDomain(this.#client, info);
+  }
+
+  async list(): Promise<AgentDomain[]> {
     const { domains } = await this.#client.get<{ domains: DomainInfo[] }>("/v1/domains");
     return domains.map((info) => new ServedDomain(this.#client, info));
   }
   /** @param ref  name or number @throws AgentError  there is none */
-  async get(ref: string): Promise<Domain> {
+  async get(ref: string): Promise<AgentDomain> {
     return new ServedDomain(this.#client, await this.#client.get<DomainInfo>(`/v1/domains/${encodeURIComponent(ref)}`));
   }
 }
 
-class ServedDomain implements Domain {
+class ServedDomain implements AgentDomain {
   readonly name: string;
   readonly uuid: string;
   readonly ended: Promise<End>;
@@ -86,6 +133,9 @@ class ServedDomain implements Domain {
 
   #ask<T>(operation: string, body: unknown = {}): Promise<T> {
     return this.#client.post<T>(`/v1/domains/${this.#ref}/${operation}`, body);
+  }
+  #operate<T>(operation: string, body: unknown, watching: Watching = {}): Promise<T> {
+    return operate<T>(this.#client, `/v1/domains/${this.#ref}/${operation}`, body, watching);
   }
 
   async exec(command: string | readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
@@ -142,8 +192,10 @@ class ServedDomain implements Domain {
   }
 
   async *console(): AsyncGenerator<Uint8Array> {
-    const socket = await this.#client.console(this.#ref);
-    for await (const bytes of socket) yield bytes as Uint8Array;
+    for await (const bytes of await this.consoleStream()) yield bytes as Uint8Array;
+  }
+  consoleStream(): Promise<Duplex> {
+    return this.#client.console(this.#ref);
   }
 
   async type(text: string | Uint8Array): Promise<void> {
@@ -161,12 +213,18 @@ class ServedDomain implements Domain {
   async destroy(): Promise<void> {
     await this.#ask("destroy");
   }
-  snapshot(path: string): Promise<SnapshotReport> {
-    return this.#ask("snapshot", { path });
+  snapshot(path: string, watching?: Watching): Promise<SnapshotReport> {
+    return this.#operate("snapshot", { path }, watching);
   }
-  async fork({ count = 1, name }: { readonly count?: number; readonly name?: string } = {}): Promise<Domain[]> {
-    const copies = await this.#ask<DomainInfo[]>("fork", { count, name, overcommit: true });
+  async fork({ count = 1, name, ...watching }: ForkOptions = {}): Promise<AgentDomain[]> {
+    const body: ForkDomain = { count, ...(name !== undefined && { name }), overcommit: true };
+    const copies = await this.#operate<DomainInfo[]>("fork", body, watching);
     return copies.map((info) => new ServedDomain(this.#client, info));
+  }
+  async migrate(to: Server, { overcommit = false, ...watching }: MigrateOptions = {}) {
+    const body: MigrateDomain = { to: to.address, overcommit };
+    const report = await this.#operate<MigrationReport>("migrate", body, watching);
+    return { domain: await to.get(this.name), report };
   }
 }
 

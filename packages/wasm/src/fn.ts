@@ -1,6 +1,6 @@
 import { ByteWriter } from "./bytes.ts";
 import { operator, TYPE_CODE, type ValType } from "./opcodes.ts";
-import { constant, type Extension, extensionOf, type I32, Node, Val } from "./value.ts";
+import { type Address, type AddressType, constant, type Extension, extensionOf, type I32, Node, Val } from "./value.ts";
 
 /** A function's signature; `results` has no or one entry. */
 export interface Signature {
@@ -58,6 +58,8 @@ export interface BranchHint {
 /** Writes the body of one function. Statements are emitted at once, expressions when they are used. */
 export class Fn {
   readonly signature: Signature;
+  /** Of addresses in the module's memory: those of the other type are converted where they are used. */
+  readonly addressType: AddressType;
   readonly code = new ByteWriter(512);
   private readonly locals: ValType[] = [];
   private readonly free: Record<ValType, number[]> = { i32: [], i64: [], f32: [], f64: [], v128: [] };
@@ -66,8 +68,9 @@ export class Fn {
   /** Places of `if` and `br_if` in `code` whose outcome is known to be rare or usual. */
   private readonly hints: BranchHint[] = [];
 
-  constructor(signature: Signature) {
+  constructor(signature: Signature, addressType: AddressType = "i32") {
     this.signature = signature;
+    this.addressType = addressType;
   }
 
   param<T extends ValType>(index: number): Val<T> {
@@ -288,30 +291,30 @@ export class Fn {
     return new Val("v128", 0xfd000d, a, b, undefined, 0, 0, Uint8Array.from(lanes));
   }
   /** A load, or an atomic operator that yields a value. */
-  load<T extends ValType>(name: string, address: I32, offset: Offset = 0, b?: Val, c?: Val): Val<T> {
+  load<T extends ValType>(name: string, address: Address, offset: Offset = 0, b?: Val, c?: Val): Val<T> {
     const [code, type, alignment] = memoryOperator(name);
     return new Val(type as T, code, address, b, c, offset, alignment);
   }
-  store(name: string, address: I32, value: Val, offset: Offset = 0): void {
+  store(name: string, address: Address, value: Val, offset: Offset = 0): void {
     const [code, , alignment] = memoryOperator(name);
-    this.emit(address);
+    this.emitAddress(address);
     this.emit(value);
     this.opcode(code);
     this.code.uleb(alignment);
     this.code.uleb(offset);
   }
-  memoryCopy(to: I32, from: I32, lengthBytes: I32): void {
-    this.emit(to);
-    this.emit(from);
-    this.emit(lengthBytes);
+  memoryCopy(to: Address, from: Address, lengthBytes: Address): void {
+    this.emitAddress(to);
+    this.emitAddress(from);
+    this.emitAddress(lengthBytes);
     this.opcode(0xfc000a);
     this.code.u8(0);
     this.code.u8(0);
   }
-  memoryFill(at: I32, value: I32, lengthBytes: I32): void {
-    this.emit(at);
+  memoryFill(at: Address, value: I32, lengthBytes: Address): void {
+    this.emitAddress(at);
     this.emit(value);
-    this.emit(lengthBytes);
+    this.emitAddress(lengthBytes);
     this.opcode(0xfc000b);
     this.code.u8(0);
   }
@@ -320,8 +323,34 @@ export class Fn {
     this.code.u8(0);
   }
 
+  // Addresses
+
+  /** A value as an address: its low 32 bits, or zero-extended where the memory is wide. */
+  address(value: Val<"i32"> | Val<"i64">): Address {
+    return this.addressType === "i64" ? value.extU() : value.wrap();
+  }
+  /** A constant address. */
+  addressAt(at: number): Address {
+    return constant(this.addressType, at);
+  }
+  loadAddress(at: Address, offset: Offset = 0): Address {
+    return this.load<AddressType>(`${this.addressType}.load`, at, offset);
+  }
+  storeAddress(at: Address, value: Address, offset: Offset = 0): void {
+    this.store(`${this.addressType}.store`, at, value, offset);
+  }
+  /** Not 0 if an address is not 0. */
+  isSet(address: Address): I32 {
+    return this.addressType === "i64" ? address.ne(0) : (address as I32);
+  }
+
   // Emission
 
+  /** What has 32 bits lies in the first 4 GiB of a wide memory. */
+  private emitAddress(value: Val): void {
+    this.emit(value);
+    if (this.addressType === "i64" && value.type === "i32") this.code.u8(0xad);
+  }
   private opcode(code: number): void {
     if (code > 0xffff) {
       this.code.u8(code >>> 16);
@@ -346,7 +375,10 @@ export class Fn {
       out.uleb(value.i0);
       return;
     }
-    if (value.a) this.emit(value.a);
+    if (value.a) {
+      if (isMemory(value.code)) this.emitAddress(value.a);
+      else this.emit(value.a);
+    }
     if (value.b) this.emit(value.b);
     if (value.c) this.emit(value.c);
     if (value.code === Node.select) return out.u8(0x1b);

@@ -1,6 +1,7 @@
 import { ByteWriter } from "./bytes.ts";
 import { type BranchHint, type Callee, Fn, type Signature } from "./fn.ts";
 import { TYPE_CODE, type ValType } from "./opcodes.ts";
+import type { AddressType } from "./value.ts";
 
 interface FuncImport {
   readonly module: string;
@@ -26,6 +27,8 @@ export interface MemoryLimits {
 
 /** Collects types, imports, functions and tables, and lays them out as a WebAssembly binary. */
 export class ModuleBuilder {
+  /** Of the imported memory: `i64` for one that may be larger than 4 GiB. */
+  readonly addressType: AddressType;
   private readonly types: Signature[] = [];
   private readonly typeIndex = new Map<string, number>();
   private readonly imports: FuncImport[] = [];
@@ -37,6 +40,10 @@ export class ModuleBuilder {
   private importsClosed = false;
   private memory: { module: string; name: string; limits: MemoryLimits } | undefined;
   private table: { module: string; name: string; min: number } | undefined;
+
+  constructor(addressType: AddressType = "i32") {
+    this.addressType = addressType;
+  }
 
   type(signature: Signature): number {
     const key = `${signature.params.join()}>${signature.results.join()}`;
@@ -69,7 +76,7 @@ export class ModuleBuilder {
 
   func(params: readonly ValType[], results: readonly ValType[], exportAs?: string): Func {
     const signature = { params, results };
-    const fn = new Fn(signature);
+    const fn = new Fn(signature, this.addressType);
     const position = this.funcs.push({ type: this.type(signature), fn }) - 1;
     const indexOf = () => this.functionIndex(position);
     const func: Func = {
@@ -198,7 +205,7 @@ export class ModuleBuilder {
         w.name(this.memory.module);
         w.name(this.memory.name);
         w.u8(2);
-        w.u8(3); // shared, with a maximum
+        w.u8(this.addressType === "i64" ? 7 : 3); // shared, with a maximum; of 64-bit addresses
         w.uleb(this.memory.limits.minPages);
         w.uleb(this.memory.limits.maxPages);
       }

@@ -327,6 +327,9 @@ export function v128(bytes: Uint8Array): Val<"v128"> {
   return new Val("v128", Node.const, undefined, undefined, undefined, 0, 0, bytes);
 }
 
+/** Of an address in a memory: 32 bits wide, or 64 where the memory may be larger than 4 GiB. */
+export type AddressType = "i32" | "i64";
+export type Address = Val<AddressType>;
 export type I32 = Val<"i32">;
 export type I64 = Val<"i64">;
 export type F32 = Val<"f32">;

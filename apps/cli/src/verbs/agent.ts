@@ -32,6 +32,16 @@ export const addAgent: AddVerb = (program) => {
       const client = new AgentClient(agentHome().socket);
       if (await client.isThere()) await client.post("/v1/agent/stop");
     });
+  agent
+    .command("openapi")
+    .description("print what it answers to, as an OpenAPI 3.1 document")
+    .action(async () => {
+      const [{ openApi }, { say }] = await Promise.all([
+        import("@xenoserver/agent/index.ts"),
+        import("../agent-access.ts"),
+      ]);
+      say(JSON.stringify(await openApi(), undefined, 2));
+    });
   const withHosts = (name: string, description: string) =>
     agent
       .command(name)

@@ -1,5 +1,6 @@
 /** The verbs of xl: domains that the agent runs. */
 import { resolve } from "node:path";
+import type { AgentClient, MigrateDomain } from "@xenoserver/agent/index.ts";
 import type { DomainInfo, ShutdownRequest, StoreNode } from "@xenoserver/toolstack/control/protocol.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import type { SnapshotReport } from "@xenoserver/toolstack/snapshot/index.ts";
@@ -191,11 +192,8 @@ function addMigration(program: Command): void {
         to = there.socket;
       }
       const { overcommit, copyStorage } = options;
-      const report = await (await openAgent()).post<MigrationReport>(at(ref, "migrate"), {
-        to,
-        overcommit,
-        copyStorage,
-      });
+      const body = { to, overcommit: overcommit === true, copyStorage: copyStorage === true };
+      const report = await migrate(await openAgent(), ref, body);
       if (options.json === true) return sayJson(report);
       const { rounds, sentBytes, diskBytes, totalMs, downtimeMs, leftHere } = report;
       const took = `${(totalMs / 1000).toFixed(1)} s, of which it stood still for ${Math.round(downtimeMs)} ms`;
@@ -209,6 +207,26 @@ interface MigrateOptions extends JsonOption {
   readonly overcommit?: true;
   readonly copyStorage?: true;
 }
+
+/** With its progress on the terminal, if there is one. */
+async function migrate(agent: AgentClient, ref: string, body: MigrateDomain): Promise<MigrationReport> {
+  if (!process.stderr.isTTY) return agent.post<MigrationReport>(at(ref, "migrate"), body);
+  const [{ operate }, { describeMigration, progressLine }] = await Promise.all([
+    import("@xenoserver/agent/index.ts"),
+    import("../migration-progress.ts"),
+  ]);
+  const line = progressLine(process.stderr);
+  try {
+    return await operate<MigrationReport>(agent, at(ref, "migrate"), body, {
+      onProgress: (progress) => {
+        if (progress.kind === "migrate") line.show(`${ref}: ${describeMigration(progress)}`);
+      },
+    });
+  } finally {
+    line.clear();
+  }
+}
+
 interface SaveOptions extends JsonOption {
   readonly leaveRunning?: true;
   readonly leavePaused?: true;

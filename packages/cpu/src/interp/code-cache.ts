@@ -61,7 +61,7 @@ export class CodeCache {
   private readonly halves: Uint16Array;
   private readonly bytes: Uint8Array;
   private readonly writer: TraceWriter;
-  private readonly dropWriteEntries: (vb: number, frameAddress: number) => number;
+  private readonly dropWriteEntries: (vb: number, frame: number) => number;
   private readonly vcpuId: number;
   private readonly pages = new Map<number, CodePage>();
   private readonly crossings = new Map<number, Crossing>();
@@ -77,7 +77,7 @@ export class CodeCache {
     memory: DomainMemory,
     vb: number,
     writer: TraceWriter,
-    dropWriteEntries: (vb: number, frameAddress: number) => number,
+    dropWriteEntries: (vb: number, frame: number) => number,
     vcpuId: number,
   ) {
     this.vcpuId = vcpuId;
@@ -256,7 +256,7 @@ export class CodeCache {
     const flags = this.memory.layout.frameFlags + frame;
     const before = Atomics.or(this.bytes, flags, 1 << this.vcpuId);
     if (before !== 0) return;
-    this.dropWriteEntries(this.vb, this.frameAddress(frame));
+    this.dropWriteEntries(this.vb, frame);
     if (this.memory.layout.vcpuCount > 1) this.memory.codeLog.watch(frame, this.vcpuId);
   }
 
@@ -276,7 +276,7 @@ export class CodeCache {
         modified: (frame, offset, sizeBytes) => this.invalidate(frame, offset, sizeBytes),
         watched: (frame) => {
           // Stores made directly until now were seen by nobody: whoever has code from the frame must read it again.
-          const wrote = this.dropWriteEntries(this.vb, this.frameAddress(frame));
+          const wrote = this.dropWriteEntries(this.vb, frame);
           if (wrote) codeLog.modified(frame, 0, 4096, this.vcpuId);
         },
         overflowed: () => this.reset(),

@@ -1,4 +1,13 @@
-import { type Func, type I32, type I64, i32, i64, type ModuleBuilder } from "@xenoserver/wasm";
+import {
+  type Address,
+  type AddressType,
+  type Func,
+  type I32,
+  type I64,
+  i32,
+  i64,
+  type ModuleBuilder,
+} from "@xenoserver/wasm";
 import { type Decoded, Seg } from "../decode/decoded.ts";
 import { Access } from "../mmu/emit.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
@@ -51,11 +60,11 @@ export function defineDeliverPageFault(m: ModuleBuilder, translate: Func, helper
 
   f.block((refused) => {
     /** Host address of what a supervisor finds there, on one page. */
-    const host = (at: I64, bytes: number, tag: number): I32 => {
+    const host = (at: I64, bytes: number, tag: number): Address => {
       const access = tag === Tlb.write ? Access.write : Access.read;
       const first = find(at, bytes, tag);
       f.if(first.matches.eqz(), () => {
-        f.brIf(refused, f.call<"i32">(translate, vb, at, i32(access)).eqz());
+        f.brIf(refused, f.call<AddressType>(translate, vb, at, i32(access)).eqz());
         f.brIf(refused, find(at, bytes, tag).matches.eqz());
       });
       return f.let(find(at, bytes, tag).host);

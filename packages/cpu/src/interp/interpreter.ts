@@ -1,15 +1,16 @@
-import { type Callee, type Func, i32, type ModuleBuilder } from "@xenoserver/wasm";
+import { type Address, type AddressType, type Callee, type Func, i32, type ModuleBuilder } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import { importEngine, MAX_HANDLERS, newGuestModule, TABLE_ENTRIES } from "../jit/region-compiler.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
 import { defineMmu, type Mmu } from "../mmu/mmu.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { emitHelpers } from "../semantics/helpers.ts";
-import { CodeMode, State, Tlb } from "../state/layout.ts";
+import { State, Tlb } from "../state/layout.ts";
 import type { MmuExports } from "../system/machine.ts";
 import type { AddressForm } from "./address.ts";
+import { commonHandlers, inlineHandlers } from "./built-handlers.ts";
 import { defineDeliverPageFault } from "./deliver-page-fault.ts";
-import { isWideImmediate } from "./interp-ops.ts";
+import { handlerKey, variantNumber } from "./handler-key.ts";
 import { emitHandlerFunction, type HandlerSample, MainLoop } from "./main-loop.ts";
 import { BUILTIN_COUNT, REGION_SIGNATURE, RegionStatus } from "./record.ts";
 
@@ -28,36 +29,10 @@ export interface EngineImports {
 export interface InterpreterExports extends MmuExports {
   run(vb: number): number;
   translateCode(vb: number, lo: number, hi: number): number;
-  dropWriteEntries(vb: number, frameAddress: number): number;
+  dropWriteEntries(vb: number, frame: number): number;
   dropAllWriteEntries(vb: number): void;
   droppedRegion(vb: number): number;
 }
-
-/** The identity of a handler: instructions that agree in it run the same code. */
-export function handlerKey(d: Decoded, codeMode: number, indexed: boolean): string {
-  const operands = d.operands.map((o, position) => {
-    const fixed = d.encoding.operands[position].kind === "fixed";
-    const wide = o.kind === "imm" && isWideImmediate(d) ? "wide" : "";
-    return `${o.kind}${o.width}${wide}${fixed ? `=${d.encoding.operands[position].text}` : ""}`;
-  });
-  const addressed = d.encoding.options.has("a") ? d.addressSize : 0;
-  const is64 = (codeMode & CodeMode.sizeMask) === CodeMode.code64;
-  const mode = is64 ? "64" : codeMode & CodeMode.stack32 ? "32" : "16";
-  const indexing = indexed ? "x" : "";
-  return `${d.def.name}/${d.operandSize}/${operands.join()}/${indexing}${d.lock ? "L" : ""}${repOf(d)}/${addressed}/${mode}/${variantOf(d)}`;
-}
-/** A number that is different whenever the key is; the same key may have several. */
-function variantNumber(d: Decoded, codeMode: number, indexed: boolean): number {
-  const rep = d.rep === 0 ? 0 : d.rep & 3;
-  const bits = (d.operandSize >> 1) | ((d.addressSize >> 2) << 3) | ((codeMode & 7) << 5) | (rep << 8);
-  const flags = (d.memory ? 1 : 0) | (indexed ? 2 : 0) | (d.lock ? 4 : 0);
-  return (d.encoding.id << 13) | (flags << 10) | bits;
-}
-
-/** Repetition matters to string instructions only. */
-const repOf = (d: Decoded): string => (d.encoding.options.has("a") && d.rep ? d.rep.toString(16) : "");
-/** Definitions whose encodings differ in meaning beyond their operands. */
-const variantOf = (d: Decoded): string => (d.encoding.options.has("variant") ? d.encoding.text : "");
 
 /** The interpreter's generated module, and the handlers that are added to it as instructions are first met. */
 export class Interpreter {
@@ -74,23 +49,28 @@ export class Interpreter {
   /** Bytes of a sample instruction by handler number; for profiles. */
   readonly samples = new Map<number, HandlerSample>();
 
-  constructor(domain: DomainMemory, imports: EngineImports, inline: readonly HandlerSample[], counting = false) {
+  constructor(domain: DomainMemory, imports: EngineImports, counting = false) {
     this.domain = domain;
+    const [inline, common] = [inlineHandlers(), commonHandlers()];
     this.table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_ENTRIES });
-    const module = new WebAssembly.Module(this.buildBase(inline, counting));
+    const module = baseModule(domain, counting, () => this.buildBase(inline, common, counting));
     const instance = new WebAssembly.Instance(module, {
       env: { memory: domain.memory, table: this.table, ...imports } as never,
     });
     this.instanceExports = instance.exports as Record<string, WebAssembly.ExportValue>;
     this.exports = instance.exports as unknown as InterpreterExports;
-    inline.forEach((sample, index) => {
+    [...inline, ...common].forEach((sample, index) => {
       this.numbers.set(sample.key, BUILTIN_COUNT + index);
       this.samples.set(BUILTIN_COUNT + index, sample);
     });
-    this.nextHandler = BUILTIN_COUNT + inline.length;
+    this.nextHandler = BUILTIN_COUNT + inline.length + common.length;
   }
 
-  private buildBase(inline: readonly HandlerSample[], counting: boolean): Uint8Array<ArrayBuffer> {
+  private buildBase(
+    inline: readonly HandlerSample[],
+    common: readonly HandlerSample[],
+    counting: boolean,
+  ): Uint8Array<ArrayBuffer> {
     const m = newGuestModule(this.domain);
     const codeModified = m.importFunc("env", "codeModified", { params: ["i32", "i32", "i32"], results: [] });
     const fetchFrame = m.importFunc("env", "fetchFrame", { params: ["i32"], results: [] });
@@ -103,6 +83,8 @@ export class Interpreter {
     const deliverPageFault = defineDeliverPageFault(m, mmu.translate, helpers);
     const loop = new MainLoop(m, helpers, { ...mmu, deliverPageFault }, counting);
     loop.emit(inline);
+    const functions = common.map((sample) => emitHandlerFunction(m, helpers, sample));
+    m.element(BUILTIN_COUNT + inline.length, functions);
     defineDropped(m);
     return m.finish();
   }
@@ -169,6 +151,17 @@ export class Interpreter {
   }
 }
 
+/** Engines' own modules by what they depend on: whoever makes a second one in a thread need not build it again. */
+const baseModules = new Map<string, WebAssembly.Module>();
+function baseModule({ layout }: DomainMemory, counting: boolean, build: () => BufferSource): WebAssembly.Module {
+  const key = `${JSON.stringify(layout)} ${counting}`;
+  const known = baseModules.get(key);
+  if (known) return known;
+  const module = new WebAssembly.Module(build());
+  baseModules.set(key, module);
+  return module;
+}
+
 /** What stands in a region's place once its code has changed: control goes on by way of the dispatch loop. */
 function defineDropped(m: ModuleBuilder): void {
   const { fn } = m.func(REGION_SIGNATURE.params, REGION_SIGNATURE.results, "droppedRegion");
@@ -185,8 +178,11 @@ function defineReadTime(m: ModuleBuilder, imported: Callee): Func {
 
 /** Entry points for the host program, which passes addresses as two halves. */
 function defineHostAddress(m: ModuleBuilder, mmu: Mmu): void {
-  const host = m.func(["i32", "i32", "i32", "i32", "i32"], ["i32"], "hostAddress");
+  // What fits in no i32 is for JavaScript a double.
+  const isWide = m.addressType === "i64";
+  const host = m.func(["i32", "i32", "i32", "i32", "i32"], [isWide ? "f64" : "i32"], "hostAddress");
   const f = host.fn;
+  const give = (address: Address) => f.return(isWide ? f.op("f64.convert_i64_u", address) : address);
   const vb = f.param<"i32">(0);
   const size = f.param<"i32">(3);
   const va = f.let(f.param<"i32">(1).extU().or(f.param<"i32">(2).extU().shl(32)));
@@ -195,12 +191,12 @@ function defineHostAddress(m: ModuleBuilder, mmu: Mmu): void {
     for (const tag of [Tlb.read, Tlb.write]) {
       f.if(f.param<"i32">(4).eq(tag === Tlb.write ? 1 : 0), () => {
         const hit = emitTlbLookup({ f, tlbBase: () => f.load("i32.load", vb, State.tlb) }, va, 1, tag);
-        f.if(hit.matches, () => f.return(hit.host));
+        f.if(hit.matches, () => give(hit.host));
       });
     }
   });
-  f.if(f.param<"i32">(4), () => f.return(f.call<"i32">(mmu.slowWrite, vb, va, size)));
-  f.return(f.call<"i32">(mmu.slowRead, vb, va, size));
+  f.if(f.param<"i32">(4), () => give(f.call<AddressType>(mmu.slowWrite, vb, va, size)));
+  give(f.call<AddressType>(mmu.slowRead, vb, va, size));
   f.unreachable();
 
   const code = m.func(["i32", "i32", "i32"], ["i32"], "translateCode");

@@ -108,9 +108,9 @@ class JitOperand implements Operand {
       return i64Halves(this.d.immLo, this.d.immHi);
     return i64(immediateOf(this.d));
   }
-  private get vectorAt(): number {
+  /** Where an MMX register lies in the state. */
+  private get mmxAt(): number {
     const { operand } = this;
-    if (operand.kind === "xmm") return State.xmm + operand.reg * 16;
     if (operand.kind === "mmx") return State.fpr + operand.reg * 16;
     throw new Error(`operand ${operand.kind} of ${this.d.def.name} is no vector`);
   }
@@ -124,8 +124,10 @@ class JitOperand implements Operand {
         return o.load(this.i.address(), width);
       case "imm":
         return width < 8 ? o.f.let(this.immediate().zeroExtend(bitsOf(width))) : this.immediate();
+      case "xmm":
+        return o.readXmmLow(operand.reg, width);
       default:
-        return o.f.let(o.f.load<"i64">(width >= 8 ? "i64.load" : `i64.load${width * 8}_u`, o.vb, this.vectorAt));
+        return o.f.let(o.f.load<"i64">(width >= 8 ? "i64.load" : `i64.load${width * 8}_u`, o.vb, this.mmxAt));
     }
   }
   readS(): I64 {
@@ -137,8 +139,10 @@ class JitOperand implements Operand {
         return o.loadS(this.i.address(), width);
       case "imm":
         return this.immediate();
+      case "xmm":
+        return o.f.let(o.readXmmLow(operand.reg, width).signExtend(bitsOf(Math.min(width, 8))));
       default:
-        return o.f.let(o.f.load<"i64">(width >= 8 ? "i64.load" : `i64.load${width * 8}_s`, o.vb, this.vectorAt));
+        return o.f.let(o.f.load<"i64">(width >= 8 ? "i64.load" : `i64.load${width * 8}_s`, o.vb, this.mmxAt));
     }
   }
   write(value: I64): void {
@@ -152,17 +156,21 @@ class JitOperand implements Operand {
         return o.store(this.i.address(), width, value);
       case "imm":
         throw new Error("an immediate cannot be written");
+      case "xmm":
+        return o.writeXmmLow(operand.reg, Math.min(width, 8), value);
       default:
-        o.f.store(width >= 8 ? "i64.store" : `i64.store${width * 8}`, o.vb, value, this.vectorAt);
-        if (operand.kind === "mmx") o.f.store("i32.store16", o.vb, i32(0xffff), this.vectorAt + 8);
+        o.f.store(width >= 8 ? "i64.store" : `i64.store${width * 8}`, o.vb, value, this.mmxAt);
+        o.f.store("i32.store16", o.vb, i32(0xffff), this.mmxAt + 8);
     }
   }
   readV(): V128 {
     if (this.kind === "mem") return this.o.loadV(this.i.address());
-    return this.o.f.let(this.o.f.load<"v128">("v128.load", this.o.vb, this.vectorAt));
+    if (this.operand.kind === "xmm") return this.o.readXmm(this.operand.reg);
+    return this.o.f.let(this.o.f.load<"v128">("v128.load", this.o.vb, this.mmxAt));
   }
   writeV(value: V128): void {
     if (this.kind === "mem") return this.o.storeV(this.i.address(), value);
-    this.o.f.store("v128.store", this.o.vb, value, this.vectorAt);
+    if (this.operand.kind === "xmm") return this.o.writeXmm(this.operand.reg, value);
+    this.o.f.store("v128.store", this.o.vb, value, this.mmxAt);
   }
 }

@@ -1,4 +1,14 @@
-import { type Fn, type I32, type I64, i32, type Label, type Var } from "@xenoserver/wasm";
+import {
+  type Address,
+  type AddressType,
+  type Fn,
+  type I32,
+  type I64,
+  i32,
+  type Label,
+  type V128,
+  type Var,
+} from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import { INTERRUPTS_OPENED } from "../interp/record.ts";
 import { type FlagRecipe, type Helpers, type Instruction, Ops } from "../semantics/ops.ts";
@@ -7,6 +17,7 @@ import type { GroupedAccess } from "./access-groups.ts";
 import { JitInstruction } from "./bindings.ts";
 import { type FlagKind, LazyFlags } from "./lazy-flags.ts";
 import { isRepeated, likelyWritten, type Place, type PlacedInstruction } from "./region.ts";
+import { VectorRegisters } from "./vector-registers.ts";
 
 const SHIFT = /^(SHL|SHR|SAR|ROL|ROR|RCL|RCR|SHLD|SHRD)$/;
 const COMPARE = /^(CMPS|SCAS)( wide)?$/;
@@ -47,6 +58,7 @@ export class JitOps extends Ops {
   private readonly defined = new Set<number>();
   private readonly gprs: Var<"i64">[];
   private readonly flags: LazyFlags;
+  private readonly vectors: VectorRegisters;
   private readonly pageVa: Var<"i64">;
   private readonly tlb: Var<"i32">;
   readonly count: Var<"i32">;
@@ -59,7 +71,7 @@ export class JitOps extends Ops {
   /** Of the instruction being translated, if its access shares a look into the TLB with others. */
   private access: GroupedAccess | undefined;
   /** By number of the group: host address of its lowest byte, 0 if its page cannot be used directly. */
-  private readonly groupHosts: Var<"i32">[] = [];
+  private readonly groupHosts: Var<AddressType>[] = [];
   private readonly openGroups = new Set<number>();
 
   /** @param deferred registers that loops write */
@@ -70,6 +82,7 @@ export class JitOps extends Ops {
     this.used = new Set(deferred);
     this.gprs = Array.from({ length: 16 }, () => f.var("i64"));
     this.flags = new LazyFlags(f, this.vb);
+    this.vectors = new VectorRegisters(f, this.vb);
     this.pageVa = f.var("i64");
     this.tlb = f.var("i32");
     this.count = f.var("i32");
@@ -111,12 +124,17 @@ export class JitOps extends Ops {
    * @param kind      what the flags are when control arrives, from wherever it comes
    * @param accesses  of its instructions
    */
-  beginBlock(instructionCount: number, kind: FlagKind, accesses: readonly (GroupedAccess | undefined)[]): void {
+  beginBlock(
+    instructions: readonly PlacedInstruction[],
+    kind: FlagKind,
+    accesses: readonly (GroupedAccess | undefined)[],
+  ): void {
     this.flags.kind = kind;
     this.defined.clear();
     this.openGroups.clear();
-    for (const access of accesses) if (access) this.groupHosts[access.group.id] ??= this.f.var("i32");
-    this.count.set(this.count.get().add(instructionCount));
+    for (const access of accesses) if (access) this.groupHosts[access.group.id] ??= this.f.var(this.f.addressType);
+    this.vectors.beginBlock(instructions);
+    this.count.set(this.count.get().add(instructions.length));
   }
   /** Makes registers and the flags' kind known to whatever block comes next. */
   endBlock(): void {
@@ -187,9 +205,28 @@ export class JitOps extends Ops {
     if (offset === State.tlb) this.tlb.set(known);
   }
 
+  // Vector registers
+
+  override readXmm(reg: number): V128 {
+    return this.vectors.read(reg, this.isConditional);
+  }
+  override writeXmm(reg: number, value: V128): void {
+    this.vectors.write(reg, value, this.isConditional);
+  }
+  override xmmChanged(): void {
+    this.vectors.forget();
+  }
+  /** The low bytes of a register, at most 8. */
+  readXmmLow(reg: number, width: number): I64 {
+    return this.vectors.readLow(reg, width, this.isConditional);
+  }
+  writeXmmLow(reg: number, width: number, value: I64): void {
+    this.vectors.writeLow(reg, width, value);
+  }
+
   // Memory
 
-  protected override lookUp(at: I64, size: number, tag: number): { readonly matches: I32; readonly host: I32 } {
+  protected override lookUp(at: I64, size: number, tag: number): { readonly matches: I32; readonly host: Address } {
     const { access } = this;
     if (!access || size > access.sizeBytes || (tag === Tlb.write && !access.group.isWrite))
       return super.lookUp(at, size, tag);
@@ -198,17 +235,18 @@ export class JitOps extends Ops {
       if (this.isConditional) return super.lookUp(at, size, tag);
       this.openGroup(at, access, host);
     }
-    return { matches: host.get(), host: host.get().add(access.offset) };
+    return { matches: this.f.isSet(host.get()), host: host.get().add(access.offset) };
   }
   /** Looks for a group's page, at the first of its accesses. */
-  private openGroup(at: I64, { group, offset }: GroupedAccess, host: Var<"i32">): void {
+  private openGroup(at: I64, { group, offset }: GroupedAccess, host: Var<AddressType>): void {
     const { f } = this;
     const low = f.let(at.sub(offset));
     const hit = super.lookUp(low, group.spanBytes, group.isWrite ? Tlb.write : Tlb.read);
     f.if(
       hit.matches,
       () => host.set(hit.host),
-      () => host.set(f.call<"i32">(this.helpers.findPage, this.vb, low, i32(group.spanBytes), i32(+group.isWrite))),
+      () =>
+        host.set(f.call<AddressType>(this.helpers.findPage, this.vb, low, i32(group.spanBytes), i32(+group.isWrite))),
       true,
     );
     this.openGroups.add(group.id);

@@ -1,4 +1,4 @@
-import { ModuleBuilder } from "@xenoserver/wasm";
+import { type AddressType, ModuleBuilder } from "@xenoserver/wasm";
 import { Decoder } from "../decode/decoder.ts";
 import type { Gfn } from "../engine.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
@@ -97,7 +97,7 @@ class SpotCode implements CodeSource {
     for (const shift of [39, 30, 21, 12]) {
       const at = this.physical(table + index(shift) * 8);
       if (at < 0) return -1;
-      const [low, high] = [this.words[at >>> 2], this.words[(at >>> 2) + 1] & 0xfffff];
+      const [low, high] = [this.words[at / 4], this.words[at / 4 + 1] & 0xfffff];
       if ((low & 1) === 0) return -1;
       const next = high * 2 ** 32 + ((low & ~0xfff) >>> 0);
       if (shift === 12 || (shift < 39 && low & 0x80)) {
@@ -250,7 +250,7 @@ export class LocalRegionService implements RegionService {
 
 /** A module over a domain's memory and a vcpu's table of handlers and regions. */
 export function newGuestModule({ layout }: DomainMemory): ModuleBuilder {
-  const m = new ModuleBuilder();
+  const m = new ModuleBuilder(layout.addressType);
   const pages = layout.totalBytes / 0x10000;
   m.importMemory("env", "memory", { minPages: pages, maxPages: pages });
   m.importTable("env", "table", TABLE_ENTRIES);
@@ -264,17 +264,18 @@ export const TABLE_ENTRIES = MAX_HANDLERS + MAX_REGIONS;
 /** Imports what generated code calls in the engine's own module; regions have slow paths of their own. */
 export function importEngine(m: ModuleBuilder, who: "handler" | "region" = "handler"): Helpers {
   const slow = (name: string) => (who === "region" ? `region${name}` : name[0].toLowerCase() + name.slice(1));
-  const helper = (name: string, params: readonly ("i32" | "i64")[], results: readonly "i32"[] = []) =>
+  const address = m.addressType;
+  const helper = (name: string, params: readonly AddressType[], results: readonly AddressType[] = []) =>
     m.importFunc("engine", name, { params, results });
   return {
-    slowRead: helper(slow("SlowRead"), ["i32", "i64", "i32"], ["i32"]),
-    slowWrite: helper(slow("SlowWrite"), ["i32", "i64", "i32"], ["i32"]),
+    slowRead: helper(slow("SlowRead"), ["i32", "i64", "i32"], [address]),
+    slowWrite: helper(slow("SlowWrite"), ["i32", "i64", "i32"], [address]),
     slowStore: helper(slow("SlowStore"), ["i32", "i64", "i64", "i32"], ["i32"]),
-    findPage: helper("findPage", ["i32", "i64", "i32", "i32"], ["i32"]),
+    findPage: helper("findPage", ["i32", "i64", "i32", "i32"], [address]),
     readTime: helper("readTime", ["i32"]),
-    commitBounce: helper("commitBounce", ["i32", "i32"]),
-    beginSplit: helper("beginSplit", ["i32", "i32", "i32"]),
-    changeSplit: helper("changeSplit", ["i32", "i32", "i32", "i64", "i64"], ["i32"]),
+    commitBounce: helper("commitBounce", ["i32", address]),
+    beginSplit: helper("beginSplit", ["i32", address, "i32"]),
+    changeSplit: helper("changeSplit", ["i32", address, "i32", "i64", "i64"], ["i32"]),
     named: importedHelpers(m, "engine"),
   };
 }

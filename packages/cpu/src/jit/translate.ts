@@ -144,7 +144,7 @@ class RegionTranslator {
     const block = this.region.blocks[index];
     this.current = index;
     const accesses = groupAccesses(block.instructions);
-    ops.beginBlock(block.instructions.length, this.kinds.get(index) ?? "dynamic", accesses);
+    ops.beginBlock(block.instructions, this.kinds.get(index) ?? "dynamic", accesses);
     const dead = deadFlags(block.instructions);
     block.instructions.forEach((placed, k) => {
       f.scope(() => placed.d.def.semantics!(ops, ops.begin(placed, dead[k], accesses[k])));

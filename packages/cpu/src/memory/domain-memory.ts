@@ -23,6 +23,16 @@ export interface DomainMemoryHandle {
 
 const Control = { nextFrame: 0, nextLeaf: 1, free: 2, words: 2 + FREE_FRAMES_WORDS } as const;
 const WASM_PAGE_BYTES = 0x10000;
+/** What V8 allows: 16 GiB, if addresses have 64 bits. */
+export const MAX_PAGES = 0x40000;
+
+/** @throws RangeError  the host cannot reserve it */
+function newMemory(pages: number, addressType: MemoryLayout["addressType"]): WebAssembly.Memory {
+  if (addressType === "i32") return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+  // TypeScript's declarations do not know of them yet.
+  const limits = { address: "i64", initial: BigInt(pages), maximum: BigInt(pages), shared: true } as unknown;
+  return new WebAssembly.Memory(limits as WebAssembly.MemoryDescriptor);
+}
 
 /**
  * `GuestMemory` over one shared WebAssembly.Memory.
@@ -63,17 +73,18 @@ export class DomainMemory implements GuestMemory {
    * Reserves memory for a domain.
    * @param vcpuCount  how many vcpu areas to reserve, 1–8
    * @param frameCount RAM frames plus what the hypervisor will add
-   * @throws RangeError if the host cannot reserve it, or it is more than 4 GiB
+   * @param forceWide  has the frames lie beyond 4 GiB even if there is room for them below
+   * @throws RangeError if the host cannot reserve it, or it is more than V8 allows
    */
-  static create(vcpuCount: number, frameCount: number): DomainMemory {
-    const layout = layOutMemory(vcpuCount, frameCount);
+  static create(vcpuCount: number, frameCount: number, forceWide = false): DomainMemory {
+    const layout = layOutMemory(vcpuCount, frameCount, forceWide);
     const pages = layout.totalBytes / WASM_PAGE_BYTES;
-    if (pages > 65536) {
+    if (pages > MAX_PAGES) {
       throw new RangeError(
-        `domain memory of ${frameCount} frames needs ${pages} pages of 64 KiB, expected at most 65536`,
+        `domain memory of ${frameCount} frames needs ${pages} pages of 64 KiB, expected at most ${MAX_PAGES}`,
       );
     }
-    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    const memory = newMemory(pages, layout.addressType);
     return new DomainMemory({
       memory,
       layout,
@@ -160,7 +171,7 @@ export class DomainMemory implements GuestMemory {
   /** True for a frame that holds nothing but zeros. */
   isZero(frame: Frame): boolean {
     this.fetch(frame);
-    const first = this.frameAddress(frame) >>> 2;
+    const first = this.frameAddress(frame) / 4;
     for (let at = first; at < first + PAGE_BYTES / 4; at++) if (this.words[at] !== 0) return false;
     return true;
   }

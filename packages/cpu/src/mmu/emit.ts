@@ -1,4 +1,4 @@
-import { type Fn, type I32, type I64, i32 } from "@xenoserver/wasm";
+import type { Address, Fn, I32, I64 } from "@xenoserver/wasm";
 import type { MemoryLayout } from "../state/layout.ts";
 
 /** Kinds of access, also the argument of `translate`. */
@@ -8,7 +8,7 @@ export const state32 = (f: Fn, vb: I32, offset: number) => f.load<"i32">("i32.lo
 export const state64 = (f: Fn, vb: I32, offset: number) => f.load<"i64">("i64.load", vb, offset);
 
 /** Emits "frame number of a host address". */
-export const frameOf = (host: I32, layout: MemoryLayout) => host.sub(i32(layout.framesOffset)).shrU(12);
+export const frameOf = (host: Address, layout: MemoryLayout): I32 => host.sub(layout.framesOffset).shrU(12).wrap();
 
 /**
  * Number of an address's bit in `State.largePages`: by its GiB, the kernel's half apart from that of programs. Otherwise programs, which

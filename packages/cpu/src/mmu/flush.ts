@@ -5,6 +5,7 @@ import {
   ITLB_ENTRY_BYTES,
   ITLB_OFFSET,
   Itlb,
+  type MemoryLayout,
   RegionCacheUse,
   State,
   TLB_BYTES,
@@ -88,11 +89,11 @@ export function emitFlushPage(f: Fn, vb: I32, va: I64): void {
   for (const offset of [ITLB_OFFSET, ITLB_OFFSET + ITLB_BYTES]) f.store("i64.store", code, i64(-1), offset + Itlb.tag);
 }
 
-/** (vb, frameHost) → 1 if it was so: forgets that a frame may be written directly, since somebody has code from it now. */
-export function defineDropWriteEntries(m: ModuleBuilder): Func {
+/** (vb, frame) → 1 if it was so: forgets that a frame may be written directly, since somebody has code from it now. */
+export function defineDropWriteEntries(m: ModuleBuilder, layout: MemoryLayout): Func {
   const func = m.func(["i32", "i32"], ["i32"], "dropWriteEntries");
   const f = func.fn;
-  const frame = f.param<"i32">(1);
+  const frame = f.let(f.address(f.param<"i32">(1)).shl(12).add(layout.framesOffset));
   const found = f.var("i32", i32(0));
   const entry = f.var("i32", f.param<"i32">(0).add(TLB_OFFSET));
   const end = f.let(entry.get().add(TLB_SETS * TLB_ENTRIES * 32));
@@ -100,7 +101,7 @@ export function defineDropWriteEntries(m: ModuleBuilder): Func {
     () => entry.get().ltU(end),
     () => {
       const tag = f.let(f.load<"i64">("i64.load", entry.get(), Tlb.write));
-      const host = f.load<"i32">("i32.load", entry.get(), Tlb.addend).add(tag.wrap());
+      const host = f.loadAddress(entry.get(), Tlb.addend).add(f.address(tag));
       f.if(tag.ne(-1).and(host.eq(frame)), () => {
         f.store("i64.store", entry.get(), i64(-1), Tlb.write);
         found.set(i32(1));

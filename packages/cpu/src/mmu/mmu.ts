@@ -63,7 +63,7 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
   const decline: CodeGuard = (f, host, size) =>
     f.if(f.call<"i32">(holdsCode, host, size), () => {
       f.store("i32.store", f.param<"i32">(0), i32(1), State.interpretOnce);
-      f.return(i32(0));
+      f.return(f.addressAt(0));
     });
   const translate = defineTranslate(m, layout, walk, frameHost);
   const fillItlb = defineFillItlb(m, layout, walk, frameHost);
@@ -88,7 +88,7 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
     regionSlowStore: defineSlowStore(m, imports, regionSlowWrite, commitBounce, "regionSlowStore"),
     flushTlb: defineFlushTlb(m),
     flushTlbPage: defineFlushTlbPage(m),
-    dropWriteEntries: defineDropWriteEntries(m),
+    dropWriteEntries: defineDropWriteEntries(m, layout),
     dropAllWriteEntries: defineDropAllWriteEntries(m),
   };
 }

@@ -5,26 +5,38 @@
  * second group is changed under a lock that all such operations of a domain take, the first group and then the second, each
  * by compare-and-exchange: no change of either group by others is lost, but others can see the first half changed alone.
  */
-import { type Fn, type Func, type I32, type I64, i32, i64, type ModuleBuilder } from "@xenoserver/wasm";
+import {
+  type Address,
+  type AddressType,
+  type Fn,
+  type Func,
+  type I32,
+  type I64,
+  i32,
+  i64,
+  type ModuleBuilder,
+} from "@xenoserver/wasm";
 import { SPLIT_LOCK_WORD, State } from "../state/layout.ts";
 import { Access, state32, state64 } from "./emit.ts";
 import { emitSplitCopy, secondPage } from "./slow-access.ts";
 
 const GROUP = 8;
-const inGroup = (host: I32, width: I32): I32 =>
+const inGroup = (host: Address, width: I32): I32 =>
   host
+    .wrap()
     .and(GROUP - 1)
     .add(width)
     .leU(GROUP);
-const bitsWithin = (host: I32): I64 =>
+const bitsWithin = (host: Address): I64 =>
   host
+    .wrap()
     .and(GROUP - 1)
     .shl(3)
     .extU();
 /** The low bits that an operand of `width` bytes has. */
 const maskOf = (width: I32): I64 => i64(-1).shrU(i32(64).sub(width.shl(3)).extU());
 
-function exchange(f: Fn, group: I32, expected: I64, next: I64): I32 {
+function exchange(f: Fn, group: Address, expected: I64, next: I64): I32 {
   return f.load<"i64">("i64.atomic.rmw.cmpxchg", group, 0, expected, next).eq(expected);
 }
 
@@ -32,19 +44,19 @@ function exchange(f: Fn, group: I32, expected: I64, next: I64): I32 {
 function refillBounce(f: Fn, vb: I32, translate: Func): void {
   const va = f.let(state64(f, vb, State.bounceVa));
   const size = f.let(state32(f, vb, State.bounceSize));
-  const first = f.let(f.call<"i32">(translate, vb, va, i32(Access.write)));
-  const second = f.let(f.call<"i32">(translate, vb, secondPage(va, size), i32(Access.write)));
+  const first = f.let(f.call<AddressType>(translate, vb, va, i32(Access.write)));
+  const second = f.let(f.call<AddressType>(translate, vb, secondPage(va, size), i32(Access.write)));
   f.if(first.eqz().or(second.eqz()), () => f.return());
   emitSplitCopy(f, f.let(vb.add(State.bounce)), first, second, size, false);
 }
 
 /** (vb, host, width): what comes before the first look at an operand that is not aligned. */
 export function defineBeginSplit(m: ModuleBuilder, translate: Func): Func {
-  const func = m.func(["i32", "i32", "i32"], [], "beginSplit");
+  const func = m.func(["i32", m.addressType, "i32"], [], "beginSplit");
   const f = func.fn;
   const vb = f.param<"i32">(0);
-  const host = f.param<"i32">(1);
-  const isBounce = f.let(host.eq(vb.add(State.bounce)));
+  const host = f.param<AddressType>(1);
+  const isBounce = f.let(host.eq(f.address(vb.add(State.bounce))));
   f.if(inGroup(host, f.param(2)).and(isBounce.eqz()), () => f.return());
   const lock = i32(SPLIT_LOCK_WORD);
   f.loop((again) => f.brIf(again, f.load<"i32">("i32.atomic.rmw.cmpxchg", lock, 0, i32(0), i32(1))));
@@ -55,17 +67,17 @@ export function defineBeginSplit(m: ModuleBuilder, translate: Func): Func {
 
 /** (vb, host, width, old, new) → 0, or 1 if the operand is no longer `old` and is to be looked at again. */
 export function defineChangeSplit(m: ModuleBuilder, commitBounce: Func): Func {
-  const func = m.func(["i32", "i32", "i32", "i64", "i64"], ["i32"], "changeSplit");
+  const func = m.func(["i32", m.addressType, "i32", "i64", "i64"], ["i32"], "changeSplit");
   const f = func.fn;
   const vb = f.param<"i32">(0);
-  const host = f.param<"i32">(1);
+  const host = f.param<AddressType>(1);
   const width = f.param<"i32">(2);
   const mask = f.let(maskOf(width));
   const before = f.let(f.param<"i64">(3).and(mask));
   const after = f.let(f.param<"i64">(4).and(mask));
   const unlock = () => f.store("i32.atomic.store", i32(SPLIT_LOCK_WORD), i32(0));
 
-  f.if(host.eq(vb.add(State.bounce)), () => {
+  f.if(host.eq(f.address(vb.add(State.bounce))), () => {
     const old = f.let(f.load<"i64">("i64.load", host));
     f.store("i64.store", host, old.and(mask.not()).or(after));
     f.callVoid(commitBounce, vb, host);

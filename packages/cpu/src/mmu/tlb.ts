@@ -1,4 +1,4 @@
-import type { Fn, I32, I64 } from "@xenoserver/wasm";
+import type { Address, Fn, I32, I64 } from "@xenoserver/wasm";
 import { i64 } from "@xenoserver/wasm";
 import { TLB_ENTRIES, Tlb } from "../state/layout.ts";
 
@@ -17,7 +17,7 @@ interface Emitter {
  * @param tag   `Tlb.read` or `Tlb.write`
  * @returns     `matches` and, only valid then, the host address; each may be used once
  */
-export function emitTlbLookup(e: Emitter, at: I64, size: number, tag: number): { matches: I32; host: I32 } {
+export function emitTlbLookup(e: Emitter, at: I64, size: number, tag: number): { matches: I32; host: Address } {
   const { f } = e;
   const index = at
     .shrU(7)
@@ -26,6 +26,6 @@ export function emitTlbLookup(e: Emitter, at: I64, size: number, tag: number): {
   const entry = f.let(index.add(e.tlbBase()));
   const lastPage = at.add(size - 1).and(i64(-4096));
   const matches = f.load<"i64">("i64.load", entry, tag).eq(lastPage);
-  const host = f.load<"i32">("i32.load", entry, Tlb.addend).add(at.wrap());
+  const host = f.loadAddress(entry, Tlb.addend).add(f.address(at));
   return { matches, host };
 }

@@ -1,4 +1,14 @@
-import { type Fn, type Func, type I32, type I64, i32, i64, i64Halves, type ModuleBuilder } from "@xenoserver/wasm";
+import {
+  type AddressType,
+  type Fn,
+  type Func,
+  type I32,
+  type I64,
+  i32,
+  i64,
+  i64Halves,
+  type ModuleBuilder,
+} from "@xenoserver/wasm";
 import {
   CodeMode,
   DirtyControl,
@@ -23,25 +33,25 @@ function emitNoteLargePage(f: Fn, vb: I32, va: I64): void {
 }
 
 export function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Func, frameHost: Func): Func {
-  const func = m.func(["i32", "i64", "i32"], ["i32"], "translate");
+  const func = m.func(["i32", "i64", "i32"], [m.addressType], "translate");
   const f = func.fn;
   const vb = f.param<"i32">(0);
   const va = f.param<"i64">(1);
   const access = f.param<"i32">(2);
   const walked = f.let(f.call<"i64">(walk, vb, va, access));
-  f.if(walked.eq(-1), () => f.return(i32(0)));
+  f.if(walked.eq(-1), () => f.return(f.addressAt(0)));
   const gpa = f.let(walked.and(i64Halves(-1, 0xfffff)));
   const flags = f.let(walked.shrU(52).wrap());
-  const host = f.let(f.call<"i32">(frameHost, gpa));
+  const host = f.let(f.call<AddressType>(frameHost, gpa));
   f.if(host.eqz(), () => {
     f.if(state32(f, vb, State.mmioReady), () => {
       f.store("i32.store", vb, i32(0), State.mmioReady);
-      f.return(vb.add(State.mmioValue));
+      f.return(f.address(vb.add(State.mmioValue)));
     });
     f.store("i32.store", vb, state32(f, vb, State.pending).or(Pending.mmioRead), State.pending);
     f.store("i32.store", vb, gpa.wrap(), State.mmioGpaLo);
     f.store("i32.store", vb, gpa.shrU(32).wrap(), State.mmioGpaHi);
-    f.return(i32(0));
+    f.return(f.addressAt(0));
   });
   const page = f.let(va.and(i64(-4096)));
   const entry = f.let(
@@ -63,14 +73,14 @@ export function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Fu
   f.if(state32(f, vb, State.slowAccess).eqz(), () => {
     f.store("i64.store", entry, page, Tlb.read);
     f.store("i64.store", entry, f.select(writeEntry.get(), page, i64(-1)), Tlb.write);
-    f.store("i32.store", entry, host.sub(page.wrap()), Tlb.addend);
+    f.storeAddress(entry, host.sub(f.address(page)), Tlb.addend);
     f.store("i32.store", entry, flags.shrU(1).and(TLB_FLAG_GLOBAL), Tlb.flags);
     // The supervisor's global entries stay.
     const inSupervisors = state32(f, vb, State.tlb).eq(vb.add(TLB_OFFSET + TLB_BYTES));
     f.if(inSupervisors.and(flags.shrU(1)).and(1).eqz(), () => emitNoteTlb(f, vb, va));
   });
   f.if(flags.and(4), () => emitNoteLargePage(f, vb, va));
-  f.return(host.add(va.wrap().and(4095)));
+  f.return(host.add(f.address(va.wrap().and(4095))));
   f.unreachable();
   return func;
 }
@@ -96,7 +106,7 @@ export function defineFillItlb(m: ModuleBuilder, layout: MemoryLayout, walk: Fun
   );
   const walked = f.let(f.call<"i64">(walk, vb, page, i32(Access.execute)));
   f.if(walked.eq(-1), () => f.return(i32(0)));
-  const host = f.let(f.call<"i32">(frameHost, walked.and(i64Halves(-1, 0xfffff))));
+  const host = f.let(f.call<AddressType>(frameHost, walked.and(i64Halves(-1, 0xfffff))));
   f.if(host.eqz(), () => f.return(i32(0)));
   const frame = f.let(frameOf(host, layout));
   // Bit 2 of the walk's flags.

@@ -1,4 +1,13 @@
-import { type Callee, type Func, type I32, i32, i64, i64Halves, type ModuleBuilder } from "@xenoserver/wasm";
+import {
+  type AddressType,
+  type Callee,
+  type Func,
+  type I32,
+  i32,
+  i64,
+  i64Halves,
+  type ModuleBuilder,
+} from "@xenoserver/wasm";
 import { type MemoryLayout, NOT_CANONICAL, P2M_LEAF_ENTRIES, PHYSICAL_BITS, State } from "../state/layout.ts";
 import { Access, frameOf, state32, state64 } from "./emit.ts";
 
@@ -27,18 +36,19 @@ const FLAG_AC = 0x40000;
  * is fetched before it is used.
  */
 export function defineFrameHost(m: ModuleBuilder, layout: MemoryLayout, fetchFrame: Callee): Func {
-  const func = m.func(["i64"], ["i32"]);
+  const func = m.func(["i64"], [m.addressType]);
   const f = func.fn;
+  const none = () => f.return(f.addressAt(0));
   const gpa = f.param<"i64">(0);
-  f.if(gpa.shrU(PHYSICAL_BITS).eqz().eqz(), () => f.return(i32(0)));
+  f.if(gpa.shrU(PHYSICAL_BITS).eqz().eqz(), none);
   const gfn = f.let(gpa.shrU(12).wrap());
   const leaf = f.let(f.load<"i32">("i32.load", gfn.shrU(Math.log2(P2M_LEAF_ENTRIES)).shl(2), layout.p2mDirectory));
-  f.if(leaf.eqz(), () => f.return(i32(0)));
+  f.if(leaf.eqz(), none);
   const frame = f.let(f.load<"i32">("i32.load", leaf.add(gfn.and(P2M_LEAF_ENTRIES - 1).shl(2))));
-  f.if(frame.eqz(), () => f.return(i32(0)));
+  f.if(frame.eqz(), none);
   const absent = f.load<"i32">("i32.load8_u", frame, layout.absentMap - 1);
   f.if(absent, () => f.callVoid(fetchFrame, frame.sub(1)));
-  f.return(frame.sub(1).shl(12).add(i32(layout.framesOffset)));
+  f.return(f.address(frame.sub(1)).shl(12).add(layout.framesOffset));
   f.unreachable();
   return func;
 }
@@ -107,7 +117,7 @@ export function defineWalk(m: ModuleBuilder, layout: MemoryLayout, frameHost: Fu
   const allowed = f.var("i64", i64(Pte.writable | Pte.user));
   const noExecute = f.var("i32", i32(0));
   const entry = f.var("i64");
-  const host = f.var("i32");
+  const host = f.var(f.addressType);
   const legacyPae = f.let(long.eqz().and(pae));
   const setBits = (bits: I32) => {
     f.drop(f.load<"i32">("i32.atomic.rmw.or", host.get(), 0, bits));
@@ -119,9 +129,9 @@ export function defineWalk(m: ModuleBuilder, layout: MemoryLayout, frameHost: Fu
     f.loop((down) => {
       const index = linear.shrU(shift.get()).and(indexMask);
       const at = f.let(table.get().add(index.shl(entryShift)));
-      const frame = f.let(f.call<"i32">(frameHost, at));
+      const frame = f.let(f.call<AddressType>(frameHost, at));
       f.if(frame.eqz(), () => fail(i32(0)));
-      host.set(frame.add(at.wrap().and(4095)));
+      host.set(frame.add(f.address(at.wrap().and(4095))));
       f.if(
         pae,
         () => entry.set(f.load<"i64">("i64.load", host.get())),

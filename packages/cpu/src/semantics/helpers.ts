@@ -4,11 +4,19 @@ import type { Callee, Fn, I32, I64, ModuleBuilder, Signature, Val, ValType } fro
  * Functions of the engine's module that semantics share: what is too long to be put into every handler. A file defines its
  * helpers beside the instructions that use them; handlers in other modules import a helper when they first ask for it.
  */
-interface HelperDef extends Signature {
+interface HelperDef {
   readonly name: string;
+  readonly params: readonly HelperParam[];
+  readonly results: readonly ValType[];
   readonly body: (h: HelperBody) => void;
 }
+/** `address`: an address of the module's memory, of either type. */
+export type HelperParam = ValType | "address";
 const definitions = new Map<string, HelperDef>();
+const signatureOf = ({ params, results }: HelperDef, m: ModuleBuilder): Signature => ({
+  params: params.map((type) => (type === "address" ? m.addressType : type)),
+  results,
+});
 
 /**
  * Defines a helper. Its first parameter is always the vcpu's area; `params` are those behind it.
@@ -17,7 +25,7 @@ const definitions = new Map<string, HelperDef>();
  */
 export function defineHelper(
   name: string,
-  params: readonly ValType[],
+  params: readonly HelperParam[],
   result: ValType | undefined,
   body: (h: HelperBody) => void,
 ): void {
@@ -64,7 +72,9 @@ export class HelperBody {
 
 /** Puts all helpers into a module, exported under their names. @returns how to find them */
 export function emitHelpers(m: ModuleBuilder): (name: string) => Callee {
-  const funcs = new Map([...definitions.values()].map((d) => [d.name, m.func(d.params, d.results, d.name)]));
+  const funcs = new Map(
+    [...definitions.values()].map((d) => [d.name, m.func(signatureOf(d, m).params, d.results, d.name)]),
+  );
   const find = (name: string) => found(funcs.get(name), name);
   for (const d of definitions.values()) {
     const { fn } = find(d.name);
@@ -79,7 +89,8 @@ export function importedHelpers(m: ModuleBuilder, from: string): (name: string) 
   const imported = new Map<string, Callee>();
   return (name) => {
     let callee = imported.get(name);
-    if (!callee) imported.set(name, (callee = m.importFunc(from, name, found(definitions.get(name), name))));
+    if (!callee)
+      imported.set(name, (callee = m.importFunc(from, name, signatureOf(found(definitions.get(name), name), m))));
     return callee;
   };
 }

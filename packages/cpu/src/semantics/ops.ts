@@ -1,4 +1,6 @@
 import {
+  type Address,
+  type AddressType,
   type Callee,
   constant,
   type Fn,
@@ -195,6 +197,11 @@ export abstract class Ops {
   readXmm(reg: number): V128 {
     return this.f.let(this.f.load<"v128">("v128.load", this.vb, State.xmm + reg * 16));
   }
+  writeXmm(reg: number, value: V128): void {
+    this.f.store("v128.store", this.vb, value, State.xmm + reg * 16);
+  }
+  /** To be called when the state's vector registers were changed by other ways than these. */
+  xmmChanged(): void {}
   /** Replaces the low 4 or 8 bytes of a vector register; the rest stays. */
   writeLow(dst: Operand, width: 4 | 8, value: I64): void {
     const { f } = this;
@@ -244,21 +251,21 @@ export abstract class Ops {
    * @param tag  `Tlb.read` or `Tlb.write`
    * @returns    `matches` and, only valid then, the host address; each may be used once
    */
-  protected lookUp(at: I64, size: number, tag: number): { readonly matches: I32; readonly host: I32 } {
+  protected lookUp(at: I64, size: number, tag: number): { readonly matches: I32; readonly host: Address } {
     return emitTlbLookup(this, at, size, tag);
   }
 
   /** Host address of `size` readable bytes at a linear address. */
-  hostRead(va: I64, size: number): I32 {
+  hostRead(va: I64, size: number): Address {
     const { f } = this;
-    const host = f.var("i32");
+    const host = f.var(f.addressType);
     const at = f.let(va);
     const hit = this.lookUp(at, size, Tlb.read);
     f.if(
       hit.matches,
       () => host.set(hit.host),
       () => {
-        const slow = f.let(f.call<"i32">(this.helpers.slowRead, this.vb, at, i32(size)));
+        const slow = f.let(f.call<AddressType>(this.helpers.slowRead, this.vb, at, i32(size)));
         f.if(slow.eqz(), () => this.leaveFaulted(), undefined, false);
         host.set(slow);
       },
@@ -302,27 +309,28 @@ export abstract class Ops {
   }
 
   /** Checks a place for writing, then lets `body` read and write it through a host address. */
-  update(va: I64, size: number, body: (host: I32) => void): void {
+  update(va: I64, size: number, body: (host: Address) => void): void {
     const { f } = this;
     const at = f.let(va);
-    const host = f.var("i32");
-    const slow = f.var("i32");
+    const host = f.var(f.addressType);
+    const slow = f.var(f.addressType);
     const hit = this.lookUp(at, size, Tlb.write);
     f.if(
       hit.matches,
       () => {
         host.set(hit.host);
-        slow.set(i32(0));
+        slow.set(f.addressAt(0));
       },
       () => {
-        slow.set(f.call<"i32">(this.helpers.slowWrite, this.vb, at, i32(size)));
+        slow.set(f.call<AddressType>(this.helpers.slowWrite, this.vb, at, i32(size)));
         f.if(slow.get().eqz(), () => this.leaveFaulted(), undefined, false);
         host.set(slow.get());
       },
       true,
     );
     body(host.get());
-    f.if(slow.get(), () => f.callVoid(this.helpers.commitBounce, this.vb, slow.get()), undefined, false);
+    const commit = () => f.callVoid(this.helpers.commitBounce, this.vb, slow.get());
+    f.if(f.isSet(slow.get()), commit, undefined, false);
   }
 
   /**
@@ -335,7 +343,7 @@ export abstract class Ops {
   checkOperandWrite(): void {}
 
   /** True if 1 ≤ size bytes at `va` lie in one page that can be used directly; never faults. See string instructions. */
-  directHost(va: I64, kind: "read" | "write"): { readonly matches: I32; readonly host: I32 } {
+  directHost(va: I64, kind: "read" | "write"): { readonly matches: I32; readonly host: Address } {
     return emitTlbLookup(this, this.f.let(va), 1, Tlb[kind]);
   }
 
@@ -358,11 +366,11 @@ export abstract class Ops {
     });
   }
 
-  loadHost(host: I32, width: number): I64 {
+  loadHost(host: Address, width: number): I64 {
     const value = this.f.let(this.f.load<"i64">(width === 8 ? "i64.load" : `i64.load${width * 8}_u`, host));
     return this.f.let(value.signExtend(bitsOf(width)));
   }
-  storeHost(host: I32, width: number, value: I64): void {
+  storeHost(host: Address, width: number, value: I64): void {
     this.f.store(width === 8 ? "i64.store" : `i64.store${width * 8}`, host, value);
   }
 
@@ -373,7 +381,7 @@ export abstract class Ops {
     const split = width === 1 ? undefined : this.f.let(at.wrap().and(width - 1));
     this.update(at, width, (host) => this.changeAt(host, width, split, change));
   }
-  private changeAt(host: I32, width: number, split: I32 | undefined, change: (old: I64) => I64): void {
+  private changeAt(host: Address, width: number, split: I32 | undefined, change: (old: I64) => I64): void {
     const { f } = this;
     const bits = bitsOf(width);
     const name = width === 8 ? "i64.atomic.rmw.cmpxchg" : `i64.atomic.rmw${bits}.cmpxchg_u`;

@@ -13,8 +13,7 @@ import {
 import { fixedCases, judgedSpecs, REGRESSIONS, VECTORS } from "../testing/batches.ts";
 import { CaseEngine } from "../testing/case-engine.ts";
 
-/** Interpreted, and with all code translated. */
-const WAYS = ["never", "always"] as const;
+const WAYS = ["never", "always", "wide"] as const;
 const noHost = HostCpu.available() ? false : "this host's processor cannot be asked";
 
 /** The first few cases whose results differ, as text. */
@@ -31,7 +30,11 @@ function differences(
 }
 
 describe("instructions against a processor", () => {
-  const batches = { never: { each: 8, sequences: 5000 }, always: { each: 2, sequences: 1500 } } as const;
+  const batches = {
+    never: { each: 8, sequences: 5000 },
+    always: { each: 2, sequences: 1500 },
+    wide: { each: 1, sequences: 1000 },
+  } as const;
   for (const way of WAYS) {
     it(`agrees with this host's (translate: ${way})`, { skip: noHost }, () => {
       const cases = fixedCases(judgedSpecs(), 1, batches[way]);

@@ -171,7 +171,8 @@ export const PROFILE_OFFSET = 0x2000;
 export const TLB_ENTRIES = 1024;
 export const TLB_ENTRY_BYTES = 32;
 /** TLB entry: tags are linear page addresses, or −1 (which no page address is). */
-export const Tlb = { read: 0, write: 8, addend: 16, flags: 20, fill: 24 } as const;
+/** `addend` is a host address less a linear one, as wide as the memory's addresses. */
+export const Tlb = { read: 0, write: 8, addend: 16, flags: 24 } as const;
 export const TLB_FLAG_GLOBAL = 1;
 export const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY_BYTES;
 export const ITLB_ENTRIES = 512;
@@ -232,6 +233,8 @@ export const CODE_GRANULE_BYTES = 32;
 export const DirtyControl = { enabled: 0, round: 1, seen: 2 } as const;
 
 export interface MemoryLayout {
+  /** Of host addresses: `i64` where the memory is larger than 4 GiB. */
+  readonly addressType: "i32" | "i64";
   readonly vcpuCount: number;
   readonly frameCount: number;
   readonly p2mDirectory: number;
@@ -255,8 +258,11 @@ export interface MemoryLayout {
   readonly totalBytes: number;
 }
 
-/** The layout for a domain; everything is aligned to 64 KiB. */
-export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayout {
+/**
+ * The layout for a domain; everything is aligned to 64 KiB.
+ * @param forceWide has the frames lie beyond 4 GiB, so that 32 bits are not enough
+ */
+export function layOutMemory(vcpuCount: number, frameCount: number, forceWide = false): MemoryLayout {
   const align = (n: number) => Math.ceil(n / 0x10000) * 0x10000;
   let at = VCPU_AREAS_OFFSET + vcpuCount * VCPU_AREA_BYTES;
   const take = (bytes: number) => {
@@ -274,9 +280,11 @@ export function layOutMemory(vcpuCount: number, frameCount: number): MemoryLayou
   const freeLinks = take(frameCount * 4);
   const dirtyControl = take(64);
   const absentMap = take(frameCount);
-  const framesOffset = at;
+  // Everything else has to lie where 32 bits reach.
+  const framesOffset = forceWide ? Math.max(at, 2 ** 32) : at;
   const totalBytes = align(framesOffset + frameCount * 4096);
   return {
+    addressType: totalBytes > 2 ** 32 ? "i64" : "i32",
     vcpuCount,
     frameCount,
     p2mDirectory,

@@ -5,9 +5,10 @@ import { Cr0, Cr4, Efer, type Machine, TR } from "../system/machine.ts";
 import { setSegment } from "../system/segments.ts";
 import { machineOf, WasmEngine } from "../wasm-engine.ts";
 
-export type Translate = "never" | "hot" | "always";
+/** What is translated; `wide`: everything, and the memory's addresses have 64 bits. */
+export type Translate = "never" | "hot" | "always" | "wide";
 /** In which ways the engine can run code; a test that runs in each must see the same. */
-export const MODES: readonly Translate[] = ["never", "hot", "always"];
+export const MODES: readonly Translate[] = ["never", "hot", "always", "wide"];
 
 export const CODE = 0x10000;
 export const STACK_TOP = 0x80000;
@@ -33,8 +34,9 @@ export class BareMachine {
    * @param processors  how many there will be
    * @param beside      a machine of which this is the second processor
    */
-  constructor(translate: Translate, processors = 1, beside?: BareMachine) {
-    this.memory = beside?.memory ?? BareMachine.memoryOf(processors);
+  constructor(mode: Translate, processors = 1, beside?: BareMachine) {
+    this.memory = beside?.memory ?? BareMachine.memoryOf(processors, mode === "wide");
+    const translate = mode === "wide" ? "always" : mode;
     this.engine = new WasmEngine(this.memory, { cpuid: [], nowNs: () => this.now++, translate });
     this.vcpu = this.engine.createVcpu(beside ? 1 : 0);
     this.machine = machineOf(this.vcpu);
@@ -42,8 +44,8 @@ export class BareMachine {
     this.enterLongMode();
   }
 
-  private static memoryOf(processors: number): DomainMemory {
-    const memory = DomainMemory.create(processors, RAM_BYTES / 4096);
+  private static memoryOf(processors: number, isWide: boolean): DomainMemory {
+    const memory = DomainMemory.create(processors, RAM_BYTES / 4096, isWide);
     for (let gfn = 0; gfn < RAM_BYTES / 4096; gfn++) memory.mapFrame(gfn as Gfn, memory.allocateFrame());
     return memory;
   }

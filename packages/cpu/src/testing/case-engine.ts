@@ -53,6 +53,9 @@ export interface SegmentLimit {
   readonly attr: number;
 }
 
+/** Interpreted; translated; translated, in a memory whose addresses have 64 bits. */
+export type CaseWay = "never" | "always" | "wide";
+
 export class CaseEngine implements TestEngine {
   private readonly limits: readonly SegmentLimit[];
   private readonly memory: DomainMemory;
@@ -64,9 +67,10 @@ export class CaseEngine implements TestEngine {
   private readonly view: DataView;
   private readonly frames = new Map<number, number>();
 
-  constructor(translate: "never" | "always" = "never", limits: readonly SegmentLimit[] = []) {
+  constructor(way: CaseWay = "never", limits: readonly SegmentLimit[] = []) {
+    const translate = way === "never" ? "never" : "always";
     this.limits = limits;
-    this.memory = DomainMemory.create(1, 128);
+    this.memory = DomainMemory.create(1, 128, way === "wide");
     this.bytes = new Uint8Array(this.memory.memory.buffer);
     this.view = new DataView(this.memory.memory.buffer);
     this.engine = new WasmEngine(this.memory, { cpuid: [], nowNs: () => 0, translate });

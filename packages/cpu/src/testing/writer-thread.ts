@@ -19,7 +19,7 @@ if (!isMainThread) {
   const engine = new WasmEngine(DomainMemory.attach(handle), {
     cpuid: [],
     nowNs: () => performance.now() * 1e6,
-    translate,
+    translate: translate === "wide" ? "always" : translate,
   });
   const vcpu = engine.createVcpu(vcpuId);
   machineOf(vcpu).updateMode();

@@ -200,9 +200,9 @@ describe("domain", () => {
   });
 
   test("values out of range are refused with the range", () => {
-    refused("kernel='k'\nmemory=1", /t\.cfg:2: memory is 1, expected 2 to 3584 \(MiB\)/);
-    refused("kernel='k'\nmemory=99999999999999999999", /memory is 100000000000000000000, expected 2 to 3584/);
-    refused("kernel='k'\nmemory='lots'", /memory is "lots", expected 2 to 3584/);
+    refused("kernel='k'\nmemory=1", /t\.cfg:2: memory is 1, expected 2 to 15360 \(MiB\)/);
+    refused("kernel='k'\nmemory=99999999999999999999", /memory is 100000000000000000000, expected 2 to 15360/);
+    refused("kernel='k'\nmemory='lots'", /memory is "lots", expected 2 to 15360/);
     refused("kernel='k'\nmemory=[1]", /memory is a list, expected a string/);
     refused("kernel='k'\nvcpus=0", /vcpus is 0, expected 1 to 8/);
     refused("kernel='k'\nuuid='x'", /uuid is malformed/);

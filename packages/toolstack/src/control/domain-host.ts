@@ -17,7 +17,7 @@ import {
 } from "../cfg/index.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
 import { type ExitReason, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
-import { MigrationInDoubt, type MigrationProgress, type MigrationReport } from "../migrate/index.ts";
+import { MigrationInDoubt, type MigrationReport } from "../migrate/index.ts";
 import { type SavedFile, SaveError } from "../save/index.ts";
 import type { SnapshotReport } from "../snapshot/index.ts";
 import { UsageMeter, type UsageReading } from "../usage/meter.ts";
@@ -33,6 +33,7 @@ import {
 } from "./protocol.ts";
 import { read } from "./read.ts";
 import { Scrollback } from "./scrollback.ts";
+import { type TransferProgress, Transfers } from "./transfers.ts";
 
 export interface HostOptions {
   /** Names this run in usage records. */
@@ -53,6 +54,14 @@ export type HostEvent =
   | { readonly event: "state"; readonly state: DomainState }
   | { readonly event: "restarted"; readonly reason: ExitReason };
 
+/** Who asked for a transfer. */
+export interface Tracked {
+  /** By which it can be cancelled. */
+  readonly token?: string;
+  tell(progress: TransferProgress): void;
+}
+const UNTRACKED: Tracked = { tell: () => {} };
+
 type Launch = (config: DomainConfig, paused: boolean, from?: SavedFile) => Promise<RunningDomain>;
 
 const SCROLLBACK_BYTES = 256 * 1024;
@@ -66,6 +75,7 @@ export class DomainHost {
   readonly console: Scrollback;
   readonly store: HostedStore;
   readonly meter: UsageMeter;
+  readonly transfers = new Transfers();
   /** Settles when the domain has ended and will not be restarted. */
   readonly ended: Promise<DomainEnd>;
   readonly #options: HostOptions;
@@ -180,64 +190,64 @@ export class DomainHost {
    * @param next  what becomes of the domain then
    * @throws SaveError  nothing is left of the file, and the domain is as it was
    */
-  async save(path: string, next: AfterSave): Promise<number> {
-    this.#refuseEnded();
-    const wasRunning = this.#state === "running";
-    await this.pause();
-    let bytes: number;
-    try {
-      bytes = await this.#domain.save(path, this.#spec);
-    } catch (error) {
-      if (wasRunning) await this.unpause();
-      throw error;
-    }
-    if (next === "destroy") await this.destroy();
-    else if (next === "run" && wasRunning) await this.unpause();
-    return bytes;
+  save(path: string, next: AfterSave, { token, tell }: Tracked = UNTRACKED): Promise<number> {
+    return this.transfers.run(token, async ({ signal }) => {
+      this.#refuseEnded();
+      const wasRunning = this.#state === "running";
+      await this.pause();
+      let bytes: number;
+      try {
+        bytes = await this.#domain.save(path, this.#spec, (share) => {
+          signal.throwIfAborted();
+          tell({ share });
+        });
+      } catch (error) {
+        if (wasRunning) await this.unpause();
+        throw error;
+      }
+      if (next === "destroy") await this.destroy();
+      else if (next === "run" && wasRunning) await this.unpause();
+      return bytes;
+    });
   }
 
   /** @throws ControlError  nothing is left of the file, and the domain runs on */
-  async snapshot(path: string): Promise<SnapshotReport> {
-    this.#refuseEnded();
-    if (this.#state === "paused")
-      throw new ControlError("conflict", `domain ${this.#name} is paused, expected it to run`);
-    try {
-      return await this.#domain.snapshot(path, this.#spec);
-    } catch (error) {
-      throw error instanceof SaveError ? new ControlError("conflict", error.message) : error;
-    }
+  snapshot(path: string, { token, tell }: Tracked = UNTRACKED): Promise<SnapshotReport> {
+    return this.transfers.run(token, async (hand) => {
+      this.#refuseStanding();
+      try {
+        return await this.#domain.snapshot(path, this.#spec, tell, hand);
+      } catch (error) {
+        throw error instanceof SaveError ? new ControlError("conflict", error.message) : error;
+      }
+    });
   }
 
   /**
    * Sends the domain to a process that awaits it, and ends it here.
    * @throws ControlError  it runs on here; or, in doubt, it is paused here and may run there
    */
-  async migrate(
-    socket: string,
-    onProgress: (progress: MigrationProgress) => void,
-    copyStorage = false,
-  ): Promise<MigrationReport> {
-    this.#refuseEnded();
-    this.#refuseMoving();
-    if (this.#state === "paused")
-      throw new ControlError("conflict", `domain ${this.#name} is paused, expected it to run`);
-    const link = connect(socket);
-    link.on("error", () => {});
-    let report: MigrationReport;
-    const { ownDisks, folder } = this.#options;
-    this.#moving = true;
-    try {
-      const options = { copyStorage, folder, ...(ownDisks !== undefined && { ownDisks }) };
-      report = await this.#domain.migrate(link, this.#spec, onProgress, options);
-    } catch (error) {
-      this.#moving = false;
-      if (!(error instanceof SaveError)) throw error;
-      const isInDoubt = error instanceof MigrationInDoubt;
-      if (isInDoubt) this.#become("paused");
-      throw new ControlError(isInDoubt ? "in-doubt" : "conflict", error.message);
-    }
-    await this.destroy();
-    return report;
+  migrate(socket: string, copyStorage: boolean, { token, tell }: Tracked = UNTRACKED): Promise<MigrationReport> {
+    return this.transfers.run(token, async (hand) => {
+      this.#refuseStanding();
+      const link = connect(socket);
+      link.on("error", () => {});
+      let report: MigrationReport;
+      const { ownDisks, folder } = this.#options;
+      this.#moving = true;
+      try {
+        const options = { copyStorage, folder, ...(ownDisks !== undefined && { ownDisks }) };
+        report = await this.#domain.migrate(link, this.#spec, options, tell, hand);
+      } catch (error) {
+        this.#moving = false;
+        if (!(error instanceof SaveError)) throw error;
+        const isInDoubt = error instanceof MigrationInDoubt;
+        if (isInDoubt) this.#become("paused");
+        throw new ControlError(isInDoubt ? "in-doubt" : "conflict", error.message);
+      }
+      await this.destroy();
+      return report;
+    });
   }
 
   /** @throws ControlError  the guest has not said that it listens, and none but it can do this */
@@ -364,6 +374,12 @@ export class DomainHost {
         "conflict",
         `domain ${this.#name} is on its way to another server, expected it to be here`,
       );
+  }
+
+  #refuseStanding(): void {
+    this.#refuseEnded();
+    if (this.#state === "paused")
+      throw new ControlError("conflict", `domain ${this.#name} is paused, expected it to run`);
   }
 
   #become(state: DomainState): void {

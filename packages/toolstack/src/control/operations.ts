@@ -1,8 +1,7 @@
 /** What a control socket's requests do. Arguments are somebody else's word: each is checked before use. */
 
-import type { MigrationProgress } from "../migrate/index.ts";
 import { SaveError } from "../save/index.ts";
-import type { DomainHost } from "./domain-host.ts";
+import type { DomainHost, Tracked } from "./domain-host.ts";
 import { feedCommand, signalCommand, startCommand } from "./guest-commands.ts";
 import {
   type AfterSave,
@@ -62,26 +61,26 @@ const HANDLERS: Handlers = {
     await host.destroy(args["runsElsewhere"] === true);
     return NOTHING;
   },
-  save: async (host, args) => {
+  save: async (host, args, peer) => {
     const [path, next] = [text(args, "path"), text(args, "next") as AfterSave];
     if (!path.startsWith("/")) throw new ControlError("invalid", `path is "${path}", expected it from the root on`);
     if (!AFTER_SAVE.includes(next))
       throw new ControlError("invalid", `next is "${next}", expected one of ${AFTER_SAVE.join(", ")}`);
     try {
-      return { bytes: await host.save(path, next) };
+      return { bytes: await host.save(path, next, tracked(args, peer)) };
     } catch (error) {
       throw error instanceof SaveError ? new ControlError("conflict", error.message) : error;
     }
   },
-  snapshot: (host, args) => {
+  snapshot: (host, args, peer) => {
     const path = text(args, "path");
     if (!path.startsWith("/")) throw new ControlError("invalid", `path is "${path}", expected an absolute one`);
-    return host.snapshot(path);
+    return host.snapshot(path, tracked(args, peer));
   },
-  migrate: async (host, args, peer) => {
-    const socket = text(args, "socket");
-    const tell = (progress: MigrationProgress): void => peer.send({ event: "migrating", progress });
-    return host.migrate(socket, tell, args["copyStorage"] === true);
+  migrate: (host, args, peer) => host.migrate(text(args, "socket"), args["copyStorage"] === true, tracked(args, peer)),
+  cancel: (host, args) => {
+    host.transfers.cancel(text(args, "token"));
+    return NOTHING;
   },
   "exec-start": (host, args, peer) => startCommand(host, text(args, "token"), command(args["command"]), peer),
   "exec-input": async (_host, args, peer) => {
@@ -187,6 +186,13 @@ function followConsole(console: Scrollback, from: number, peer: ControlPeer): vo
   };
   peer.onClose(console.onAppend(pump));
   pump();
+}
+
+/** By what a client follows what it asked for, and can take it back. */
+function tracked(args: Args, peer: ControlPeer): Tracked {
+  if (args["token"] === undefined) return { tell: () => {} };
+  const token = text(args, "token");
+  return { token, tell: (progress) => peer.send({ event: "progress", token, progress }) };
 }
 
 const pieceOf = ({ offset, bytes }: ConsolePiece) => ({ offset, base64: Buffer.from(bytes).toString("base64") });

@@ -3,9 +3,10 @@
  * for. Replies come in any order, told apart by `id`.
  */
 import type { DeviceCounters, ExitReport, VcpuCounters } from "../domain/index.ts";
-import type { MigrationProgress, MigrationReport } from "../migrate/index.ts";
+import type { MigrationReport } from "../migrate/index.ts";
 import type { SnapshotReport } from "../snapshot/index.ts";
 import type { UsageTotals } from "../usage/meter.ts";
+import type { TransferProgress } from "./transfers.ts";
 
 export type DomainState = "running" | "paused" | "ended";
 
@@ -49,12 +50,20 @@ export interface Operations {
   sysrq: [args: { readonly key: string }, result: Record<string, never>];
   /** `runsElsewhere` after a migration in doubt: disks that went along are removed. */
   destroy: [args: { readonly runsElsewhere?: boolean }, result: Record<string, never>];
-  /** Writes the domain to a file; `bytes` are those before compression. */
-  save: [args: { readonly path: string; readonly next: AfterSave }, result: { readonly bytes: number }];
+  /** Writes the domain to a file; `bytes` are those before compression. With a token, `progress` events come meanwhile. */
+  save: [
+    args: { readonly path: string; readonly next: AfterSave; readonly token?: string },
+    result: { readonly bytes: number },
+  ];
   /** Writes the domain as it is at a moment to a file, while it runs on. */
-  snapshot: [args: { readonly path: string }, result: SnapshotReport];
+  snapshot: [args: { readonly path: string; readonly token?: string }, result: SnapshotReport];
   /** Sends the domain to a process that awaits it at a socket; it ends here then. */
-  migrate: [args: { readonly socket: string; readonly copyStorage?: boolean }, result: MigrationReport];
+  migrate: [
+    args: { readonly socket: string; readonly copyStorage?: boolean; readonly token?: string },
+    result: MigrationReport,
+  ];
+  /** Takes back a save, snapshot or migration that was begun with a token; that one fails then, and the domain is as it was. */
+  cancel: [args: { readonly token: string }, result: Record<string, never>];
   /** Starts a command in the guest; its output and end come as events with the token. */
   "exec-start": [args: { readonly token: string; readonly command: GuestCommand }, result: { readonly pid: number }];
   /** Input, no bytes for its end; replied to when there is room for more. */
@@ -140,8 +149,8 @@ export type ControlEvent =
       readonly base64: string;
     }
   | ({ readonly event: "exec-end"; readonly token: string } & CommandEnd)
-  /** A round of its migration has ended. */
-  | { readonly event: "migrating"; readonly progress: MigrationProgress }
+  /** Of a save, snapshot or migration with a token. */
+  | { readonly event: "progress"; readonly token: string; readonly progress: TransferProgress }
   /** The guest starts anew: it rebooted, or is restarted after a crash. */
   | { readonly event: "restarted"; readonly reason: ExitReport["reason"] }
   | { readonly event: "ended"; readonly end: DomainEnd };

@@ -29,10 +29,16 @@ import {
   type VifSpec,
   vcpusAtStart,
 } from "../cfg/index.ts";
-import { type LeaveOptions, Leaving, type MigrationProgress, type MigrationReport } from "../migrate/index.ts";
+import {
+  type Hand,
+  type LeaveOptions,
+  Leaving,
+  type MigrationProgress,
+  type MigrationReport,
+} from "../migrate/index.ts";
 import { type MovingDomain, sendDomain } from "../migrate/send.ts";
 import { type SavedBackends, type SavedHeader, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
-import { type SnapshotReport, takeSnapshot } from "../snapshot/take.ts";
+import { type SnapshotProgress, type SnapshotReport, takeSnapshot } from "../snapshot/take.ts";
 import { attachAgent } from "./agent-line.ts";
 import { countersOf, type DomainCounters, ranNs } from "./counters.ts";
 import { DomainDevices, diskModule, diskNumber, type PreparedDevice, vifModule } from "./devices.ts";
@@ -202,10 +208,11 @@ export class LocalDomain implements RunningDomain {
   migrate(
     link: Duplex,
     spec: DomainSpec,
-    onProgress?: (progress: MigrationProgress) => void,
     options: LeaveOptions = {},
+    onProgress?: (progress: MigrationProgress) => void,
+    hand?: Hand,
   ): Promise<MigrationReport> {
-    return sendDomain(link, this.#moving(spec, options), onProgress);
+    return sendDomain(link, this.#moving(spec, options), onProgress, hand);
   }
 
   async removeLuggage(): Promise<void> {
@@ -213,12 +220,17 @@ export class LocalDomain implements RunningDomain {
     this.#leaving = undefined;
   }
 
-  snapshot(path: string, spec: DomainSpec): Promise<SnapshotReport> {
+  snapshot(
+    path: string,
+    spec: DomainSpec,
+    onProgress?: (progress: SnapshotProgress) => void,
+    hand?: Hand,
+  ): Promise<SnapshotReport> {
     const freeze = async (): Promise<() => Promise<DomainSpec>> => {
       const finish = await this.#devices.freeze();
       return async () => withDisks(spec, await finish());
     };
-    return takeSnapshot(path, { ...this.#moving(spec), freeze });
+    return takeSnapshot(path, { ...this.#moving(spec), freeze }, onProgress, hand);
   }
 
   #moving(spec: DomainSpec, options: LeaveOptions = {}): MovingDomain {

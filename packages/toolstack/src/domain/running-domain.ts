@@ -4,9 +4,9 @@ import type { WasmEngineOptions } from "@xenoserver/cpu";
 import type { LocalClient } from "@xenoserver/xenstore";
 import type { GuestAgent } from "../agent/index.ts";
 import type { DiskSpec, DomainSpec, VifSpec } from "../cfg/index.ts";
-import type { LeaveOptions, MigrationProgress, MigrationReport } from "../migrate/index.ts";
+import type { Hand, LeaveOptions, MigrationProgress, MigrationReport } from "../migrate/index.ts";
 import type { SavedFile } from "../save/index.ts";
-import type { SnapshotReport } from "../snapshot/take.ts";
+import type { SnapshotProgress, SnapshotReport } from "../snapshot/take.ts";
 import type { DomainCounters } from "./counters.ts";
 
 export interface DomainListener {
@@ -63,6 +63,7 @@ export interface RunningDomain {
   pause(): Promise<void>;
   /**
    * Writes all of a domain that is paused to a file, from which `LaunchOptions.from` takes it up. It stays paused.
+   * @param onProgress  told the share of memory that was looked at; what it throws ends the writing
    * @param spec  its configuration as it is now
    * @returns     bytes before compression
    * @throws SaveError  the file cannot be written; nothing is left of it then
@@ -73,7 +74,12 @@ export interface RunningDomain {
    * @param spec  its configuration as it is now
    * @throws SaveError  the file cannot be written; nothing is left of it then, and the domain runs on
    */
-  snapshot(path: string, spec: DomainSpec): Promise<SnapshotReport>;
+  snapshot(
+    path: string,
+    spec: DomainSpec,
+    onProgress?: (progress: SnapshotProgress) => void,
+    hand?: Hand,
+  ): Promise<SnapshotReport>;
   /**
    * Sends the domain to another server while it runs. It stands still then, and is to be destroyed.
    * @param link  to an `ArrivingDomain`
@@ -84,8 +90,9 @@ export interface RunningDomain {
   migrate(
     link: Duplex,
     spec: DomainSpec,
-    onProgress?: (progress: MigrationProgress) => void,
     options?: LeaveOptions,
+    onProgress?: (progress: MigrationProgress) => void,
+    hand?: Hand,
   ): Promise<MigrationReport>;
   /** After a migration in doubt, when it was found to run there: removes the disks that went along. It stands still here. */
   removeLuggage(): Promise<void>;

@@ -3,5 +3,6 @@ export { awaitArrival } from "./arrival.ts";
 export { type LeaveOptions, Leaving, type LeavingDisk } from "./leaving.ts";
 export { removeLeft } from "./left-list.ts";
 export type { Places } from "./luggage.ts";
+export type { Hand, MigrationProgress } from "./progress.ts";
 export { ArrivingDomain } from "./receive.ts";
-export { MigrationInDoubt, type MigrationProgress, type MigrationReport, sendDomain } from "./send.ts";
+export { MigrationInDoubt, type MigrationReport, sendDomain } from "./send.ts";

@@ -161,7 +161,7 @@ describe("a domain that moves while it runs", { timeout: 300_000 }, () => {
     const here = await Stamper.start(config);
     await here.goesOn();
     const { near, far } = linkOf();
-    const sent = here.domain.migrate(near, spec, () => void here.domain.destroy());
+    const sent = here.domain.migrate(near, spec, {}, () => void here.domain.destroy());
     const arrived = ArrivingDomain.from(far).then((arriving) => Stamper.start(config, arriving));
     await Promise.all([assert.rejects(sent, /it has ended meanwhile/), assert.rejects(arrived, { name: "SaveError" })]);
     await here.domain.exited;

@@ -25,6 +25,7 @@ import { RecordType, RecordWriter, Sync } from "../save/records.ts";
 import { json, type SavedHeader, type SavedParts, usedFrames, writeFrames, writeParts } from "../save/saved-domain.ts";
 import { ANSWER_MS, Answers, Refused } from "./answers.ts";
 import type { Leaving } from "./leaving.ts";
+import { type Hand, MigrationMeter, type MigrationProgress } from "./progress.ts";
 import { DiskSender } from "./send-disks.ts";
 
 /** The domain, as whoever sends it needs it. */
@@ -53,17 +54,6 @@ export interface MovingDomain {
   resume(): Promise<void>;
 }
 
-export interface MigrationProgress {
-  /** 1 for the round that sends all memory; 0 while disks are sent before that. */
-  readonly round: number;
-  readonly sentBytes: number;
-  /** Of disks' blocks, with zeros that need not be sent. */
-  readonly diskBytes: number;
-  /** Bytes of disks that were there when it began. */
-  readonly diskTotalBytes: number;
-  /** Frames that were written during the last round. */
-  readonly dirtyFrames: number;
-}
 export interface MigrationReport {
   readonly rounds: number;
   /** Of everything. */
@@ -90,16 +80,21 @@ const MAX_QUICK_ROUNDS = 8;
 /** A round that leaves more than this share of the last one's is not worth another: the guest writes as fast as is sent. */
 const SHRINKING = 0.8;
 
+const CANCELLED = "it was cancelled";
+/** Of a round, between two looks at whether it was cancelled. */
+const FRAMES_PER_PIECE = 1024;
+
 /**
- * @throws SaveError         the domain runs on here
+ * @throws SaveError         the domain runs on here; also if the hand's signal aborts before the commit
  * @throws MigrationInDoubt  it stands still here
  */
 export async function sendDomain(
   link: Duplex,
   domain: MovingDomain,
   onProgress: (progress: MigrationProgress) => void = () => {},
+  hand: Hand = {},
 ): Promise<MigrationReport> {
-  const sending = new Sending(link, domain, onProgress);
+  const sending = new Sending(link, domain, onProgress, hand);
   try {
     return await sending.run();
   } catch (error) {
@@ -116,14 +111,20 @@ class Sending {
   readonly #writer: RecordWriter;
   readonly #answers: Answers;
   readonly #onProgress: (progress: MigrationProgress) => void;
+  readonly #hand: Hand;
+  /** A link that takes nothing would hold up whoever waits for it. */
+  readonly #abandon: () => void;
   #leaving: Leaving | undefined;
   #map: Int32Array<ArrayBuffer> | undefined;
   #halted = false;
   #held = false;
   #committed = false;
 
-  constructor(link: Duplex, domain: MovingDomain, onProgress: (progress: MigrationProgress) => void) {
+  constructor(link: Duplex, domain: MovingDomain, onProgress: (progress: MigrationProgress) => void, hand: Hand) {
     this.#link = link;
+    this.#hand = hand;
+    this.#abandon = () => void link.destroy(new Error(CANCELLED));
+    hand.signal?.addEventListener("abort", this.#abandon);
     this.#domain = domain;
     this.#onProgress = onProgress;
     this.#log = new DirtyLog(domain.memory);
@@ -134,6 +135,8 @@ class Sending {
   async run(): Promise<MigrationReport> {
     const begin = performance.now();
     const { memory } = this.#domain;
+    const { signal, onCommit } = this.#hand;
+    signal?.throwIfAborted();
     const leaving = (this.#leaving = await this.#domain.leave());
     await this.#writer.write(RecordType.config, json({ ...this.#domain.header, offer: leaving.offer }));
     await leaving.serve(this.#answers, this.#writer);
@@ -154,7 +157,10 @@ class Sending {
     still.lap("readyMs");
     await this.#domain.release();
     still.lap("releaseMs");
+    signal?.throwIfAborted();
     this.#committed = true;
+    signal?.removeEventListener("abort", this.#abandon);
+    onCommit?.();
     await this.#writer.write(RecordType.commit, new Uint8Array());
     const running = await this.#answers.next(RecordType.running);
     still.lap("startMs", ranBefore(running.payload));
@@ -167,18 +173,25 @@ class Sending {
   /** @returns the frames that are still to be sent */
   async #sendWhileItRuns(disks: DiskSender): Promise<{ rounds: number; rest: readonly Frame[] }> {
     const { memory } = this.#domain;
+    const { signal } = this.#hand;
     const diskTotalBytes = disks.usedBytes;
-    const tell = (round: number, dirtyFrames: number): void =>
-      this.#onProgress({ round, dirtyFrames, sentBytes: this.#writer.bytes, diskBytes: disks.bytes, diskTotalBytes });
-    await disks.sendRounds(() => tell(0, 0));
-    const rounds = await sendRounds(
-      this.#log,
-      this.#domain,
-      async (frames) => {
-        await writeFrames(this.#writer, memory, frames);
-        await disks.sendWritten();
-      },
-      tell,
+    const sent = () => ({ sentBytes: this.#writer.bytes, diskBytes: disks.bytes, diskTotalBytes });
+    const meter = new MigrationMeter(sent, this.#onProgress);
+    await disks.sendRounds(() => {
+      signal?.throwIfAborted();
+      meter.disksSent();
+    });
+    meter.beginMemory();
+    const send = async (frames: readonly Frame[]): Promise<void> => {
+      for (let from = 0; from < frames.length; from += FRAMES_PER_PIECE) {
+        signal?.throwIfAborted();
+        await writeFrames(this.#writer, memory, frames.slice(from, from + FRAMES_PER_PIECE));
+        meter.piece();
+      }
+      await disks.sendWritten();
+    };
+    const rounds = await sendRounds(this.#log, this.#domain, send, (round, dirtyFrames) =>
+      meter.roundEnded(round, dirtyFrames),
     );
     // What the other side has not caught up with when the domain stands still, it waits for.
     await this.#domain.settle();
@@ -189,6 +202,8 @@ class Sending {
     this.#domain.rehearse();
     const map = this.#newMap();
     if (map !== undefined) await this.#writer.write(RecordType.map, new Uint8Array(map.buffer));
+    signal?.throwIfAborted();
+    meter.handover();
     this.#held = true;
     await this.#domain.holdDisks();
     await this.#domain.settle();
@@ -227,7 +242,8 @@ class Sending {
 
   /** @returns what is to be thrown */
   async failed(error: Error): Promise<SaveError> {
-    const reason = `the domain could not be moved: ${error.message}`;
+    const isCancelled = this.#hand.signal?.aborted === true && !this.#committed;
+    const reason = `the domain could not be moved: ${isCancelled ? CANCELLED : error.message}`;
     if (this.#committed && !(error instanceof Refused))
       return new MigrationInDoubt(`${reason}; it may run there, and is paused here`, { cause: error });
     await this.#leaving?.stay();
@@ -241,6 +257,7 @@ class Sending {
   }
 
   close(): void {
+    this.#hand.signal?.removeEventListener("abort", this.#abandon);
     this.#log.stop();
     this.#link.destroy();
   }

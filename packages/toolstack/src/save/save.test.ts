@@ -35,14 +35,17 @@ async function saveAndEnd(shell: GuestShell, config: DomainConfig): Promise<void
 }
 
 describe("a domain that was saved", () => {
+  // With more than 4 GiB, so that rings, grants and page tables lie where addresses have more than 32 bits.
   test("goes on with its processes, memory, disk and network, and with two vcpus", { timeout: 600_000 }, async (t) => {
     if (typeof guest === "string") return t.skip(guest);
     const config = await guest.config(
       { packages: ["e2fsprogs"], modules: ["xen-blkfront", "ext4", "xen-netfront"] },
-      { vcpus: 2, disks: [parseDisk(`${image},,xvda`)], vifs: [parseVif("host=1")] },
+      { memoryMib: 5120, vcpus: 2, disks: [parseDisk(`${image},,xvda`)], vifs: [parseVif("host=1")] },
     );
     let shell = await GuestShell.boot(config, TIMEOUT_SECONDS);
     try {
+      const total = Number((await runOk(shell, "grep MemTotal /proc/meminfo")).replace(/\D/g, ""));
+      assert.ok(total > 4.5 * 2 ** 20, `the guest sees ${total} kB of memory`);
       await runOk(shell, "mkfs.ext4 -q /dev/xvda && mkdir /mnt/d && mount /dev/xvda /mnt/d");
       await runOk(
         shell,

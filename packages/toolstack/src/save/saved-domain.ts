@@ -44,7 +44,7 @@ const [FIRST_DOMID, LAST_DOMID] = [1, 0x7fef];
 
 /**
  * Writes a domain that stands still. The file is there whole or not at all.
- * @param onProgress  told the share of memory that was looked at, 0–1
+ * @param onProgress  told the share of memory that was looked at, 0–1; what it throws ends the writing
  * @returns the bytes before compression
  * @throws SaveError
  */
@@ -55,8 +55,9 @@ export async function writeSaved(
   onProgress?: (share: number) => void,
 ): Promise<number> {
   const part = `${path}.part`;
+  const file = createWriteStream(part, { mode: 0o600, flush: true });
   try {
-    const writer = new RecordWriter(createWriteStream(part, { mode: 0o600, flush: true }), true);
+    const writer = new RecordWriter(file, true);
     await writer.write(RecordType.config, json(parts.header));
     await writeParts(writer, parts, memory.saveMap());
     for await (const frames of usedFrames(memory, onProgress)) await writeFrames(writer, memory, frames);
@@ -64,6 +65,7 @@ export async function writeSaved(
     await rename(part, path);
     return writer.bytes;
   } catch (error) {
+    file.destroy();
     await rm(part, { force: true }).catch(() => {});
     throw new SaveError(`${path}: cannot be written: ${(error as Error).message}`, { cause: error });
   }

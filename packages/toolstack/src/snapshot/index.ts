@@ -6,7 +6,7 @@ import { SavedFile } from "../save/index.ts";
 import { isSnapshot, SnapshotFile } from "./snapshot-file.ts";
 
 export { SnapshotFrames, type SnapshotFramesHandle } from "./frames.ts";
-export { type SnapshotReport, takeSnapshot } from "./take.ts";
+export { type SnapshotProgress, type SnapshotReport, takeSnapshot } from "./take.ts";
 
 /** Opens what `save` or `snapshot` wrote. @throws SaveError  it is neither, or damaged */
 export function openSaved(path: string): Promise<SavedFile> {

@@ -7,6 +7,7 @@ import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { DirtyLog, type DomainMemory, type Frame, PAGE_BYTES } from "@xenoserver/cpu";
 import type { DomainSpec } from "../cfg/index.ts";
+import type { Hand } from "../migrate/progress.ts";
 import { type MovingDomain, sendRounds } from "../migrate/send.ts";
 import { SaveError } from "../save/error.ts";
 import { RecordType, RecordWriter } from "../save/records.ts";
@@ -22,6 +23,14 @@ export interface SnapshotReport {
   readonly pausedMs: number;
 }
 
+export interface SnapshotProgress {
+  /** 1 for the round that writes all memory. */
+  readonly round: number;
+  readonly writtenBytes: number;
+  /** Frames that were written by the guest during the last whole round; 0 in the first. */
+  readonly dirtyFrames: number;
+}
+
 export interface SnapshotDomain extends MovingDomain {
   /**
    * Keeps what its disks hold; it stands still.
@@ -30,11 +39,19 @@ export interface SnapshotDomain extends MovingDomain {
   freeze(): Promise<() => Promise<DomainSpec>>;
 }
 
+/** Within a round, so often at most. */
+const TELL_MS = 200;
+
 /**
  * @param path  the file, which is there whole or not at all
- * @throws SaveError  nothing is left of it, and the domain runs on
+ * @throws SaveError  nothing is left of it, and the domain runs on; also if the hand's signal aborts before its disks are kept
  */
-export async function takeSnapshot(path: string, domain: SnapshotDomain): Promise<SnapshotReport> {
+export async function takeSnapshot(
+  path: string,
+  domain: SnapshotDomain,
+  onProgress: (progress: SnapshotProgress) => void = () => {},
+  { signal, onCommit }: Hand = {},
+): Promise<SnapshotReport> {
   const part = `${path}.part`;
   const begin = performance.now();
   const { memory } = domain;
@@ -45,7 +62,16 @@ export async function takeSnapshot(path: string, domain: SnapshotDomain): Promis
     file = await open(part, "w", 0o600);
     const frames = new FrameFile(file, memory);
     await domain.settle();
-    const rounds = await sendRounds(log, domain, (some) => frames.write(some.map((frame) => copyOf(memory, frame))));
+    const tell = progressOf(frames, onProgress);
+    const write = async (some: readonly Frame[]): Promise<void> => {
+      signal?.throwIfAborted();
+      await frames.write(some.map((frame) => copyOf(memory, frame)));
+      tell.piece();
+    };
+    const rounds = await sendRounds(log, domain, write, tell.round);
+    // What disks are kept as is not taken back.
+    signal?.throwIfAborted();
+    onCommit?.();
     halted = true;
     const stillAt = performance.now();
     const parts = await domain.halt();
@@ -65,11 +91,30 @@ export async function takeSnapshot(path: string, domain: SnapshotDomain): Promis
   } catch (error) {
     if (halted) await domain.resume().catch(() => {});
     await rm(part, { force: true }).catch(() => {});
-    throw new SaveError(`${path}: cannot be written: ${(error as Error).message}`, { cause: error });
+    const reason = signal?.aborted === true ? "it was cancelled" : (error as Error).message;
+    throw new SaveError(`${path}: cannot be written: ${reason}`, { cause: error });
   } finally {
     log.stop();
     await file?.close();
   }
+}
+
+function progressOf(frames: FrameFile, tell: (progress: SnapshotProgress) => void) {
+  let [round, dirtyFrames, toldAt] = [1, 0, performance.now()];
+  const say = (): void => {
+    toldAt = performance.now();
+    tell({ round, writtenBytes: frames.end, dirtyFrames });
+  };
+  return {
+    piece: (): void => {
+      if (performance.now() - toldAt >= TELL_MS) say();
+    },
+    round: (ended: number, dirty: number): void => {
+      [round, dirtyFrames] = [ended, dirty];
+      say();
+      round++;
+    },
+  };
 }
 
 interface FrameCopy {

@@ -140,7 +140,7 @@ describe("event upcalls", () => {
     assert.equal(apics[0].acknowledge(), 0xf3);
     assert.ok(apics[0].hasPending(), "the guest has not cleared the flag");
     assert.equal(apics[0].read(ApicReg.isr + 0x70), 0);
-    guest.domain.guest.words[record.get(VcpuField.vcpuInfoWord)] = 0;
+    guest.domain.guest.words[record.wordAt(VcpuField.vcpuInfoWord)] = 0;
     assert.equal(apics[0].hasPending(), false);
   });
 

@@ -166,7 +166,7 @@ describe("what cannot be built is said in one sentence", () => {
   });
 
   test("too much memory", () => {
-    refuses({ memoryMiB: 3585 }, "memory-too-large", /at most 3584 MiB/);
+    refuses({ memoryMiB: 15361 }, "memory-too-large", /at most 15360 MiB/);
   });
 
   test("a ramdisk larger than memory", () => {

@@ -23,8 +23,8 @@ import {
   BIOS_START,
   CONSOLE_GFN,
   checkMemorySize,
-  MAX_GFN,
   type MemoryRange,
+  maxGfn,
   memoryMap,
   ramPages,
   XENSTORE_GFN,
@@ -137,12 +137,14 @@ function populateRam(domain: Domain, map: readonly MemoryRange[], memoryMiB: num
   const pages = ramPages(memoryMiB);
   domain.set(Field.currentPages, pages);
   domain.set(Field.maxPages, pages);
-  domain.set(Field.maxGfn, MAX_GFN);
+  domain.set(Field.maxGfn, maxGfn(memoryMiB));
   domain.set(Field.e820Count, map.length);
   map.forEach(({ start, sizeBytes, type }, n) => {
     const at = Field.e820 + n * E820_WORDS;
     domain.set(at, start | 0);
+    domain.set(at + 1, Math.floor(start / 2 ** 32));
     domain.set(at + 2, sizeBytes | 0);
+    domain.set(at + 3, Math.floor(sizeBytes / 2 ** 32));
     domain.set(at + 4, type);
   });
 }

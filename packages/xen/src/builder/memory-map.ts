@@ -17,12 +17,14 @@ export const SPECIAL_START = 0xfeff8000 as Gpa;
 export const SPECIAL_END = 0xff000000 as Gpa;
 export const XENSTORE_GFN = 0xfeffc as Gfn;
 export const CONSOLE_GFN = 0xfefff as Gfn;
-/** The last gfn that the map may hold anything at. */
-export const MAX_GFN = 0xfffff as Gfn;
 
 const MIB = 2 ** 20;
 export const MIN_MEMORY_MIB = 2;
-export const MAX_MEMORY_MIB = 3584;
+/** V8 allows 16 GiB for a memory, of which the engine's tables take up to half a GiB. */
+export const MAX_MEMORY_MIB = 15 * 1024;
+/** Where RAM below 4 GiB ends at the latest; the rest of a larger domain's lies from there on. */
+const BELOW_4G_END = 3584 * MIB;
+const ABOVE_4G_START = 2 ** 32;
 /** Frames beside RAM: shared info, 64 grant frames, console and xenstore, BIOS area, ACPI tables, and a few to spare. */
 const HYPERVISOR_FRAMES = 1 + 64 + 2 + BIOS_PAGES + ACPI_PAGES + 9;
 
@@ -42,22 +44,28 @@ export function checkMemorySize(memoryMiB: number): void {
   }
 }
 
-/** Where RAM ends: the hole for the legacy video memory is part of the size, as under `xl`. */
-export const ramEnd = (memoryMiB: number): Gpa => (memoryMiB * MIB) as Gpa;
+/** Where RAM below 4 GiB ends: the hole for the legacy video memory is part of the size, as under `xl`. */
+export const lowRamEnd = (memoryMiB: number): Gpa => Math.min(memoryMiB * MIB, BELOW_4G_END) as Gpa;
+const bytesAbove4G = (memoryMiB: number): number => memoryMiB * MIB - lowRamEnd(memoryMiB);
+
+/** The last gfn that the map may hold anything at. */
+export const maxGfn = (memoryMiB: number): Gfn => ((ABOVE_4G_START + bytesAbove4G(memoryMiB)) / PAGE_BYTES - 1) as Gfn;
 
 /** The map in ascending order, as the guest gets it. */
 export function memoryMap(memoryMiB: number): MemoryRange[] {
+  const above = { start: ABOVE_4G_START as Gpa, sizeBytes: bytesAbove4G(memoryMiB), type: MemmapType.ram };
   return [
     { start: 0 as Gpa, sizeBytes: LOW_RAM_END, type: MemmapType.ram },
-    { start: HIGH_RAM_START, sizeBytes: ramEnd(memoryMiB) - HIGH_RAM_START, type: MemmapType.ram },
+    { start: HIGH_RAM_START, sizeBytes: lowRamEnd(memoryMiB) - HIGH_RAM_START, type: MemmapType.ram },
     { start: ACPI_START, sizeBytes: ACPI_PAGES * PAGE_BYTES, type: MemmapType.acpi },
     { start: SPECIAL_START, sizeBytes: SPECIAL_END - SPECIAL_START, type: MemmapType.reserved },
+    ...(above.sizeBytes > 0 ? [above] : []),
   ];
 }
 
 /** Pages of RAM that a domain of this size owns. */
 export function ramPages(memoryMiB: number): number {
-  return (ramEnd(memoryMiB) - (HIGH_RAM_START - LOW_RAM_END)) / PAGE_BYTES;
+  return (memoryMiB * MIB - (HIGH_RAM_START - LOW_RAM_END)) / PAGE_BYTES;
 }
 
 /** How many frames guest memory must have for a domain of this size. */

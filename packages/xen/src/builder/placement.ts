@@ -2,7 +2,7 @@
 import { type Gpa, PAGE_BYTES } from "@xenoserver/cpu";
 import { BuildError } from "./errors.ts";
 import type { KernelImage } from "./image/index.ts";
-import { HIGH_RAM_START, LOW_RAM_END, ramEnd } from "./memory-map.ts";
+import { HIGH_RAM_START, LOW_RAM_END, lowRamEnd } from "./memory-map.ts";
 
 const MIB = 2 ** 20;
 const pageUp = (address: number): number => Math.ceil(address / PAGE_BYTES) * PAGE_BYTES;
@@ -40,7 +40,7 @@ export function placeImages(
     end = pageUp(at + sizeBytes);
     return at as Gpa;
   });
-  const memoryBytes = ramEnd(memoryMiB);
+  const memoryBytes = lowRamEnd(memoryMiB);
   const large = modules.find(({ sizeBytes }) => sizeBytes > memoryBytes);
   if (large !== undefined) {
     const size = Math.ceil(large.sizeBytes / MIB);

@@ -94,6 +94,11 @@ export class Domain {
     return Atomics.load(this.i32, field);
   }
 
+  /** A field that holds an index into `guest.words`, which may be beyond 2^31. */
+  wordAt(field: number): number {
+    return this.get(field) >>> 0;
+  }
+
   set(field: number, value: number): void {
     Atomics.store(this.i32, field, value);
   }
@@ -117,19 +122,19 @@ export class Domain {
     return this.get(Field.sharedInfoFrame) as Frame;
   }
 
-  /**
-   * Says where a vcpu's `vcpu_info` lies.
-   * @param frame   −1: in the shared information page
-   * @param offset  bytes into the frame
-   */
   /** @param uuid  16 bytes */
   setUuid(uuid: Uint8Array): void {
     new Uint8Array(this.buffer).set(uuid.subarray(0, 16), Field.uuid * 4);
   }
 
+  /**
+   * Says where a vcpu's `vcpu_info` lies.
+   * @param frame   −1: in the shared information page
+   * @param offset  bytes into the frame
+   */
   placeVcpuInfo(vcpu: VcpuRecord, frame: number, offset: number): void {
     const inShared = frame === -1;
-    const first = inShared ? this.get(Field.sharedInfoWord) : this.guest.wordOf(frame as Frame);
+    const first = inShared ? this.wordAt(Field.sharedInfoWord) : this.guest.wordOf(frame as Frame);
     const bytes = inShared ? vcpu.id * VCPU_INFO_BYTES : offset;
     vcpu.set(VcpuField.vcpuInfoOffset, bytes);
     vcpu.set(VcpuField.vcpuInfoWord, first + (bytes >>> 2));

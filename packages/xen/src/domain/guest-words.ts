@@ -15,7 +15,7 @@ export class GuestWords {
 
   /** Index in `words` of the first word of a frame. */
   wordOf(frame: Frame): number {
-    return this.memory.frameBytes(frame).byteOffset >>> 2;
+    return this.memory.frameBytes(frame).byteOffset / 4;
   }
 
   /** Sets a bit of a little-endian bit string that starts at word `base`; true if it was set before. */

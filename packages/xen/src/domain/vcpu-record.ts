@@ -23,6 +23,11 @@ export class VcpuRecord {
     return Atomics.load(this.#i32, this.base + field);
   }
 
+  /** A field that holds an index into `guest.words`, which may be beyond 2^31. */
+  wordAt(field: number): number {
+    return this.get(field) >>> 0;
+  }
+
   set(field: number, value: number): void {
     Atomics.store(this.#i32, this.base + field, value);
   }

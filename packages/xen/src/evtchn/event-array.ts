@@ -8,7 +8,7 @@ import { Field } from "../domain/layout.ts";
 export function eventWord(domain: Domain, port: number): number {
   const page = Math.floor(port / FIFO_WORDS_PER_PAGE);
   if (page >= domain.get(Field.nrFifoPages)) return -1;
-  return domain.get(Field.fifoWords + page) + (port % FIFO_WORDS_PER_PAGE);
+  return domain.wordAt(Field.fifoWords + page) + (port % FIFO_WORDS_PER_PAGE);
 }
 
 export function markEventPage(domain: Domain, port: number): void {

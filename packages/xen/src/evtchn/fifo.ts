@@ -54,7 +54,7 @@ function enqueue(domain: Domain, port: number, at: number, record: VcpuRecord): 
     const tailField = VcpuField.fifoTails + priority;
     const tail = record.get(tailField);
     wasEmpty = tail === 0 || !linkTail(domain, tail, port);
-    const block = record.get(VcpuField.fifoWord);
+    const block = record.wordAt(VcpuField.fifoWord);
     if (wasEmpty) Atomics.store(words, block + FifoControlBlock.head / 4 + priority, port);
     record.set(tailField, port);
   } finally {
@@ -63,7 +63,7 @@ function enqueue(domain: Domain, port: number, at: number, record: VcpuRecord): 
   domain.memory.markWritten(control as Frame);
   if (!wasEmpty) return;
   const bit = 1 << priority;
-  const ready = Atomics.or(words, record.get(VcpuField.fifoWord) + FifoControlBlock.ready / 4, bit);
+  const ready = Atomics.or(words, record.wordAt(VcpuField.fifoWord) + FifoControlBlock.ready / 4, bit);
   domain.memory.markWritten(control as Frame);
   if ((ready & bit) === 0) markUpcallPending(domain, record);
 }

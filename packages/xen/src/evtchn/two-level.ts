@@ -10,17 +10,17 @@ import { portField } from "./ports.ts";
 import { markUpcallPending } from "./upcall.ts";
 
 function pendingWord(domain: Domain): number {
-  return domain.get(Field.sharedInfoWord) + domain.sharedInfoLayout.evtchn_pending / 4;
+  return domain.wordAt(Field.sharedInfoWord) + domain.sharedInfoLayout.evtchn_pending / 4;
 }
 
 function maskWord(domain: Domain): number {
-  return domain.get(Field.sharedInfoWord) + domain.sharedInfoLayout.evtchn_mask / 4;
+  return domain.wordAt(Field.sharedInfoWord) + domain.sharedInfoLayout.evtchn_mask / 4;
 }
 
 /** Selects the port's part of the bitmap for its vcpu and asks for an upcall if it was not selected already. */
 function select(domain: Domain, port: number, record: VcpuRecord): void {
   const layout = domain.sharedInfoLayout;
-  const sel = record.get(VcpuField.vcpuInfoWord) + layout.evtchn_pending_sel / 4;
+  const sel = record.wordAt(VcpuField.vcpuInfoWord) + layout.evtchn_pending_sel / 4;
   const bit = Math.floor(port / (layout.ulongBytes * 8));
   if (!domain.guest.testAndSetBit(sel, bit)) markUpcallPending(domain, record);
 }
@@ -64,7 +64,7 @@ export function isMasked2l(domain: Domain, port: number): boolean {
  */
 export function selectAll2l(domain: Domain, record: VcpuRecord): void {
   const layout = domain.sharedInfoLayout;
-  const sel = record.get(VcpuField.vcpuInfoWord) + layout.evtchn_pending_sel / 4;
+  const sel = record.wordAt(VcpuField.vcpuInfoWord) + layout.evtchn_pending_sel / 4;
   for (let n = 0; n < layout.ulongBytes / 4; n++) Atomics.store(domain.guest.words, sel + n, -1);
   markUpcallPending(domain, record);
 }

@@ -11,7 +11,7 @@ import type { VcpuRecord } from "../domain/vcpu-record.ts";
 
 /** Sets `evtchn_upcall_pending`; wakes the vcpu if it was clear. */
 export function markUpcallPending(domain: Domain, record: VcpuRecord): void {
-  const before = Atomics.or(domain.guest.words, record.get(VcpuField.vcpuInfoWord), 1);
+  const before = Atomics.or(domain.guest.words, record.wordAt(VcpuField.vcpuInfoWord), 1);
   domain.memory.markWritten(domain.vcpuInfoFrame(record));
   if ((before & 0xff) === 0) assertUpcall(record);
 }
@@ -25,7 +25,7 @@ export function assertUpcall(record: VcpuRecord): void {
 
 /** True while `evtchn_upcall_pending` is set. */
 export function isUpcallPending(domain: Domain, record: VcpuRecord): boolean {
-  return (domain.guest.words[record.get(VcpuField.vcpuInfoWord)] & 0xff) !== 0;
+  return (domain.guest.words[record.wordAt(VcpuField.vcpuInfoWord)] & 0xff) !== 0;
 }
 
 /** The vector to deliver outside the local APIC now, or 0. */

@@ -114,7 +114,7 @@ function registerVcpuInfo(ctx: HypercallContext, args: HypercallArgs, target: Vc
   const frame = gfn <= domain.get(Field.maxGfn) ? memory.frameAt(gfn as Gfn) : -1;
   if (frame === -1) return -Errno.EINVAL;
   const words = domain.guest.words;
-  const from = target.get(VcpuField.vcpuInfoWord);
+  const from = target.wordAt(VcpuField.vcpuInfoWord);
   const to = domain.guest.wordOf(frame as Frame) + offset / 4;
   for (let n = 0; n < VCPU_INFO_BYTES / 4; n++) words[to + n] = words[from + n];
   domain.placeVcpuInfo(target, frame, offset);

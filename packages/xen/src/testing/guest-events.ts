@@ -16,7 +16,7 @@ export interface GuestEvents {
 
 /** Reads and clears `evtchn_upcall_pending`. */
 function takeUpcall(domain: Domain, vcpuId: number): boolean {
-  const at = domain.vcpus[vcpuId].get(VcpuField.vcpuInfoWord);
+  const at = domain.vcpus[vcpuId].wordAt(VcpuField.vcpuInfoWord);
   return (Atomics.and(domain.guest.words, at, ~0xff) & 0xff) !== 0;
 }
 
@@ -28,14 +28,14 @@ export class TwoLevelEvents implements GuestEvents {
   }
 
   get #shared(): number {
-    return this.#domain.get(Field.sharedInfoWord);
+    return this.#domain.wordAt(Field.sharedInfoWord);
   }
 
   handleUpcall(vcpuId: number): number[] {
     const { guest } = this.#domain;
     if (!takeUpcall(this.#domain, vcpuId)) return [];
     const record = this.#domain.vcpus[vcpuId];
-    const sel = record.get(VcpuField.vcpuInfoWord) + SHARED_INFO_64.evtchn_pending_sel / 4;
+    const sel = record.wordAt(VcpuField.vcpuInfoWord) + SHARED_INFO_64.evtchn_pending_sel / 4;
     const ports: number[] = [];
     for (let bit = 0; bit < 64; bit++) {
       if (!guest.testAndClearBit(sel, bit)) continue;
@@ -87,12 +87,12 @@ export class FifoEvents implements GuestEvents {
   }
 
   #word(port: number): number {
-    return this.#domain.get(Field.fifoWords) + port;
+    return this.#domain.wordAt(Field.fifoWords) + port;
   }
 
   handleUpcall(vcpuId: number): number[] {
     if (!takeUpcall(this.#domain, vcpuId)) return [];
-    const block = this.#domain.vcpus[vcpuId].get(VcpuField.fifoWord);
+    const block = this.#domain.vcpus[vcpuId].wordAt(VcpuField.fifoWord);
     const { words } = this.#domain.guest;
     const ports: number[] = [];
     let ready = Atomics.exchange(words, block, 0);

@@ -16,7 +16,7 @@ const TSC_SHIFT = 1;
 /** Writes the clock record into a vcpu's `vcpu_info`, under the version protocol. */
 export function publishVcpuTime(domain: Domain, record: VcpuRecord): void {
   const words = domain.guest.words;
-  const base = record.get(VcpuField.vcpuInfoWord) + VcpuInfo.time / 4;
+  const base = record.wordAt(VcpuField.vcpuInfoWord) + VcpuInfo.time / 4;
   const version = Atomics.load(words, base) & ~1;
   Atomics.store(words, base, version + 1);
   for (let n = 1; n < 6; n++) words[base + n] = 0;
@@ -28,7 +28,7 @@ export function publishVcpuTime(domain: Domain, record: VcpuRecord): void {
 
 /** Tells a guest that its vcpu stood still, so that its watchdogs do not take the time since for a hang. */
 export function markStopped(domain: Domain, record: VcpuRecord): void {
-  const at = record.get(VcpuField.vcpuInfoWord) + (VcpuInfo.time + VcpuTimeInfo.tsc_shift) / 4;
+  const at = record.wordAt(VcpuField.vcpuInfoWord) + (VcpuInfo.time + VcpuTimeInfo.tsc_shift) / 4;
   Atomics.or(domain.guest.words, at, PVCLOCK_GUEST_STOPPED << 8);
   domain.memory.markWritten(domain.vcpuInfoFrame(record));
 }

@@ -59,7 +59,7 @@ describe("pvclock", () => {
 
   test("turns a TSC of nanoseconds into the same system time, for ever", () => {
     const record = guest.domain.vcpus[1];
-    const at = record.get(VcpuField.vcpuInfoWord) + 8;
+    const at = record.wordAt(VcpuField.vcpuInfoWord) + 8;
     const words = guest.domain.guest.words;
     for (const tsc of [0n, 1n, 123_456_789n, 10n ** 18n]) assert.equal(systemTime(tsc, words, at), tsc);
     assert.equal(((1_000_000n << 32n) / BigInt(words[at + 6] >>> 0)) >> 1n, 1_000_000n, "Linux computes 1 GHz");
@@ -67,7 +67,7 @@ describe("pvclock", () => {
 
   test("each publication ends with a new even version", () => {
     const record = guest.domain.vcpus[0];
-    const at = record.get(VcpuField.vcpuInfoWord) + 8;
+    const at = record.wordAt(VcpuField.vcpuInfoWord) + 8;
     const before = guest.domain.guest.words[at];
     publishVcpuTime(guest.domain, record);
     assert.equal(guest.domain.guest.words[at], before + 2);

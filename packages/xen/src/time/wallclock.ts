@@ -9,7 +9,7 @@ export function publishWallClock(domain: Domain, clock: Clock): void {
   domain.f64[Field.wallClockBaseNsF64] = baseNs;
   const layout = domain.sharedInfoLayout;
   const words = domain.guest.words;
-  const base = domain.get(Field.sharedInfoWord);
+  const base = domain.wordAt(Field.sharedInfoWord);
   const version = Atomics.load(words, base + layout.wc_version / 4) & ~1;
   const seconds = Math.floor(baseNs / 1e9);
   Atomics.store(words, base + layout.wc_version / 4, version + 1);

@@ -141,7 +141,7 @@ describe("waiting", () => {
       timerIn(0),
       (vcpu) => {
         assert.equal(vcpu.result, 0);
-        assert.notEqual(guest.domain.guest.words[guest.domain.get(Field.sharedInfoWord) + 512] & (1 << port), 0);
+        assert.notEqual(guest.domain.guest.words[guest.domain.wordAt(Field.sharedInfoWord) + 512] & (1 << port), 0);
         return { kind: "preempted" };
       },
       shutdown(0),

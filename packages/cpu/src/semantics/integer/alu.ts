@@ -1,4 +1,4 @@
-import { type I64, i32, i64 } from "@xenoserver/wasm";
+import { type I64, i32, i64, type Var } from "@xenoserver/wasm";
 import { PAIR_LOCK_WORD } from "../../state/layout.ts";
 import { define } from "../define.ts";
 import { bitsOf, type Instruction, type Ops } from "../ops.ts";
@@ -257,5 +257,5 @@ function emitPair16(
   });
   f.store("i32.atomic.store", lock, i32(0));
 }
-type Variable32 = { get(): ReturnType<Ops["hostRead"]>; set(v: ReturnType<Ops["hostRead"]>): void };
-type Variable64 = { get(): I64; set(v: I64): void };
+type Variable32 = Var<"i32">;
+type Variable64 = Var<"i64">;

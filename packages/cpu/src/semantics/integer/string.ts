@@ -126,7 +126,7 @@ string("MOVS", "a4", "a5", {
       const [hostFrom, hostTo] = [f.let(from.host), f.let(to.host)];
       const bytes = f.let(limit.mul(width).wrap());
       // A destination shortly behind the source repeats a pattern, which a block copy would not.
-      f.if(hostTo.sub(hostFrom).geU(bytes).or(hostTo.eq(hostFrom)), () => {
+      f.if(hostTo.sub(hostFrom).geU(f.address(bytes)).or(hostTo.eq(hostFrom)), () => {
         f.memoryCopy(hostTo, hostFrom, bytes);
         done.set(limit);
       });
@@ -155,8 +155,8 @@ string("STOS", "aa", "ab", {
         uniform,
         () => f.memoryFill(host, value.wrap().and(0xff), bytes),
         () => {
-          const at = f.var("i32", host);
-          const end = f.let(host.add(bytes));
+          const at = f.var(f.addressType, host);
+          const end = f.let(host.add(f.address(bytes)));
           f.loop((again) => {
             o.storeHost(at.get(), width, value);
             at.set(at.get().add(width));

@@ -183,7 +183,7 @@ function mask(o: Ops, i: Instruction, explicit: boolean): void {
       () => out.set(spread("i8x16", 16)),
     );
   });
-  f.store("v128.store", o.vb, out.get(), State.xmm);
+  o.writeXmm(0, out.get());
 }
 define("PCMPESTRM", "66 0f3a 60 Vx,Wx,Ib", (o, i) => mask(o, i, true));
 define("PCMPESTRI", "66 0f3a 61 Vx,Wx,Ib", (o, i) => index(o, i, true));

@@ -1,4 +1,4 @@
-import { type Fn, type I32, type I64, i32 } from "@xenoserver/wasm";
+import { type Address, type AddressType, type Fn, type I32, type I64, i32 } from "@xenoserver/wasm";
 import { Slot, State } from "../../state/layout.ts";
 import { define } from "../define.ts";
 import { defineHelper, type HelperBody } from "../helpers.ts";
@@ -55,9 +55,9 @@ const codeBase = (h: HelperBody): I32 => h.load32(Slot.segBase + 8);
 
 for (const step of [2, 4]) {
   // (host address): writes the environment
-  defineHelper(`x87StoreEnvironment${step}`, ["i32"], undefined, (h) => {
+  defineHelper(`x87StoreEnvironment${step}`, ["address"], undefined, (h) => {
     const { f } = h;
-    const host = h.param<"i32">(0);
+    const host = h.param<AddressType>(0);
     const put = (index: number, low: I32, high: I32) => {
       f.store("i32.store16", host, low, index * step);
       if (step === 4) f.store("i32.store16", host, high, index * step + 2);
@@ -89,9 +89,9 @@ for (const step of [2, 4]) {
     );
   });
   // (host address): takes the environment over
-  defineHelper(`x87LoadEnvironment${step}`, ["i32"], undefined, (h) => {
+  defineHelper(`x87LoadEnvironment${step}`, ["address"], undefined, (h) => {
     const { f } = h;
-    const host = h.param<"i32">(0);
+    const host = h.param<AddressType>(0);
     const word = (index: number) => f.let(f.load<"i32">("i32.load16_u", host, index * step));
     const whole = (index: number): I32 => f.load(step === 4 ? "i32.load" : "i32.load16_u", host, index * step);
     const status = word(1);
@@ -131,10 +131,10 @@ for (const step of [2, 4]) {
   });
 }
 /** Half of the registers, from ST(first) on: (host address, first). */
-function defineRegisters(name: string, copy: (at: I32, host: I32, f: Fn) => void): void {
-  defineHelper(name, ["i32", "i32"], undefined, (h) => {
+function defineRegisters(name: string, copy: (at: I32, host: Address, f: Fn) => void): void {
+  defineHelper(name, ["address", "i32"], undefined, (h) => {
     const { f, vb } = h;
-    const host = f.var("i32", h.param<"i32">(0));
+    const host = f.var(h.f.addressType, h.param<AddressType>(0));
     const n = f.var("i32", h.load32(State.fpuTop).add(h.param<"i32">(1)));
     const left = f.var("i32", i32(4));
     f.loop((again) => {

@@ -2,7 +2,7 @@
  * FXSAVE, XSAVE and their inverses, as a 64-bit kernel uses them at each switch of programs: on one page that can be used directly.
  * All else is left to the host program (system/fpu-state.ts).
  */
-import { type I32, i32, i64 } from "@xenoserver/wasm";
+import { type Address, type AddressType, type I32, i32, i64 } from "@xenoserver/wasm";
 import { State } from "../../state/layout.ts";
 import {
   fxrstor,
@@ -45,9 +45,9 @@ function st(h: HelperBody, top: I32, n: number): I32 {
 }
 
 /** (host, 1 for pointers of 64 bits) */
-defineHelper("saveX87", ["i32", "i32"], undefined, (h) => {
+defineHelper("saveX87", ["address", "i32"], undefined, (h) => {
   const { f } = h;
-  const [host, wide] = [h.param<"i32">(0), h.param<"i32">(1)];
+  const [host, wide] = [h.param<AddressType>(0), h.param<"i32">(1)];
   const top = h.load32(State.fpuTop);
   f.store("i32.store16", host, h.load32(State.fpuControl), Image.control);
   f.store("i32.store16", host, h.load32(State.fpuStatus).and(~TOP_MASK).or(top.shl(11)), Image.status);
@@ -64,9 +64,9 @@ defineHelper("saveX87", ["i32", "i32"], undefined, (h) => {
 });
 
 /** (host, 1 for pointers of 64 bits) */
-defineHelper("restoreX87", ["i32", "i32"], undefined, (h) => {
+defineHelper("restoreX87", ["address", "i32"], undefined, (h) => {
   const { f } = h;
-  const [host, wide] = [h.param<"i32">(0), h.param<"i32">(1)];
+  const [host, wide] = [h.param<AddressType>(0), h.param<"i32">(1)];
   const half = (offset: number): I32 => f.let(f.load<"i32">("i32.load16_u", host, offset));
   const status = half(Image.status);
   const control = f.let(half(Image.control).and(0x1f7f).or(0x40));
@@ -104,7 +104,7 @@ const XMM_BYTES = 16 * 16;
  * Host address of an image of `bytes` that may be read or written at once; control leaves to the host program if there is none.
  * @param alignment  that is asked of it
  */
-function imageOf(o: Ops, i: Instruction, bytes: number, alignment: number, kind: "read" | "write"): I32 {
+function imageOf(o: Ops, i: Instruction, bytes: number, alignment: number, kind: "read" | "write"): Address {
   const { f } = o;
   const va = f.let(i.address());
   const low = f.let(va.wrap().and(4095));
@@ -121,14 +121,15 @@ function imageOf(o: Ops, i: Instruction, bytes: number, alignment: number, kind:
 }
 const wide = (i: Instruction): I32 => i32(i.width === 8 ? 1 : 0);
 
-function saveSse(o: Ops, host: I32): void {
+function saveSse(o: Ops, host: Address): void {
   const { f } = o;
   f.store("i32.store", host, o.state32(State.mxcsr), Image.mxcsr);
   f.store("i32.store", host, i32(MXCSR_MASK), Image.mxcsrMask);
   f.memoryCopy(host.add(XMM_OFFSET), o.vb.add(State.xmm), i32(XMM_BYTES));
 }
-function restoreXmm(o: Ops, host: I32): void {
+function restoreXmm(o: Ops, host: Address): void {
   o.f.memoryCopy(o.vb.add(State.xmm), host.add(XMM_OFFSET), i32(XMM_BYTES));
+  o.xmmChanged();
 }
 /** Without FXSR there is an older format of the image; with EM or TS set the instruction faults. */
 function needFxsr(o: Ops): void {
@@ -214,6 +215,7 @@ define(
         () => restoreXmm(o, host),
         () => f.memoryFill(o.vb.add(State.xmm), i32(0), i32(XMM_BYTES)),
       );
+      o.xmmChanged();
     });
   },
   { system: xrstor },

@@ -1,0 +1,33 @@
+/** The handlers that an engine has from the start. */
+import { Decoder } from "../decode/decoder.ts";
+import { CodeMode } from "../state/layout.ts";
+import { addressForm } from "./address.ts";
+import { COMMON_INSTRUCTIONS } from "./common-instructions.ts";
+import { handlerKey } from "./handler-key.ts";
+import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
+import type { HandlerSample } from "./main-loop.ts";
+
+/** Those inside the dispatch loop. */
+export const inlineHandlers = (): HandlerSample[] => [...samplesOf(HOT_INSTRUCTIONS).values()];
+
+/** Those that are functions of the same module. */
+export function commonHandlers(): HandlerSample[] {
+  const inline = samplesOf(HOT_INSTRUCTIONS);
+  return [...samplesOf(COMMON_INSTRUCTIONS).values()].filter(({ key }) => !inline.has(key));
+}
+
+/** A sample for each handler, from one encoded 64-bit instruction for each. */
+function samplesOf(instructions: readonly string[]): Map<string, HandlerSample> {
+  const decoder = new Decoder();
+  const codeMode = CodeMode.code64 | CodeMode.stack32 | CodeMode.flat;
+  const samples = new Map<string, HandlerSample>();
+  for (const hex of instructions) {
+    const bytes = Uint8Array.from(hex.match(/../g)!, (b) => Number.parseInt(b, 16));
+    const decoded = decoder.decode(bytes, 0, bytes.length, codeMode);
+    if (!decoded?.def.semantics) throw new Error(`instruction ${hex} has no handler`);
+    const indexed = addressForm(decoded, codeMode, 0)?.indexed ?? false;
+    const key = handlerKey(decoded, codeMode, indexed);
+    samples.set(key, { key, decoded, codeMode, indexed, bytes });
+  }
+  return samples;
+}
