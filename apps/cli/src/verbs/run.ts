@@ -1,25 +1,20 @@
 /** `xeno run` and `xeno try`: one domain in the foreground. */
 import { Option } from "commander";
-import { collected } from "../collected.ts";
 import type { RunOptions } from "../run-command.ts";
 import type { TryOptions } from "../try-command.ts";
-import { type AddVerb, consoleOption, reportOption, timeoutOption, verboseOption } from "./verb.ts";
+import { type AddVerb, addImageOptions, consoleOption, reportOption, timeoutOption, verboseOption } from "./verb.ts";
 
 export const addRun: AddVerb = (program, setStatus) => {
-  program
+  const run = program
     .command("run")
     .description("run a domain in the foreground; Ctrl-] leaves")
     .argument("[args...]", "FILE.cfg in xl.cfg syntax, and key=value settings on top of it")
-    .option("-n, --dryrun", "print what would be built, and build nothing")
-    .option("--image <name>", "boot a disk of the domain's own on an image, with a network of its own")
+    .option("-n, --dryrun", "print what would be built, and build nothing");
+  addImageOptions(run)
     .option(
       "--exec <command>",
       "run a command in the guest, with this command's streams and its status, then end the domain",
     )
-    .option("--user-data <file>", "what cloud-init of the image is told at the first start")
-    .option("--ssh-key <file>", "let this public key log in; may be repeated", collected)
-    .option("--hostname <name>", "what the machine calls itself (default: the domain's name)")
-    .option("--address <address>", "of the machine, such as 10.0.2.20/24 (default: by DHCP)")
     .option("--rm", "delete the domain's disk on an image behind it")
     .addOption(consoleOption())
     .addOption(timeoutOption())
