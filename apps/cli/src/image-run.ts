@@ -13,6 +13,9 @@ export interface ImageRunOptions {
   readonly sshKey?: readonly string[];
   readonly hostname?: string;
   readonly address?: string;
+  /** Of a network of its own, as the settings of a vif have them: ports that lead to it, and whether it reaches this host. */
+  readonly forward?: readonly string[];
+  readonly host?: boolean;
 }
 
 type Settings = Map<string, CfgSetting>;
@@ -24,7 +27,8 @@ const SEED_VDEV = "xvdz";
  * The image as the first disk, and a network of the domain's own, unless the settings say otherwise.
  * @throws ConfigError
  */
-export function addImageDisk(settings: Settings, { image, address }: ImageRunOptions, domain: string): void {
+export function addImageDisk(settings: Settings, options: ImageRunOptions, domain: string): void {
+  const { image, address, forward = [], host } = options;
   if (image === undefined) return;
   if (!/^[\w.+:@-]+$/.test(image))
     throw new ConfigError(
@@ -38,7 +42,8 @@ export function addImageDisk(settings: Settings, { image, address }: ImageRunOpt
     return;
   }
   const own = address === undefined ? "" : `,ip=${ipv4Of(address).ip},subnet=${ipv4Of(address).subnet}`;
-  applyOverrides(settings, [`vif=["mac=${macOf(domain)}${own}"]`]);
+  const ways = [...forward.map((ports) => `,forward=${ports}`), ...(host === true ? [",host=1"] : [])].join("");
+  applyOverrides(settings, [`vif=["mac=${macOf(domain)}${own}${ways}"]`]);
 }
 
 /** The same for the same name, so that a machine finds its interface again. */

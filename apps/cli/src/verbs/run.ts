@@ -33,10 +33,13 @@ export const addRun: AddVerb = (program, setStatus) => {
 export const addTry: AddVerb = (program, setStatus) => {
   program
     .command("try")
-    .description("fetch a Debian kernel and busybox, boot them, and give a root shell")
+    .description("build a Debian, clone it a disk, and give a root shell and SSH; a busybox guest where input is piped")
     .argument("[settings...]", "key=value settings of xl.cfg, e.g. memory=512")
-    .option("--suite <name>", "Debian release (default: the machine's, else stable)")
-    .addOption(new Option("--flavour <name>", "which kernel").choices(["cloud", "generic"]).default("cloud"))
+    .option("--busybox", "a guest that is all shell, at once")
+    .option("--debian", "the Debian, also where input is piped: its lines are a shell's then")
+    .option("--fresh", "the Debian with a new disk, in place of the one that it had")
+    .option("--suite <name>", "Debian release (default: 12; with --busybox the machine's, else stable)")
+    .addOption(new Option("--flavour <name>", "which kernel (default: cloud)").choices(["cloud", "generic"]))
     .option("--pv", "boot it as a paravirtual kernel, under Xen's shim")
     .addOption(
       new Option("--mirror <url>", "Debian archive to use instead of the machine's apt").env("XENO_DEBIAN_MIRROR"),

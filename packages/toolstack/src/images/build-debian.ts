@@ -51,6 +51,11 @@ export function codeNameOf(release: string): string {
   );
 }
 
+/** A release as images are called after it: its number, or its code name while it has none. */
+export function releaseNumber(suite: string): string {
+  return Object.entries(CODE_NAMES).find(([, name]) => name === suite)?.[0] ?? suite;
+}
+
 /**
  * Builds an image with mmdebstrap and keeps it in a store, with its kernel and ramdisk beside the disk.
  * @returns its digest
@@ -99,8 +104,8 @@ export async function buildDebian(store: ImageStore, options: DebianImageOptions
 }
 
 function osVersion(suite: string): string {
-  const number = Object.entries(CODE_NAMES).find(([, name]) => name === suite)?.[0];
-  return number === undefined ? suite : `${number} (${suite})`;
+  const number = releaseNumber(suite);
+  return number === suite ? suite : `${number} (${suite})`;
 }
 
 function countFiles(tree: FileTree): number {
