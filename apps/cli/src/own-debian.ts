@@ -108,7 +108,12 @@ export async function runDebian(
             return runPiped(running);
           },
         }
-      : { beside: (running) => settle(running, apt, ssh) }),
+      : {
+          beside: async (running) => {
+            await settle(running, apt, ssh);
+            if (process.stdout.isTTY && options.console === "stdio") await keepSize(running);
+          },
+        }),
   });
 }
 
@@ -144,6 +149,21 @@ async function settle(domain: RunningDomain, apt: HostApt, ssh: OwnSsh | undefin
     ...apt.guestCommands,
   ];
   await agent.exec(["sh", "-c", script.join("\n")], { cwd: "/" });
+}
+
+/** Tells the guest's console how large ours is, now and whenever it changes. A console has no other way to learn of it. */
+async function keepSize(domain: RunningDomain): Promise<void> {
+  const agent = await domain.agent();
+  const { stdout } = process;
+  const tell = async (): Promise<void> => {
+    const { columns, rows } = stdout;
+    if (columns > 0 && rows > 0)
+      await agent.exec(["stty", "-F", "/dev/hvc0", "columns", String(columns), "rows", String(rows)]);
+  };
+  const changed = (): void => void tell().catch(() => {});
+  await tell();
+  stdout.on("resize", changed);
+  void domain.exited.then(() => stdout.off("resize", changed));
 }
 
 /** The input's lines are a shell's; its output and status are this command's. */
