@@ -4,6 +4,7 @@
  *   npm run bench                                the short suite, three times
  *   npm run bench -- --only boot,sha256,xz       these rows
  *   npm run bench -- --all                       every row; fetches some 200 MB of Debian packages
+ *   npm run bench -- --io                        disks and networks
  *   npm run bench -- --engine interpreter        with the translator off
  *   npm run bench -- --reps 5 --json --plot docs/benchmark.svg
  *   npm run bench -- --migration                 live migration beside QEMU's, and nothing else
@@ -14,6 +15,7 @@ import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { benchDisk, type GuestSource, openGuestSource } from "./guest-files.ts";
 import { startServers } from "./host-servers.ts";
+import { IO_ROWS } from "./io.ts";
 import { type Machine, ourMachine, QEMU_HELP, tcgMachine } from "./machines.ts";
 import { measureGuest, Results } from "./measure.ts";
 import { plotRatios } from "./plot.ts";
@@ -24,6 +26,7 @@ const { values } = parseArgs({
   options: {
     only: { type: "string" },
     all: { type: "boolean", default: false },
+    io: { type: "boolean", default: false },
     reps: { type: "string", default: "3" },
     engine: { type: "string", default: "translator" },
     suite: { type: "string" },
@@ -49,7 +52,8 @@ if (!["translator", "interpreter"].includes(values.engine)) {
 }
 
 function chosenSets(): WorkloadSet[] {
-  const only = values.all ? ["boot", ...WORKLOADS.map(({ id }) => id)] : values.only?.split(",");
+  const named = values.io ? IO_ROWS : values.only?.split(",");
+  const only = values.all ? ["boot", ...WORKLOADS.map(({ id }) => id)] : named;
   try {
     return chooseWorkloads(only);
   } catch (error) {

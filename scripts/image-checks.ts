@@ -1,7 +1,8 @@
 /**
  * A Debian from its packages to SSH, with nothing made small for a test: mmdebstrap, systemd, cloud-init and OpenSSH as they are.
  *
- *   npm run image-checks                   all of it; some ten minutes
+ *   npm run image-checks                   all of it; some half an hour
+ *   npm run image-checks -- --only disks   these: life, disks
  *   npm run image-checks -- --image NAME   with an image of the user's store, which has openssh-server and cloud-init
  */
 import { execFileSync, spawn } from "node:child_process";
@@ -14,13 +15,17 @@ import { openDefaultStore } from "@xenoserver/storage/index.ts";
 import { applyOverrides, domainConfig, parseCfg } from "@xenoserver/toolstack/cfg/index.ts";
 import { bootFromImage, buildDebian, seedDisk } from "@xenoserver/toolstack/images/index.ts";
 import { ConsoleSession } from "@xenoserver/toolstack/testing/guest-shell.ts";
+import { checkDisks } from "./disk-checks.ts";
 
 const MAC = "00:16:3e:00:00:77";
 const READY_MS = 900_000;
 const CLONES = 20;
 const COPIED_BYTES = 4 << 20;
 
-const { values } = parseArgs({ options: { image: { type: "string" }, suite: { type: "string", default: "12" } } });
+const { values } = parseArgs({
+  options: { image: { type: "string" }, suite: { type: "string", default: "12" }, only: { type: "string" } },
+});
+const wants = (what: "life" | "disks"): boolean => values.only === undefined || values.only === what;
 const folder = mkdtempSync(join(tmpdir(), "xeno-image-checks-"));
 if (values.image === undefined) process.env["XENO_STORE"] = join(folder, "store");
 const image = values.image ?? "checked";
@@ -145,9 +150,12 @@ async function life(): Promise<void> {
 }
 
 try {
-  if (values.image === undefined) await build();
-  await clones();
-  await life();
+  if (wants("life")) {
+    if (values.image === undefined) await build();
+    await clones();
+    await life();
+  }
+  if (wants("disks")) await checkDisks(folder, tell);
 } catch (error) {
   tell(false, String(error));
 } finally {

@@ -103,6 +103,20 @@ test("an agent that was killed finds its domains again, as they were", async () 
   assert.deepEqual([after!.pid, after!.runId, after!.state], [before!.pid, before!.runId, "paused"]);
 });
 
+test("xenstore is the domain's own: what is in it outlives the agent", async () => {
+  const path = "/local/domain/1/data/kept";
+  await run("xenstore-write", "one", path, "before");
+  const tree = await run("xenstore-ls", "one");
+  await killAgent();
+  assert.equal(await run("xenstore-read", "one", path), "before\n");
+  assert.equal(await run("xenstore-ls", "one"), tree);
+  await run("agent", "stop");
+  while (await agent.isThere()) await sleep(10);
+  await run("xenstore-write", "one", path, "after");
+  assert.equal(await run("xenstore-ls", "one"), tree.replace('kept = "before"', 'kept = "after"'));
+  await run("xenstore-rm", "one", path);
+});
+
 test("usage is kept once, however often the agent dies between a domain's records", async () => {
   await run("unpause", "one");
   for (let n = 0; n < 2; n++) {

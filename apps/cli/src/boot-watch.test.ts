@@ -26,3 +26,10 @@ test("a marker that does not come is not found", () => {
   assert.equal(watch.feed(Buffer.from("xeno: upper\nxeno:\nup\nxeno: u")), 12);
   assert.equal(new BootWatch("xeno: up").feed(Buffer.from("xeno: u\np\n")), undefined);
 });
+
+test("a prompt is found before its line ends, in pieces", () => {
+  const watch = new BootWatch("root@debian:~#", true);
+  assert.equal(watch.feed(Buffer.from("debian login: root\r\nroot@deb")), undefined);
+  assert.equal(watch.feed(Buffer.from("ian:~# ")), 7);
+  assert.equal(watch.feed(Buffer.from("root@debian:~# ")), undefined);
+});

@@ -1,11 +1,14 @@
 /** Finds the line in a console's output by which a guest says that its user space runs. */
 export class BootWatch {
   readonly #marker: string;
+  readonly #isPrompt: boolean;
   #line = "";
   #seen = false;
 
-  constructor(marker: string) {
+  /** @param isPrompt  whether the marker is a prompt, whose line does not end */
+  constructor(marker: string, isPrompt = false) {
     this.#marker = marker;
+    this.#isPrompt = isPrompt;
   }
 
   /**
@@ -18,9 +21,10 @@ export class BootWatch {
       const newline = piece.indexOf(0x0a, start);
       const end = newline === -1 ? piece.length : newline + 1;
       this.#line = (this.#line + Buffer.from(piece.subarray(start, end)).toString("latin1")).slice(-1024);
-      if (newline === -1) return undefined;
+      if (newline === -1 && !this.#isPrompt) return undefined;
       this.#seen = this.#line.includes(this.#marker);
       if (this.#seen) return end;
+      if (newline === -1) return undefined;
       this.#line = "";
       start = end;
     }

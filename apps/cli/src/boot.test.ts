@@ -1,5 +1,8 @@
 /** `xeno try`, from the outside: a stock Debian kernel to its shell and back. Skipped where no package source is. */
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { openPackageSource, PackageError } from "@xenoserver/toolstack/guest/index.ts";
 import { xeno } from "./test-process.ts";
@@ -22,6 +25,28 @@ test("piped commands run in the guest's shell, and poweroff ends it with status 
   assert.match(stdout, /\nxen\r\n/);
   assert.match(stderr, /xeno: booted in \d+\.\d s\. poweroff -f powers off, Ctrl-\] leaves\.\n/);
   assert.match(stderr, /xeno: debian powered off after \d+\.\d s \(boot to init \d+\.\d s\)\n$/);
+});
+
+test("where no Debian can be built, a sentence says so, and the busybox guest is there", {
+  skip: unreachable,
+}, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "xeno-try-"));
+  const script = '#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "E: nothing to build with" >&2\nexit 1\n';
+  // With the others there, too, nothing is missing that would be installed.
+  for (const name of ["mmdebstrap", "newuidmap", "ssh-keygen"])
+    writeFileSync(join(folder, name), script, { mode: 0o755 });
+  const env = { XENO_STORE: join(folder, "store"), PATH: `${folder}:${process.env["PATH"]}` };
+  try {
+    const { status, stdout, stderr } = await xeno(["try", "--debian", "--timeout=120"], { input: "id -un\n", env });
+    assert.equal(status, 0, stderr);
+    assert.match(
+      stderr,
+      /xeno: no Debian can be built here, so this is the busybox guest: mmdebstrap for Debian bookworm failed: nothing/,
+    );
+    assert.match(stdout, /\nroot\r\n/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("the end of a piped input ends the shell, and with it the guest", { skip: unreachable }, async () => {

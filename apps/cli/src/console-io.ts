@@ -1,6 +1,7 @@
 /** Where a domain's console goes to and comes from. */
 import { createWriteStream } from "node:fs";
 import type { Readable, Writable } from "node:stream";
+import { setRaw } from "./own-terminal.ts";
 
 /** Ctrl-], as xl and telnet use it. */
 const LEAVE_KEY = 0x1d;
@@ -87,7 +88,7 @@ class StdioConsole implements ConsoleEnd {
   }
 
   note(line: string): void {
-    process.stderr.write(`${line}\n`);
+    process.stderr.write(this.#input.isRaw ? `${line.replaceAll("\n", "\r\n")}\r\n` : `${line}\n`);
   }
 
   attach(sink: (bytes: Uint8Array) => Promise<void>, events: ConsoleEvents): void {
@@ -95,7 +96,7 @@ class StdioConsole implements ConsoleEnd {
     this.#onGone = () => events.onGone();
     if (this.#outputGone) events.onGone();
     if (this.#input.isTTY) {
-      this.#input.setRawMode(true);
+      setRaw(this.#input);
       process.on("exit", this.#restore);
     }
     void this.#pump(this.#input, sink, events);

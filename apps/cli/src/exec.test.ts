@@ -1,6 +1,8 @@
 /** Commands and files in the guests of domains that the agent runs. Skipped where no package source can be reached. */
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import {
   existsSync,
   mkdirSync,
@@ -21,7 +23,7 @@ import { spinGuest } from "@xenoserver/testkit";
 import { AGENT_GUEST } from "@xenoserver/toolstack/testing/agent-guest.ts";
 import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
 import { copyEnd } from "./guest-copy.ts";
-import { type Outcome, signalAfter, type XenoOptions, xeno } from "./test-process.ts";
+import { type Outcome, signalAfter, XENO, type XenoOptions, xeno } from "./test-process.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "xeno-exec-"));
 const [disk, spin, noise] = ["disk.img", "spin", "noise"].map((name) => join(folder, name)) as [string, string, string];
@@ -115,6 +117,36 @@ describe("a command in a guest", { timeout: 600_000, skip }, () => {
       },
     );
     assert.deepEqual([interrupted.status, interrupted.stdout], [3, "begun\ntold\n"]);
+  });
+
+  test("has a terminal of this one's size, whose keys go there", {
+    skip: spawnSync("script", ["--version"]).status === 0 ? false : "script(1) of util-linux is not here",
+  }, async () => {
+    const flag = join(folder, "resize");
+    const script = "trap 'stty size' WINCH; trap 'echo told; exit 3' INT; tty; stty size; while :; do sleep 0.1; done";
+    const xenoExec = `${process.execPath} ${XENO} exec guest -t --wait 60 -- sh -c "${script}"`;
+    const resize = `(until [ -e ${flag} ]; do sleep 0.1; done; stty -F /dev/tty rows 20 cols 60) &`;
+    const command = `stty rows 41 cols 101; ${resize} ${xenoExec}; echo STATUS=$?; stty -a`;
+    const child = spawn("script", ["-qec", command, "/dev/null"], {
+      stdio: ["pipe", "pipe", "inherit"],
+      env: { ...process.env, XENO_AGENT_HOME: home },
+    });
+    let output = "";
+    let interrupted = false;
+    child.stdout.on("data", (bytes: Buffer) => {
+      output += String(bytes);
+      if (output.includes("41 101")) writeFileSync(flag, "");
+      if (interrupted || !output.includes("20 60")) return;
+      interrupted = true;
+      child.stdin.write("\x03");
+    });
+    await once(child, "close");
+    assert.match(output, /\/dev\/pts\/\d+\r\n41 101\r\n/);
+    assert.match(output, /20 60\r\n(.|\n)*told\r\n(.|\n)*STATUS=3/);
+    assert.match(output, / icanon /);
+    assert.match(output, /\nopost /);
+    const { status, stderr } = await run(["exec", "-t", "guest", "--", "true"]);
+    assert.deepEqual([status, stderr], [2, "xeno: exec -t: input or output is no terminal, expected both to be one\n"]);
   });
 
   test("that cannot be run is a sentence", async () => {

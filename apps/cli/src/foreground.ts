@@ -24,7 +24,11 @@ export interface ForegroundOptions {
    * rejects, so does `runForeground`.
    */
   readonly session?: (domain: RunningDomain) => Promise<number>;
-  /** Called when init's marker appears, with the time since the start. */
+  /** Does something while the guest runs; that it fails ends nothing. */
+  readonly beside?: (domain: RunningDomain) => Promise<void>;
+  /** What the guest prints when it is up, as the begin of a line, in place of init's marker. */
+  readonly prompt?: string;
+  /** Called when init's marker or the prompt appears, with the time since the start. */
   readonly onBooted?: (bootMs: number, note: (line: string) => void) => void;
 }
 
@@ -80,7 +84,7 @@ async function runUntilEnd(
   let type: ((bytes: Uint8Array) => Promise<void>) | undefined;
   for (let restarts = 0; ; restarts++) {
     const begin = performance.now();
-    const watch = new BootWatch(INIT_MARKER);
+    const watch = new BootWatch(options.prompt ?? INIT_MARKER, options.prompt !== undefined);
     let bootMs: number | null = null;
     const { promise: booted, resolve: onBooted } = Promise.withResolvers<void>();
     // The files are read again at each start, so that they need not be kept in memory while the guest runs.
@@ -100,6 +104,7 @@ async function runUntilEnd(
     type = (bytes) => domain.writeConsole(bytes);
     if (options.endsWithInput) void booted.then(async () => typeEndOfInput(domain, await inputEnded));
 
+    options.beside?.(domain).catch(() => {});
     // The end of the domain ends its session as well, which may still have a status to tell.
     const ended = options.session?.(domain).then((status): Stop => ({ reason: "done", status }));
     const stop = await Promise.race([ended ?? domain.exited.then(() => undefined), stopped]).catch(async (error) => {

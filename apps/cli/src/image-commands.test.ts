@@ -1,9 +1,10 @@
 /** `xeno image` and `xeno run --image`, from the outside. */
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { spinGuest } from "@xenoserver/testkit";
 import { TestImage } from "@xenoserver/toolstack/testing/oci-image.ts";
 import { xeno } from "./test-process.ts";
 
@@ -104,11 +105,15 @@ describe("mistakes are one sentence", () => {
       2,
       /^xeno: user data \/nowhere: /,
     ],
+    ["a domain on an image that is not there", ["create", "--image", "nothing"], 2, /image nothing: there is none/],
+    ["a domain of nothing", ["create"], 2, /nothing to create, expected FILE\.cfg, kernel=PATH or --image NAME/],
+    ["a domain on another server's image", ["create", "--image", "x"], 2, /--image stands beside \$XENO_AGENT/],
     ["nothing to delete", ["run", "--rm", "kernel=/dev/null"], 2, /--rm, but no disk is on an image/],
   ];
   for (const [what, args, wanted, message] of cases) {
     test(what, async () => {
-      const { status, stdout, stderr } = await run(args);
+      const server = what.includes("another server") ? { XENO_AGENT: "there:1" } : {};
+      const { status, stdout, stderr } = await run(args, server);
       assert.deepEqual([status, stdout], [wanted, ""]);
       assert.match(stderr, message);
     });
@@ -130,6 +135,49 @@ describe("mistakes are one sentence", () => {
       /^xeno: mmdebstrap is not installed, expected the Debian package of this name: apt-get install/,
     );
   });
+});
+
+test("a domain under the agent has a disk and a network of its own on an image", {
+  skip: process.platform === "win32",
+}, async () => {
+  const home = mkdtempSync(join(folder, "agent-"));
+  const [disk, guest, data] = ["disk.img", "guest", "user-data"].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  writeFileSync(disk, new Uint8Array(1 << 20));
+  writeFileSync(guest, spinGuest());
+  writeFileSync(data, "#cloud-config\n");
+  const ok = async (...args: string[]): Promise<string> => {
+    const { status, stdout, stderr } = await run(args, { XENO_AGENT_HOME: home });
+    assert.equal(status, 0, stderr);
+    return stdout;
+  };
+  await ok("image", "import", disk, "data:1", "--format", "raw");
+  const settings = [`kernel=${guest}`, "memory=32", "--paused", "--overcommit"];
+  try {
+    await ok("create", "--image", "data:1", "name=one", "--user-data", data, "--hostname", "told", ...settings);
+    await ok("create", "--image", "data:1", ...settings);
+    const names = (await ok("list")).split("\n").slice(1, 3);
+    assert.match(names[0]!, /^one /);
+    assert.match(names[1]!, /^data-1-[0-9a-f]{8} /);
+    const store = await ok("xenstore-ls", "one");
+    assert.match(store, /dev = "xvdz"/);
+    const seeds = readdirSync(join(home, "seeds"));
+    assert.equal(seeds.length, 1);
+    const seed = join(home, "seeds", seeds[0]!);
+    assert.equal(statSync(seed).mode & 0o777, 0o600);
+    assert.match(readFileSync(seed, "latin1"), /"local-hostname":"told"/);
+    assert.match(store, /mac = "00:16:3e:/);
+    assert.deepEqual(
+      readdirSync(join(env.XENO_STORE, "overlays")).filter((name) => name.startsWith("one-")),
+      ["one-xvda"],
+    );
+  } finally {
+    for (const line of (await ok("list")).split("\n").slice(1, -1)) await ok("destroy", line.split(" ")[0]!);
+    await ok("agent", "stop");
+  }
 });
 
 test("a program that fails leaves one sentence and nothing behind", {

@@ -1,6 +1,6 @@
-/** What `xeno run --image` adds to a configuration: a disk on the image, a network, and what the machine is told at its first start. */
-import { createHash } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+/** What `xeno run --image` and `xeno create --image` add to a configuration: a disk on the image, a network, and what the machine is told at its first start. */
+import { createHash, randomUUID } from "node:crypto";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { applyOverrides, type CfgSetting, ConfigError } from "@xenoserver/toolstack/cfg/index.ts";
@@ -13,6 +13,9 @@ export interface ImageRunOptions {
   readonly sshKey?: readonly string[];
   readonly hostname?: string;
   readonly address?: string;
+  /** Of a network of its own, as the settings of a vif have them: ports that lead to it, and whether it reaches this host. */
+  readonly forward?: readonly string[];
+  readonly host?: boolean;
 }
 
 type Settings = Map<string, CfgSetting>;
@@ -24,7 +27,8 @@ const SEED_VDEV = "xvdz";
  * The image as the first disk, and a network of the domain's own, unless the settings say otherwise.
  * @throws ConfigError
  */
-export function addImageDisk(settings: Settings, { image, address }: ImageRunOptions, domain: string): void {
+export function addImageDisk(settings: Settings, options: ImageRunOptions, domain: string): void {
+  const { image, address, forward = [], host } = options;
   if (image === undefined) return;
   if (!/^[\w.+:@-]+$/.test(image))
     throw new ConfigError(
@@ -38,7 +42,8 @@ export function addImageDisk(settings: Settings, { image, address }: ImageRunOpt
     return;
   }
   const own = address === undefined ? "" : `,ip=${ipv4Of(address).ip},subnet=${ipv4Of(address).subnet}`;
-  applyOverrides(settings, [`vif=["mac=${macOf(domain)}${own}"]`]);
+  const ways = [...forward.map((ports) => `,forward=${ports}`), ...(host === true ? [",host=1"] : [])].join("");
+  applyOverrides(settings, [`vif=["mac=${macOf(domain)}${own}${ways}"]`]);
 }
 
 /** The same for the same name, so that a machine finds its interface again. */
@@ -66,14 +71,14 @@ function ipv4Of(text: string): { ip: string; subnet: string; gateway: string; re
 }
 
 /**
- * Adds the disk that cloud-init reads, if anything is to be told.
- * @returns what removes its file again
+ * The disk that cloud-init reads.
+ * @returns its bytes; undefined if nothing is to be told
  * @throws  ConfigError, ExitError
  */
-export async function addSeed(settings: Settings, options: ImageRunOptions, domain: string): Promise<() => void> {
+async function seedOf(options: ImageRunOptions, domain: string): Promise<Uint8Array | undefined> {
   const { userData, sshKey = [], hostname, address, image } = options;
   const tells = userData !== undefined || sshKey.length > 0 || hostname !== undefined || address !== undefined;
-  if (!tells) return () => {};
+  if (!tells) return undefined;
   if (image === undefined)
     throw new ConfigError("command line: --user-data, --ssh-key, --hostname and --address go with --image");
   const { seedDisk } = await import("@xenoserver/toolstack/images/index.ts");
@@ -86,17 +91,47 @@ export async function addSeed(settings: Settings, options: ImageRunOptions, doma
       address: { mac: macOf(domain), address: address!, gateway: network.gateway, nameservers: [network.resolver] },
     }),
   });
-  // It may tell secrets: nobody else may read it.
+  return seed.bytes;
+}
+
+/** It may tell secrets: nobody else may read it. */
+function attachSeed(settings: Settings, path: string, bytes: Uint8Array): void {
+  writeFileSync(path, bytes, { mode: 0o600 });
+  applyOverrides(settings, [`disk+=["format=raw,vdev=${SEED_VDEV},access=ro,target=${path}"]`]);
+}
+
+/**
+ * Adds the disk that cloud-init reads, if anything is to be told, for a domain that ends with this process.
+ * @returns what removes its file again
+ * @throws  ConfigError, ExitError
+ */
+export async function addSeed(settings: Settings, options: ImageRunOptions, domain: string): Promise<() => void> {
+  const bytes = await seedOf(options, domain);
+  if (bytes === undefined) return () => {};
   const folder = mkdtempSync(join(tmpdir(), "xeno-seed-"));
-  const path = join(folder, "seed.iso");
-  writeFileSync(path, seed.bytes, { mode: 0o600 });
   const remove = (): void => rmSync(folder, { recursive: true, force: true });
   process.once("exit", remove);
-  applyOverrides(settings, [`disk+=["format=raw,vdev=${SEED_VDEV},access=ro,target=${path}"]`]);
+  attachSeed(settings, join(folder, "seed.iso"), bytes);
   return () => {
     process.off("exit", remove);
     remove();
   };
+}
+
+/**
+ * The same for a domain that goes on behind this process: the file stays, for the guest may start anew.
+ * @param folder  of such files; made if it is not there
+ */
+export async function keepSeed(
+  settings: Settings,
+  options: ImageRunOptions,
+  domain: string,
+  folder: string,
+): Promise<void> {
+  const bytes = await seedOf(options, domain);
+  if (bytes === undefined) return;
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  attachSeed(settings, join(folder, `${randomUUID()}.iso`), bytes);
 }
 
 function readUserData(path: string): string {

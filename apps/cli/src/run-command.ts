@@ -111,7 +111,7 @@ async function withoutTraces(config: DomainConfig, run: () => Promise<number>): 
 /** A translated guest may take its time to start. */
 const READY_MS = 600_000;
 
-function textOf(settings: ReadonlyMap<string, CfgSetting>, key: string): string | undefined {
+export function textOf(settings: ReadonlyMap<string, CfgSetting>, key: string): string | undefined {
   const value = settings.get(key)?.value;
   return value?.kind === "atom" ? value.text : undefined;
 }

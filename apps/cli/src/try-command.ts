@@ -1,20 +1,18 @@
-/** `xeno try`: fetches a Debian kernel, builds an initramfs around busybox, and gives the user its shell. */
-import { applyOverrides, type CfgSetting, domainConfig } from "@xenoserver/toolstack/cfg/index.ts";
-import {
-  buildInitramfs,
-  fetchKernel,
-  fetchShim,
-  type KernelFlavour,
-  openPackageSource,
-} from "@xenoserver/toolstack/guest/index.ts";
-import { runForeground } from "./foreground.ts";
-
-/** Errors below "critical" are hidden, as the kernel counts the absence of PCI and of an I/O APIC among them. */
-const CMDLINE = "console=hvc0 quiet loglevel=3";
+/** `xeno try`, which `npm start` runs: a Debian with its own disk on a terminal, and a small guest at once where none waits. */
+import { StorageError } from "@xenoserver/storage/error.ts";
+import { type KernelFlavour, PackageError } from "@xenoserver/toolstack/guest/index.ts";
+import { smallGuest } from "./small-guest.ts";
+import { progress } from "./store-access.ts";
 
 export interface TryOptions {
+  /** The guest that is all shell, whatever the input is. */
+  readonly busybox?: boolean;
+  /** The Debian, whatever the input is. */
+  readonly debian?: boolean;
+  /** Gives the Debian a new disk in place of the one that it had. */
+  readonly fresh?: boolean;
   readonly suite?: string;
-  readonly flavour: KernelFlavour;
+  readonly flavour?: KernelFlavour;
   /** Boots the kernel as a paravirtual one. */
   readonly pv?: boolean;
   readonly mirror?: string;
@@ -26,38 +24,25 @@ export interface TryOptions {
 }
 
 /**
- * @param overrides  settings of xl.cfg on top of the built guest, e.g. memory=512
+ * @param overrides  settings of xl.cfg on top of the guest's, e.g. memory=512
  * @returns          the exit status
  */
 export async function tryCommand(overrides: readonly string[], options: TryOptions): Promise<number> {
-  const progress = (line: string): void => void process.stderr.write(`xeno: ${line}\n`);
-  const source = await openPackageSource({
-    progress,
-    ...(options.suite !== undefined && { suite: options.suite }),
-    ...(options.mirror !== undefined && { mirror: options.mirror }),
-    ...(options.keyring !== undefined && { keyring: options.keyring }),
-  });
-  const kernel = await fetchKernel(source, options.flavour, progress);
-  const modules = { kernel, names: ["xen-netfront"] };
-  const initramfs = await buildInitramfs(source, { modules }, progress);
+  if (!wantsDebian(options)) return smallGuest(overrides, options);
+  const { makeTemplate, runDebian } = await import("./own-debian.ts");
+  try {
+    const interrupted = await makeTemplate(options, progress);
+    if (interrupted !== 0) return interrupted;
+  } catch (error) {
+    if (!(error instanceof PackageError || error instanceof StorageError)) throw error;
+    progress(`no Debian can be built here, so this is the busybox guest: ${error.message}`);
+    return smallGuest(overrides, options);
+  }
+  return runDebian(overrides, options, progress);
+}
 
-  const settings = new Map<string, CfgSetting>();
-  const own = { name: "debian", kernel: kernel.path, ramdisk: initramfs, cmdline: CMDLINE };
-  if (options.pv === true) Object.assign(own, { type: "pv", pvshim_path: await fetchShim(source, progress) });
-  const defaults = [...Object.entries(own).map(([key, value]) => `${key}="${value}"`), 'vif=[""]'];
-  applyOverrides(settings, [...defaults, ...overrides]);
-  const { config } = domainConfig(settings, "command line");
-  progress(
-    `starting Linux ${kernel.release} with ${config.memoryMib} MiB and ${config.vcpus} vcpu${config.vcpus === 1 ? "" : "s"}`,
-  );
-  return runForeground(config, {
-    console: options.console,
-    endsWithInput: true,
-    ...(options.timeout !== undefined && { timeoutSeconds: options.timeout }),
-    ...(options.json && { json: true }),
-    ...(options.verbose && { verbose: true }),
-    onBooted: (bootMs, note) => {
-      note(`xeno: booted in ${(bootMs / 1000).toFixed(1)} s. poweroff -f powers off, Ctrl-] leaves.`);
-    },
-  });
+/** A script gets the same guest whether or not an image was built before; it is the one that is there at once. */
+function wantsDebian({ busybox, debian, fresh, pv }: TryOptions): boolean {
+  if (busybox === true || pv === true) return false;
+  return debian === true || fresh === true || process.stdin.isTTY === true;
 }

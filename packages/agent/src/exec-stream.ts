@@ -5,12 +5,13 @@
  *     0 command   JSON; the first frame      1 stdout    bytes
  *     1 stdin     bytes; none ends it        2 stderr    bytes
  *     2 signal    its name                   3 end       JSON, how it ended; the last frame
+ *     3 resize    JSON, its terminal's size
  */
 import type { Duplex } from "node:stream";
 import type { CommandEnd, ControlClient, GuestCommand } from "@xenoserver/toolstack/control/index.ts";
 import { AgentError } from "./home.ts";
 
-export const ToDomain = { command: 0, stdin: 1, signal: 2 } as const;
+export const ToDomain = { command: 0, stdin: 1, signal: 2, resize: 3 } as const;
 export const FromDomain = { stdout: 1, stderr: 2, end: 3 } as const;
 
 const HEAD_BYTES = 5;
@@ -95,6 +96,8 @@ async function take(client: ControlClient, { type, payload }: Frame): Promise<vo
     await client.call("exec-input", { token: TOKEN, base64: payload.toString("base64") }).catch(ignoreEnded);
   } else if (type === ToDomain.signal) {
     await client.call("exec-signal", { token: TOKEN, signal: payload.toString() }).catch(ignoreEnded);
+  } else if (type === ToDomain.resize) {
+    await client.call("exec-resize", { token: TOKEN, size: JSON.parse(payload.toString()) }).catch(ignoreEnded);
   }
 }
 

@@ -1,5 +1,6 @@
 /** A command in the guest of a domain that the agent runs, as a client sees it. */
 import type { Duplex } from "node:stream";
+import type { TerminalSize } from "@xenoserver/toolstack/agent/index.ts";
 import type { CommandEnd, GuestCommand } from "@xenoserver/toolstack/control/index.ts";
 import type { AgentClient } from "./client.ts";
 import { FromDomain, MAX_FRAME_BYTES, readFrames, ToDomain, writeFrame } from "./exec-stream.ts";
@@ -40,6 +41,11 @@ export class GuestSession {
 
   signal(name: NodeJS.Signals): void {
     void writeFrame(this.#socket, ToDomain.signal, Buffer.from(name));
+  }
+
+  /** Tells a command with a terminal how large it is now. */
+  resize(size: TerminalSize): void {
+    void writeFrame(this.#socket, ToDomain.resize, Buffer.from(JSON.stringify(size)));
   }
 
   async #feed(stdin: AsyncIterable<Uint8Array> | undefined): Promise<void> {

@@ -5,7 +5,8 @@ import type { DomainInfo, ShutdownRequest, StoreNode } from "@xenoserver/toolsta
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import type { SnapshotReport } from "@xenoserver/toolstack/snapshot/index.ts";
 import { type Command, InvalidArgumentError } from "commander";
-import type { AddVerb } from "./verb.ts";
+import type { ImageRunOptions } from "../image-run.ts";
+import { type AddVerb, addImageOptions } from "./verb.ts";
 
 const access = () => import("../agent-access.ts");
 const tables = () => import("../domain-listing.ts");
@@ -41,23 +42,23 @@ export function memoryBytes(written: string): number {
 }
 
 export const addDomains: AddVerb = (program) => {
-  verb(program, "create", "start a domain in the background; -c shows its console")
-    .argument("<args...>", "FILE.cfg in xl.cfg syntax, and key=value settings on top of it")
+  const create = verb(program, "create", "start a domain in the background; -c shows its console")
+    .argument("[args...]", "FILE.cfg in xl.cfg syntax, and key=value settings on top of it")
     .option("-c, --attach", "show its console; Ctrl-] leaves it running")
     .option("-p, --paused", "leave it standing before its first instruction")
-    .option("--overcommit", "start it even if too little memory is free for it")
-    .action(async (args: string[], options: JsonOption & { attach?: true; paused?: true; overcommit?: true }) => {
-      const { readSpec } = await import("../domain-spec.ts");
-      const spec = await readSpec(args);
-      const { openAgent, sayJson } = await access();
-      const agent = await openAgent();
-      const { paused, overcommit } = options;
-      const info = await agent.post<DomainInfo>("/v1/domains", { spec, paused, overcommit });
-      if (options.json === true) sayJson(info);
-      if (options.attach !== true) return;
-      const { attachConsole } = await import("../attach-console.ts");
-      await attachConsole(agent, String(info.domid));
-    });
+    .option("--overcommit", "start it even if too little memory is free for it");
+  addImageOptions(create).action(async (args: string[], options: CreateOptions) => {
+    const { readSpec } = await import("../domain-spec.ts");
+    const spec = await readSpec(args, options);
+    const { openAgent, sayJson } = await access();
+    const agent = await openAgent();
+    const { paused, overcommit } = options;
+    const info = await agent.post<DomainInfo>("/v1/domains", { spec, paused, overcommit });
+    if (options.json === true) sayJson(info);
+    if (options.attach !== true) return;
+    const { attachConsole } = await import("../attach-console.ts");
+    await attachConsole(agent, String(info.domid));
+  });
   verb(program, "console", "a domain's console, from what it printed last; Ctrl-] leaves")
     .argument("<domain>", "name or number")
     .action(async (ref: string) => {
@@ -227,6 +228,11 @@ async function migrate(agent: AgentClient, ref: string, body: MigrateDomain): Pr
   }
 }
 
+interface CreateOptions extends JsonOption, ImageRunOptions {
+  readonly attach?: true;
+  readonly paused?: true;
+  readonly overcommit?: true;
+}
 interface SaveOptions extends JsonOption {
   readonly leaveRunning?: true;
   readonly leavePaused?: true;

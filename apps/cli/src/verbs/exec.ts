@@ -1,10 +1,12 @@
 /** Commands and files in the guests of domains that the agent runs. */
 import type { Command } from "commander";
 import { InvalidArgumentError } from "commander";
+import { ownTerminal } from "../own-terminal.ts";
 import { type AddVerb, seconds } from "./verb.ts";
 
 interface ExecOptions {
   readonly interactive?: true;
+  readonly terminal?: true;
   readonly env?: Readonly<Record<string, string>>;
   readonly workdir?: string;
   readonly wait: number;
@@ -23,6 +25,7 @@ export const addExec: AddVerb = (program, setStatus) => {
     .argument("<domain>", "name or number")
     .argument("<command...>", "the program and its arguments, behind --")
     .option("-i, --interactive", "hand on what is typed; a pipe always is")
+    .option("-t, --terminal", "give it a terminal, of this one's size and with its keys")
     .option("-e, --env <name=value>", "a variable of the command; may be repeated", variable)
     .option("-w, --workdir <folder>", "where the command runs")
     .option("--wait <seconds>", "how long the guest may take to answer", seconds, 5)
@@ -31,30 +34,43 @@ export const addExec: AddVerb = (program, setStatus) => {
 };
 
 async function exec(ref: string, args: readonly string[], options: ExecOptions): Promise<number> {
-  const [{ openAgent }, { GuestSession }] = await Promise.all([
+  const [{ openAgent }, { GuestSession }, { ExitError, ExitStatus }] = await Promise.all([
     import("../agent-access.ts"),
     import("@xenoserver/agent/index.ts"),
+    import("../exit-status.ts"),
   ]);
   const { interactive, env, workdir, wait } = options;
-  const hasInput = interactive === true || !process.stdin.isTTY;
+  const { stdin, stdout, stderr } = process;
+  if (options.terminal === true && !(stdin.isTTY && stdout.isTTY))
+    throw new ExitError(ExitStatus.badConfig, "exec -t: input or output is no terminal, expected both to be one");
+  const terminal = options.terminal === true ? ownTerminal() : undefined;
+  const hasInput = interactive === true || terminal !== undefined || !stdin.isTTY;
   const write = (stream: NodeJS.WriteStream, bytes: Uint8Array): Promise<void> | undefined =>
     stream.write(bytes) ? undefined : new Promise((resolve) => void stream.once("drain", resolve));
-  const session = await GuestSession.start(
-    await openAgent(),
-    ref,
-    { args, readyMs: wait * 1000, ...(env && { env }), ...(workdir !== undefined && { cwd: workdir }) },
-    {
-      ...(hasInput && { stdin: process.stdin as AsyncIterable<Buffer> }),
-      onStdout: (bytes) => write(process.stdout, bytes),
-      onStderr: (bytes) => write(process.stderr, bytes),
-    },
-  );
-  // The command's own way to end; whoever loses patience closes the connection, which kills it.
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => session.signal(signal));
   try {
+    const session = await GuestSession.start(
+      await openAgent(),
+      ref,
+      {
+        args,
+        readyMs: wait * 1000,
+        ...(terminal !== undefined && { terminal: terminal.size() }),
+        env: { ...terminal?.env, ...env },
+        ...(workdir !== undefined && { cwd: workdir }),
+      },
+      {
+        ...(hasInput && { stdin: stdin as AsyncIterable<Buffer> }),
+        onStdout: (bytes) => write(stdout, bytes),
+        onStderr: (bytes) => write(stderr, bytes),
+      },
+    );
+    terminal?.onResize((size) => session.resize(size));
+    // The command's own way to end; whoever loses patience closes the connection, which kills it.
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => session.signal(signal));
     return await session.status;
   } finally {
-    process.stdin.destroy();
+    terminal?.restore();
+    stdin.destroy();
   }
 }
 

@@ -1,25 +1,20 @@
 /** `xeno run` and `xeno try`: one domain in the foreground. */
 import { Option } from "commander";
-import { collected } from "../collected.ts";
 import type { RunOptions } from "../run-command.ts";
 import type { TryOptions } from "../try-command.ts";
-import { type AddVerb, consoleOption, reportOption, timeoutOption, verboseOption } from "./verb.ts";
+import { type AddVerb, addImageOptions, consoleOption, reportOption, timeoutOption, verboseOption } from "./verb.ts";
 
 export const addRun: AddVerb = (program, setStatus) => {
-  program
+  const run = program
     .command("run")
     .description("run a domain in the foreground; Ctrl-] leaves")
     .argument("[args...]", "FILE.cfg in xl.cfg syntax, and key=value settings on top of it")
-    .option("-n, --dryrun", "print what would be built, and build nothing")
-    .option("--image <name>", "boot a disk of the domain's own on an image, with a network of its own")
+    .option("-n, --dryrun", "print what would be built, and build nothing");
+  addImageOptions(run)
     .option(
       "--exec <command>",
       "run a command in the guest, with this command's streams and its status, then end the domain",
     )
-    .option("--user-data <file>", "what cloud-init of the image is told at the first start")
-    .option("--ssh-key <file>", "let this public key log in; may be repeated", collected)
-    .option("--hostname <name>", "what the machine calls itself (default: the domain's name)")
-    .option("--address <address>", "of the machine, such as 10.0.2.20/24 (default: by DHCP)")
     .option("--rm", "delete the domain's disk on an image behind it")
     .addOption(consoleOption())
     .addOption(timeoutOption())
@@ -38,10 +33,13 @@ export const addRun: AddVerb = (program, setStatus) => {
 export const addTry: AddVerb = (program, setStatus) => {
   program
     .command("try")
-    .description("fetch a Debian kernel and busybox, boot them, and give a root shell")
+    .description("build a Debian, clone it a disk, and give a root shell and SSH; a busybox guest where input is piped")
     .argument("[settings...]", "key=value settings of xl.cfg, e.g. memory=512")
-    .option("--suite <name>", "Debian release (default: the machine's, else stable)")
-    .addOption(new Option("--flavour <name>", "which kernel").choices(["cloud", "generic"]).default("cloud"))
+    .option("--busybox", "a guest that is all shell, at once")
+    .option("--debian", "the Debian, also where input is piped: its lines are a shell's then")
+    .option("--fresh", "the Debian with a new disk, in place of the one that it had")
+    .option("--suite <name>", "Debian release (default: 12; with --busybox the machine's, else stable)")
+    .addOption(new Option("--flavour <name>", "which kernel (default: cloud)").choices(["cloud", "generic"]))
     .option("--pv", "boot it as a paravirtual kernel, under Xen's shim")
     .addOption(
       new Option("--mirror <url>", "Debian archive to use instead of the machine's apt").env("XENO_DEBIAN_MIRROR"),

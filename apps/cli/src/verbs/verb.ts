@@ -1,5 +1,6 @@
 /** What a module of the command adds to the program. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { collected } from "../collected.ts";
 
 /**
  * Adds one verb, or one family of them, to the program.
@@ -21,3 +22,12 @@ export const timeoutOption = (): Option =>
 export const reportOption = (): Option => new Option("--json", "print the closing report as JSON on standard output");
 export const verboseOption = (): Option =>
   new Option("-v, --verbose", "show the hypervisor's messages on standard error");
+
+/** What `run` and `create` take for a domain that boots from an image. */
+export const addImageOptions = (command: Command): Command =>
+  command
+    .option("--image <name>", "boot a disk of the domain's own on an image, with a network of its own")
+    .option("--user-data <file>", "what cloud-init of the image is told at the first start")
+    .option("--ssh-key <file>", "let this public key log in; may be repeated", collected)
+    .option("--hostname <name>", "what the machine calls itself (default: the domain's name)")
+    .option("--address <address>", "of the machine, such as 10.0.2.20/24 (default: by DHCP)");

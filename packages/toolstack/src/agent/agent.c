@@ -3,6 +3,7 @@
  *
  *   agent serve DEVICE [DEFAULTS]   serves the host; DEVICE is a terminal, or "-" for standard input and output
  *   agent run SPEC                  becomes the process that a file describes
+ *   /init                           as a ramdisk's first program, finds the root disk; see boot.c
  *
  * A static program without a C library, so that it runs in any Linux system, or in none. What it speaks is described in
  * protocol.ts; how it becomes the committed program, in build-agent.ts.
@@ -24,6 +25,8 @@ enum { SYS_read, SYS_write, SYS_open, SYS_close, SYS_poll = 7, SYS_ioctl = 16, S
        SYS_unlink = 87, SYS_fchmod = 91, SYS_setuid = 105, SYS_setgid = 106, SYS_setsid = 112, SYS_setgroups = 116,
        SYS_chroot = 161, SYS_sync, SYS_reboot = 169, SYS_signalfd4 = 289, SYS_pipe2 = 293, SYS_rt_sigprocmask = 14, SYS_rt_sigaction = 13,
        SYS_getrandom = 318 };
+enum { SYS_fchown = 93, F_SETFL = 4, F_DUPFD_CLOEXEC = 1030 };
+enum { TIOCSCTTY = 0x540e, TIOCSWINSZ = 0x5414, TIOCSPTLCK = 0x40045431, TIOCGPTPEER = 0x5441 };
 enum { EINTR = 4, EAGAIN = 11, ENOENT = 2, ENOEXEC = 8, EACCES = 13, ENOTDIR = 20, EINVAL = 22, E2BIG = 7, EBUSY = 16 };
 enum { O_WRONLY = 1, O_RDWR = 2, O_CREAT = 0100, O_TRUNC = 01000, O_NOCTTY = 0400, O_NONBLOCK = 04000,
        O_CLOEXEC = 02000000 };
@@ -31,7 +34,7 @@ enum { SIGPIPE = 13, SIGCHLD = 17, SIG_BLOCK = 0, SIG_UNBLOCK = 1 };
 enum { POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16 };
 
 /* From the host, and to it. */
-enum { SPEC = 1, START, STDIN, SIGNAL, CREDIT };
+enum { SPEC = 1, START, STDIN, SIGNAL, CREDIT, RESIZE };
 enum { STARTED = 1, FAILED, STDOUT, STDERR, EXIT, ROOM };
 
 static inline i64 call(i64 n, i64 a, i64 b, i64 c, i64 d) {
@@ -104,6 +107,7 @@ struct spec {
   char *args[WORDS_MAX], *env[WORDS_MAX];
   u32 nargs, nenv;
   char *root, *cwd, *user;
+  char *terminal; /* "columns rows" */
   char builtin;
 };
 
@@ -142,6 +146,7 @@ static int parse(struct spec *spec, char *text, u64 size) {
       case 'c': spec->cwd = word + 1; break;
       case 'u': spec->user = word + 1; break;
       case 'b': spec->builtin = word[1]; break;
+      case 't': spec->terminal = word + 1; break;
       default: return -EINVAL;
     }
   }
@@ -272,6 +277,7 @@ struct exec {
   u32 credit;       /* what the host takes of output */
   u32 held;         /* bytes of input that wait */
   u8 ends;          /* input ends behind them */
+  u8 terminal;      /* in and out are a terminal's; there is no err */
   u8 input[STDIN_ROOM];
 };
 
@@ -311,6 +317,43 @@ static i64 pipes(int ends[3][2]) {
   return 0;
 }
 
+static void set_size(int terminal, u16 columns, u16 rows) {
+  u16 size[4] = {rows, columns, 0, 0};
+  call3(SYS_ioctl, terminal, TIOCSWINSZ, size);
+}
+
+/* A terminal in place of pipes: ends as `pipes` has them, the process's end three times. */
+static i64 terminal(const struct spec *spec, int ends[3][2]) {
+  static char path[4096 + 16];
+  const char *text = spec->terminal;
+  u64 n = spec->root ? length(spec->root) : 0;
+  int locked = 0;
+  for (int i = 0; i < 3; i++) ends[i][0] = ends[i][1] = -1;
+  if (n > 4096) return -EINVAL;
+  /* Beside the terminals that the process will see. */
+  memcpy(path, spec->root, n);
+  memcpy(path + n, "/dev/ptmx", 10);
+  i64 ours = call3(SYS_open, path, O_RDWR | O_NOCTTY | O_CLOEXEC, 0);
+  if (ours < 0) return ours;
+  ends[1][0] = ours;
+  i64 failed = call3(SYS_ioctl, ours, TIOCSPTLCK, &locked);
+  if (failed < 0) return failed;
+  u32 columns = number(&text, 10);
+  if (*text == ' ') text++;
+  set_size(ours, columns, number(&text, 10));
+  i64 theirs = call3(SYS_ioctl, ours, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (theirs < 0) return theirs;
+  ends[0][0] = theirs;
+  if (spec->user) {
+    const char *user = spec->user;
+    call3(SYS_fchown, theirs, number(&user, 10), -1);
+  }
+  i64 input = call3(SYS_fcntl, ours, F_DUPFD_CLOEXEC, 3);
+  if (input < 0) return input;
+  ends[0][1] = input;
+  return 0;
+}
+
 static void start(u32 id) {
   static struct spec spec;
   int ends[3][2], report[2] = {-1, -1};
@@ -320,15 +363,16 @@ static void start(u32 id) {
   i64 failed = parse(&spec, defaults, defaults_size);
   if (failed >= 0) failed = parse(&spec, request, request_size);
   if (failed >= 0 && !exec) failed = -EBUSY;
-  i64 made = pipes(ends);
+  i64 made = failed >= 0 && spec.terminal ? terminal(&spec, ends) : pipes(ends);
   if (failed >= 0) failed = made;
   if (failed >= 0) failed = call2(SYS_pipe2, report, O_CLOEXEC);
   i64 pid = failed < 0 ? failed : call1(SYS_fork, 0);
   if (pid == 0) {
     call1(SYS_setsid, 0);
+    if (spec.terminal) call3(SYS_ioctl, ends[0][0], TIOCSCTTY, 0);
     call2(SYS_dup2, ends[0][0], 0);
-    call2(SYS_dup2, ends[1][1], 1);
-    call2(SYS_dup2, ends[2][1], 2);
+    call2(SYS_dup2, spec.terminal ? ends[0][0] : ends[1][1], 1);
+    call2(SYS_dup2, spec.terminal ? ends[0][0] : ends[2][1], 2);
     for (int n = 0; n < 3; n++) close_fd(&ends[n][0]), close_fd(&ends[n][1]);
     /* What this process holds of the others' pipes would keep them open while a builtin runs. */
     for (int n = 0; n < EXECS; n++) {
@@ -369,7 +413,8 @@ static void start(u32 id) {
   exec->out = ends[1][0];
   exec->err = ends[2][0];
   exec->credit = exec->held = exec->ends = 0;
-  call3(SYS_fcntl, exec->in, 4, O_NONBLOCK);
+  exec->terminal = spec.terminal != 0;
+  call3(SYS_fcntl, exec->in, F_SETFL, O_NONBLOCK);
   send_number(STARTED, id, pid);
   send_number(ROOM, id, STDIN_ROOM);
 }
@@ -388,7 +433,10 @@ static void feed(struct exec *exec) {
     memmove(exec->input, exec->input + n, exec->held);
     send_number(ROOM, exec->id, n);
   }
-  if (exec->ends && exec->held == 0) close_fd(&exec->in);
+  if (!exec->ends || exec->held > 0) return;
+  /* A terminal has no end; Ctrl-D is how its reader learns of one. */
+  if (exec->terminal && exec->in >= 0) write_all(exec->in, "\4", 1);
+  close_fd(&exec->in);
 }
 
 static void take_input(struct exec *exec, const u8 *bytes, u32 size) {
@@ -437,6 +485,7 @@ static void message(u8 type, u32 id, const u8 *payload, u32 size) {
     case STDIN: if (exec) take_input(exec, payload, size); break;
     case SIGNAL: if (exec) call2(SYS_kill, -exec->pid, value); break;
     case CREDIT: if (exec) exec->credit += value; break;
+    case RESIZE: if (exec && exec->terminal) set_size(exec->out, value & 0xffff, value >> 16); break;
   }
 }
 
@@ -453,8 +502,8 @@ static void reap(void) {
       ended[n].pid = pid;
       ended[n].status = status;
       /* What runs on behind it may hold the pipes open for ever: only what is in them now is waited for. */
-      if (execs[n].out >= 0) call3(SYS_fcntl, execs[n].out, 4, O_NONBLOCK);
-      if (execs[n].err >= 0) call3(SYS_fcntl, execs[n].err, 4, O_NONBLOCK);
+      if (execs[n].out >= 0) call3(SYS_fcntl, execs[n].out, F_SETFL, O_NONBLOCK);
+      if (execs[n].err >= 0) call3(SYS_fcntl, execs[n].err, F_SETFL, O_NONBLOCK);
     }
   }
 }
@@ -595,9 +644,12 @@ static void run(const char *path) {
                                               : "agent: the program cannot be executed\n");
 }
 
+#include "boot.c"
+
 __attribute__((used)) void begin(u64 *stack) {
   u64 argc = stack[0];
   char **argv = (char **)(stack + 1);
+  if (argc > 0 && same(argv[0], "/init")) boot(argv, argv + argc + 1);
   if (argc == 3 && same(argv[1], "run")) run(argv[2]);
   if ((argc != 3 && argc != 4) || !same(argv[1], "serve")) die("usage: agent serve DEVICE [DEFAULTS] | agent run SPEC\n");
   if (argc == 4) {

@@ -1,6 +1,7 @@
 /** The agent's program as a process of this host, which is as good a Linux as a guest's. */
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -60,6 +61,40 @@ describe("the agent", { skip }, () => {
       cwd: "/usr",
     });
     assert.equal(String(stdout), "1=2|/usr|a b\n'\"$|2\n");
+  });
+
+  test("a terminal of its own, which knows its size, its keys and its end", async () => {
+    const shell = agent.start({
+      args: ["sh", "-c", 'trap "echo caught; stty size" INT; tty; stty size; read a; cat; echo "<end>"; exit 5'],
+      terminal: { columns: 91, rows: 33 },
+    });
+    shell.stderr.resume();
+    let shown = "";
+    shell.stdout.on("data", (bytes: Buffer) => (shown += String(bytes)));
+    const until = async (text: string): Promise<void> => {
+      while (!shown.includes(text)) await once(shell.stdout, "data");
+    };
+    await until("33 91");
+    assert.match(shown, /^\/dev\/pts\/\d+\r\n33 91\r\n/);
+    shell.resize({ columns: 132, rows: 50 });
+    shell.stdin.write("\x03");
+    await until("50 132");
+    assert.match(shown, /\^C.*caught\r\n50 132/s);
+    shell.stdin.write("typed\n");
+    await until("typed\r\n");
+    // No line comes any more: the terminal says so by Ctrl-D.
+    shell.stdin.end();
+    await until("<end>");
+    assert.deepEqual(await shell.exited, { status: 5 });
+  });
+
+  test("a terminal's program that is left alone hears of it", async () => {
+    const shell = agent.start({ args: ["sh", "-c", "sleep 1000"], terminal: { columns: 80, rows: 24 } });
+    for (const stream of [shell.stdout, shell.stderr]) stream.resume();
+    await shell.started;
+    shell.kill("SIGHUP");
+    assert.equal((await shell.exited).signal, "SIGHUP");
+    assert.throws(() => agent.start({ args: ["true"], terminal: { columns: 70000, rows: 1 } }), /has 70000 columns/);
   });
 
   test("every byte goes in and comes out, in any number", async () => {

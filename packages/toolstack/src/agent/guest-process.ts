@@ -1,7 +1,7 @@
 /** A process in a guest, as its host sees it. */
 import { constants } from "node:os";
 import { Readable, Writable } from "node:stream";
-import { encodeFrame, encodeNumber, MAX_PAYLOAD_BYTES, ToGuest } from "./protocol.ts";
+import { encodeFrame, encodeNumber, MAX_PAYLOAD_BYTES, sizeNumber, type TerminalSize, ToGuest } from "./protocol.ts";
 
 /** The guest, its agent or a process of it cannot do what was asked. One sentence. */
 export class AgentError extends Error {
@@ -92,6 +92,11 @@ export class GuestProcess {
   /** Sends a signal to the process and those that it started. */
   kill(signal: NodeJS.Signals = "SIGTERM"): void {
     this.#send(encodeNumber(ToGuest.signal, this.#id, constants.signals[signal]));
+  }
+
+  /** Tells a process with a terminal how large it is now. @throws RangeError */
+  resize(size: TerminalSize): void {
+    this.#send(encodeNumber(ToGuest.resize, this.#id, sizeNumber(size)));
   }
 
   onStarted(pid: number): void {

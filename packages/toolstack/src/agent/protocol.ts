@@ -10,6 +10,7 @@
  *     4 signal   number, for its process group        4 stderr    bytes; none ends it
  *     5 credit   so many more bytes of output         5 exit      status as wait(2) has it; the last frame of an id
  *                are wanted                           6 room      so many more bytes of input are welcome
+ *     6 resize   columns and rows, 16 bits each, of its terminal
  *
  * **Beginning.** The agent sends 2048 zeros, a greeting of 16 bytes and 8 bytes of its own; the host answers with the same 24
  * bytes, then frames follow. What was under way with an agent before is over. The zeros fill up a frame that it left
@@ -20,7 +21,7 @@
  *
  * **Description.** Words, each behind a letter and before a NUL: a argument, e NAME=VALUE, c working folder, u "uid gid gid…",
  * r root folder, b p (instead of a program: standard input becomes the file of the first argument, with the second as its mode)
- * b g (the file becomes standard output) or b o (what was written goes to the disks, and the machine off). Later words replace earlier ones, but for arguments.
+ * b g (the file becomes standard output), t "columns rows" (a terminal for its input and output, which come as stdout together), or b o (what was written goes to the disks, and the machine off). Later words replace earlier ones, but for arguments.
  */
 
 export const GREETING = Buffer.from("XENO-AGENT-1 <->");
@@ -33,7 +34,7 @@ export const MAX_PROCESSES = 64;
 
 const FRAME_MARK = 0xe7;
 
-export const ToGuest = { spec: 1, start: 2, stdin: 3, signal: 4, credit: 5 } as const;
+export const ToGuest = { spec: 1, start: 2, stdin: 3, signal: 4, credit: 5, resize: 6 } as const;
 export type ToGuest = (typeof ToGuest)[keyof typeof ToGuest];
 
 export const ToHost = { started: 1, failed: 2, stdout: 3, stderr: 4, exit: 5, room: 6 } as const;
@@ -69,15 +70,32 @@ export interface ProcessSpec {
   readonly user?: { readonly uid: number; readonly gids: readonly number[] };
   readonly root?: string;
   readonly builtin?: "put" | "get" | "off";
+  /** Gives the process a terminal of this size. Errors come among its output then. */
+  readonly terminal?: TerminalSize;
+}
+
+export interface TerminalSize {
+  readonly columns: number;
+  readonly rows: number;
+}
+
+/** As a frame carries them. @throws RangeError  a terminal is not that large */
+export function sizeNumber({ columns, rows }: TerminalSize): number {
+  for (const [name, value] of Object.entries({ columns, rows }))
+    if (!Number.isInteger(value) || value < 0 || value > 0xffff)
+      throw new RangeError(`terminal: has ${value} ${name}, expected a whole number ≤ 65535`);
+  return (columns | (rows << 16)) >>> 0;
 }
 
 /** @throws RangeError  a word has a NUL in it, or they are too many bytes */
-export function encodeSpec({ args, env = {}, cwd, user, root, builtin }: ProcessSpec): Uint8Array {
+export function encodeSpec({ args, env = {}, cwd, user, root, builtin, terminal }: ProcessSpec): Uint8Array {
+  if (terminal !== undefined) sizeNumber(terminal);
   const words = [
     ...(root === undefined ? [] : [`r${root}`]),
     ...(cwd === undefined ? [] : [`c${cwd}`]),
     ...(user === undefined ? [] : [`u${[user.uid, ...user.gids].join(" ")}`]),
     ...(builtin === undefined ? [] : [`b${builtin[0]}`]),
+    ...(terminal === undefined ? [] : [`t${terminal.columns} ${terminal.rows}`]),
     ...Object.entries(env).map(([name, value]) => `e${name}=${value}`),
     ...args.map((arg) => `a${arg}`),
   ];

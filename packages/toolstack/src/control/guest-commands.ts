@@ -1,5 +1,5 @@
 /** Commands in a domain's guest, for clients of its control socket. A client that goes takes its commands with it. */
-import type { GuestProcess } from "../agent/index.ts";
+import type { GuestProcess, TerminalSize } from "../agent/index.ts";
 import type { DomainHost } from "./domain-host.ts";
 import { ControlError, type GuestCommand } from "./protocol.ts";
 import type { ControlPeer } from "./server.ts";
@@ -62,6 +62,11 @@ export function signalCommand(peer: ControlPeer, token: string, name: string): v
   if (signal === undefined)
     throw new ControlError("invalid", `signal is "${name}", expected one of ${SIGNALS.join(", ")}`);
   commandOf(peer, token).kill(signal);
+}
+
+/** Tells a command with a terminal how large it is now. @throws ControlError  there is no such command */
+export function resizeCommand(peer: ControlPeer, token: string, size: TerminalSize): void {
+  commandOf(peer, token).resize(size);
 }
 
 function commandsOf(peer: ControlPeer): Map<string, GuestProcess> {

@@ -1,8 +1,9 @@
 /** What a control socket's requests do. Arguments are somebody else's word: each is checked before use. */
 
+import type { TerminalSize } from "../agent/index.ts";
 import { SaveError } from "../save/index.ts";
 import type { DomainHost, Tracked } from "./domain-host.ts";
-import { feedCommand, signalCommand, startCommand } from "./guest-commands.ts";
+import { feedCommand, resizeCommand, signalCommand, startCommand } from "./guest-commands.ts";
 import {
   type AfterSave,
   ControlError,
@@ -89,6 +90,10 @@ const HANDLERS: Handlers = {
   },
   "exec-signal": (_host, args, peer) => {
     signalCommand(peer, text(args, "token"), text(args, "signal"));
+    return NOTHING;
+  },
+  "exec-resize": (_host, args, peer) => {
+    resizeCommand(peer, text(args, "token"), terminalSize(args["size"]));
     return NOTHING;
   },
   rename: (host, args) => {
@@ -199,7 +204,9 @@ const pieceOf = ({ offset, bytes }: ConsolePiece) => ({ offset, base64: Buffer.f
 
 /** @throws ControlError  it is none */
 function command(value: unknown): GuestCommand {
-  const { args, env, cwd, user, builtin, readyMs } = (value ?? {}) as Partial<Record<keyof GuestCommand, unknown>>;
+  const { args, env, cwd, user, builtin, readyMs, terminal } = (value ?? {}) as Partial<
+    Record<keyof GuestCommand, unknown>
+  >;
   const isText = (item: unknown): item is string => typeof item === "string" && !item.includes("\0");
   const refuse = (what: string, expected: string): never => {
     throw new ControlError("invalid", `command: ${what}, expected ${expected}`);
@@ -213,6 +220,7 @@ function command(value: unknown): GuestCommand {
     return refuse("builtin is unknown", "put or get");
   if (readyMs !== undefined && !(typeof readyMs === "number" && readyMs >= 0))
     return refuse("readyMs is no time", "ms");
+  const size = terminal === undefined ? undefined : terminalSize(terminal);
   const ids = user as Partial<NonNullable<GuestCommand["user"]>> | undefined;
   if (ids !== undefined && !(Number.isInteger(ids?.uid) && Array.isArray(ids.gids) && ids.gids.every(Number.isInteger)))
     return refuse("user is none", '{"uid":0,"gids":[0]}');
@@ -223,7 +231,16 @@ function command(value: unknown): GuestCommand {
     ...(ids !== undefined && { user: ids as NonNullable<GuestCommand["user"]> }),
     ...(builtin !== undefined && { builtin }),
     ...(readyMs !== undefined && { readyMs }),
+    ...(size !== undefined && { terminal: size }),
   };
+}
+
+/** @throws ControlError */
+function terminalSize(value: unknown): TerminalSize {
+  const { columns, rows } = (value ?? {}) as Partial<Record<keyof TerminalSize, unknown>>;
+  const isSize = (item: unknown): item is number => Number.isInteger(item) && Number(item) >= 0 && Number(item) < 65536;
+  if (isSize(columns) && isSize(rows)) return { columns, rows };
+  throw new ControlError("invalid", `terminal is ${JSON.stringify(value)}, expected such as {"columns":80,"rows":24}`);
 }
 
 function text(args: Args, key: string): string {

@@ -2,6 +2,7 @@
  * What is said over a domain's control socket: lines of JSON, each a request, its reply, or an event that the client asked
  * for. Replies come in any order, told apart by `id`.
  */
+import type { TerminalSize } from "../agent/index.ts";
 import type { DeviceCounters, ExitReport, VcpuCounters } from "../domain/index.ts";
 import type { MigrationReport } from "../migrate/index.ts";
 import type { SnapshotReport } from "../snapshot/index.ts";
@@ -69,6 +70,7 @@ export interface Operations {
   /** Input, no bytes for its end; replied to when there is room for more. */
   "exec-input": [args: { readonly token: string; readonly base64: string }, result: Record<string, never>];
   "exec-signal": [args: { readonly token: string; readonly signal: string }, result: Record<string, never>];
+  "exec-resize": [args: { readonly token: string; readonly size: TerminalSize }, result: Record<string, never>];
   rename: [args: { readonly name: string }, result: DomainInfo];
   "memory-set": [args: { readonly targetBytes: number }, result: DomainInfo];
   "vcpu-set": [args: { readonly count: number }, result: DomainInfo];
@@ -128,6 +130,8 @@ export interface GuestCommand {
   readonly user?: { readonly uid: number; readonly gids: readonly number[] };
   /** Instead of a program: a file is written from standard input, with its path and mode as arguments, or read to standard output. */
   readonly builtin?: "put" | "get";
+  /** Gives it a terminal of this size; its errors come among its output then. */
+  readonly terminal?: TerminalSize;
   /** How long the guest may take to answer for the first time. */
   readonly readyMs?: number;
 }

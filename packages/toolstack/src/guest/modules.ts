@@ -35,11 +35,11 @@ const COMPANIONS: Readonly<Record<string, readonly string[]>> = {
   xfs: ["crc32c_generic"],
 };
 
-const MAX_MODULE_BYTES = 64 << 20;
-const SUFFIX = /\.ko(\.xz|\.gz|\.zst)?$/;
+export const MAX_MODULE_BYTES = 64 << 20;
+export const MODULE_SUFFIX = /\.ko(\.xz|\.gz|\.zst)?$/;
 
 /** The kernel takes "-" and "_" in a module's name for the same. */
-const canonical = (name: string): string => name.replaceAll("-", "_");
+export const canonicalModule = (name: string): string => name.replaceAll("-", "_");
 
 /**
  * Adds modules to a root file system, and the tables by which modprobe loads them.
@@ -49,7 +49,7 @@ const canonical = (name: string): string => name.replaceAll("-", "_");
 export function addModules(tree: RootTree, { folder, release }: KernelModules, wanted: readonly string[]): void {
   const files = new Map(
     globSync("kernel/**/*.ko{,.xz,.gz,.zst}", { cwd: folder }).map((path) => [
-      canonical(path.replace(/^.*\//, "").replace(SUFFIX, "")),
+      canonicalModule(path.replace(/^.*\//, "").replace(MODULE_SUFFIX, "")),
       path,
     ]),
   );
@@ -64,37 +64,38 @@ export function addModules(tree: RootTree, { folder, release }: KernelModules, w
     }
     const module = readModule(name, folder, path);
     modules.set(name, module);
-    for (const other of module.depends) add(canonical(other), false);
+    for (const other of module.depends) add(canonicalModule(other), false);
     for (const other of COMPANIONS[name] ?? []) add(other, true);
   };
-  for (const name of wanted) add(canonical(name), false);
+  for (const name of wanted) add(canonicalModule(name), false);
 
   const home = `lib/modules/${release}`;
   for (const { path, bytes } of modules.values()) tree.file(`${home}/${path}`, bytes);
   tree.file(`${home}/modules.dep`, dependencyTable(modules));
   tree.file(`${home}/modules.alias`, aliasTable(modules));
   tree.file(`${home}/modules.builtin`, readFileSync(join(folder, "modules.builtin")));
-  tree.file("etc/modules", [...wanted.map(canonical), ""].join("\n"));
+  tree.file("etc/modules", [...wanted.map(canonicalModule), ""].join("\n"));
 }
 
 function readBuiltin(folder: string): Set<string> {
   const lines = readFileSync(join(folder, "modules.builtin"), "utf8").split("\n");
-  return new Set(lines.map((path) => canonical(path.replace(/^.*\//, "").replace(SUFFIX, ""))));
+  return new Set(lines.map((path) => canonicalModule(path.replace(/^.*\//, "").replace(MODULE_SUFFIX, ""))));
 }
 
 function readModule(name: string, folder: string, file: string): Module {
-  const bytes = unpack(readFileSync(join(folder, file)), file);
+  const bytes = unpackModule(readFileSync(join(folder, file)), file);
   const info = moduleInfo(bytes);
   return {
     name,
-    path: relative(folder, join(folder, file)).replace(SUFFIX, ".ko"),
+    path: relative(folder, join(folder, file)).replace(MODULE_SUFFIX, ".ko"),
     bytes,
     depends: (info.get("depends") ?? []).flatMap((list) => list.split(",")).filter((other) => other !== ""),
     aliases: info.get("alias") ?? [],
   };
 }
 
-function unpack(bytes: Uint8Array, name: string): Uint8Array {
+/** A module's bytes as the kernel takes them, by its file's name. */
+export function unpackModule(bytes: Uint8Array, name: string): Uint8Array {
   if (name.endsWith(".xz")) return decodeXz(bytes, { maxBytes: MAX_MODULE_BYTES });
   if (name.endsWith(".gz")) return gunzipSync(bytes);
   return name.endsWith(".zst") ? zstdDecompressSync(bytes) : bytes;
@@ -145,7 +146,7 @@ function findSection(bytes: Uint8Array, wanted: string): Uint8Array | undefined 
 function dependencyTable(modules: ReadonlyMap<string, Module>): string {
   const all = (name: string, found: Set<string>): Set<string> => {
     for (const other of modules.get(name)?.depends ?? []) {
-      const dependency = canonical(other);
+      const dependency = canonicalModule(other);
       if (!modules.has(dependency)) continue;
       // What is needed by several goes behind all of them.
       found.delete(dependency);

@@ -1,10 +1,21 @@
 /** A bootable image of Debian's packages. */
 import { randomUUID } from "node:crypto";
-import { addTar, type Content, Ext4Image, FileTree, type ImageStore, Spool, walkTree } from "@xenoserver/storage";
+import {
+  addTar,
+  type Content,
+  contentOf,
+  Ext4Image,
+  FileTree,
+  type ImageStore,
+  Spool,
+  walkTree,
+} from "@xenoserver/storage";
 import { AGENT_VERSION } from "../agent/program.ts";
 import { type KernelFlavour, PackageError, type Progress } from "../guest/index.ts";
-import { CMDLINE, FILES_BEFORE_PACKAGES, packagesOf, prepareSystem } from "./debian-system.ts";
+import { CMDLINE, packagesOf, prepareSystem } from "./debian-system.ts";
+import { diskRamdisk, modulesIn } from "./disk-ramdisk.ts";
 import { bootstrap, requireMmdebstrap } from "./mmdebstrap.ts";
+import { quicken } from "./quick-start.ts";
 
 export interface DebianImageOptions {
   /** A release's number or code name: "12", "bookworm". */
@@ -40,6 +51,11 @@ export function codeNameOf(release: string): string {
   );
 }
 
+/** A release as images are called after it: its number, or its code name while it has none. */
+export function releaseNumber(suite: string): string {
+  return Object.entries(CODE_NAMES).find(([, name]) => name === suite)?.[0] ?? suite;
+}
+
 /**
  * Builds an image with mmdebstrap and keeps it in a store, with its kernel and ramdisk beside the disk.
  * @returns its digest
@@ -59,13 +75,14 @@ export async function buildDebian(store: ImageStore, options: DebianImageOptions
       ...options,
       suite,
       packages: [...packagesOf(suite, options.flavour ?? "cloud"), ...options.packages],
-      files: FILES_BEFORE_PACKAGES,
     });
     await addTar(tree, archive, spool, { name: `Debian ${suite}` });
     const uuid = randomUUID();
     const { hostname = "debian", sshKeys = [] } = options;
     prepareSystem(tree, { hostname, rootUuid: uuid, sshKeys });
-    const { kernel, ramdisk, release } = bootFiles(tree, suite);
+    const { kernel, release } = kernelOf(tree, suite);
+    await quicken(tree, release);
+    const ramdisk = contentOf(await diskRamdisk(modulesIn(tree, release)));
     const disk = Ext4Image.make(tree, {
       sizeBytes: options.sizeBytes,
       uuid: Buffer.from(uuid.replaceAll("-", ""), "hex"),
@@ -87,8 +104,8 @@ export async function buildDebian(store: ImageStore, options: DebianImageOptions
 }
 
 function osVersion(suite: string): string {
-  const number = Object.entries(CODE_NAMES).find(([, name]) => name === suite)?.[0];
-  return number === undefined ? suite : `${number} (${suite})`;
+  const number = releaseNumber(suite);
+  return number === suite ? suite : `${number} (${suite})`;
 }
 
 function countFiles(tree: FileTree): number {
@@ -97,14 +114,13 @@ function countFiles(tree: FileTree): number {
   return count;
 }
 
-/** The kernel that the packages brought, and the ramdisk that its scripts made. */
-function bootFiles(tree: FileTree, suite: string): { kernel: Content; ramdisk: Content; release: string } {
+/** The kernel that the packages brought. */
+function kernelOf(tree: FileTree, suite: string): { kernel: Content; release: string } {
   const folder = tree.directory("boot");
   const releases = [...folder.entries.keys()].flatMap((name) => /^vmlinuz-(.+)$/.exec(name)?.[1] ?? []);
   const release = releases.at(-1);
   const kernel = tree.file(`boot/vmlinuz-${release}`);
-  const ramdisk = tree.file(`boot/initrd.img-${release}`);
-  if (release === undefined || kernel === undefined || ramdisk === undefined)
-    throw new PackageError(`Debian ${suite}: its packages left no kernel and ramdisk in /boot`);
-  return { kernel: kernel.content, ramdisk: ramdisk.content, release };
+  if (release === undefined || kernel === undefined)
+    throw new PackageError(`Debian ${suite}: its packages left no kernel in /boot`);
+  return { kernel: kernel.content, release };
 }

@@ -1,8 +1,9 @@
 /** What makes a tree of Debian's packages a system that boots by itself, and whose clones differ in what must differ. */
 import { readFileSync } from "node:fs";
-import { contentOf, type FileTree, ROOT_OWNED } from "@xenoserver/storage";
+import { type FileTree, ROOT_OWNED } from "@xenoserver/storage";
 import { AGENT_CONSOLE, AGENT_PROGRAM } from "../agent/program.ts";
 import type { KernelFlavour } from "../guest/index.ts";
+import { link, write } from "./tree-files.ts";
 
 /** Where a system has the agent. */
 const AGENT_PATH = "usr/lib/xenoserver/agent";
@@ -15,14 +16,8 @@ export interface SystemOptions {
   readonly sshKeys: readonly string[];
 }
 
-/** There while the packages' scripts run: a ramdisk of what a domain's root disk needs, in place of every driver there is. */
-export const FILES_BEFORE_PACKAGES: Readonly<Record<string, string>> = {
-  "etc/initramfs-tools/conf.d/xenoserver": "MODULES=list\nRESUME=none\nCOMPRESS=zstd\n",
-  "etc/initramfs-tools/modules": "xen-blkfront\next4\ncrc32c_generic\n",
-};
-
 /** A Debian that boots, finds its network, and can be logged into. */
-const BASE_PACKAGES: readonly string[] = ["zstd", "systemd-sysv", "udev", "dbus", "iproute2", "kmod", "procps"];
+const BASE_PACKAGES: readonly string[] = ["systemd-sysv", "udev", "dbus", "iproute2", "kmod", "procps"];
 
 /** Since Debian 12 the resolver is a package of its own. */
 export const packagesOf = (suite: string, flavour: KernelFlavour): readonly string[] => [
@@ -46,6 +41,8 @@ UseDomains=yes
 
 /** Whoever has the console has the machine, as with a screen and a keyboard. */
 const AUTOLOGIN = `[Service]
+# Otherwise it waits for seconds for others to have printed what they have to.
+Type=simple
 ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 %I $TERM
 `;
@@ -58,7 +55,6 @@ ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
 [Service]
 Type=oneshot
 ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
-ExecStart=/usr/bin/ssh-keygen -q -t ecdsa -N "" -f /etc/ssh/ssh_host_ecdsa_key
 
 [Install]
 WantedBy=ssh.service
@@ -82,13 +78,12 @@ KillMode=process
 export function prepareSystem(tree: FileTree, { hostname, rootUuid, sshKeys }: SystemOptions): void {
   write(tree, "etc/hostname", `${hostname}\n`);
   write(tree, "etc/hosts", `127.0.0.1 localhost\n127.0.1.1 ${hostname}\n::1 localhost ip6-localhost ip6-loopback\n`);
-  write(tree, "etc/fstab", `UUID=${rootUuid} / ext4 errors=remount-ro 0 1\n`);
+  // The kernel replays the journal; a look at all of the file system at each start would wait for udev and take seconds.
+  write(tree, "etc/fstab", `UUID=${rootUuid} / ext4 errors=remount-ro 0 0\n`);
   // Empty, it is filled at the first boot, so that no two clones have the same.
   write(tree, "etc/machine-id", "");
   tree.remove("var/lib/dbus/machine-id");
   write(tree, "etc/systemd/system/serial-getty@hvc0.service.d/autologin.conf", AUTOLOGIN);
-  // Looks for snapshots of volumes that such a disk is not on, and takes its time.
-  link(tree, "etc/systemd/system/e2scrub_reap.service", "/dev/null");
   write(tree, AGENT_PATH, readFileSync(AGENT_PROGRAM), 0o755);
   write(tree, "etc/udev/rules.d/60-xeno-agent.rules", AGENT_RULE);
   write(tree, "etc/systemd/system/xeno-agent.service", AGENT_UNIT);
@@ -117,14 +112,6 @@ function prepareSsh(tree: FileTree): void {
   for (const name of [...folder.entries.keys()]) if (name.startsWith("ssh_host_")) folder.entries.delete(name);
   write(tree, "etc/systemd/system/ssh-host-keys.service", HOST_KEYS);
   link(tree, "etc/systemd/system/ssh.service.wants/ssh-host-keys.service", "../ssh-host-keys.service");
-}
-
-export function write(tree: FileTree, path: string, data: string | Uint8Array, mode = 0o644): void {
-  tree.put(path, { type: "file", owner: { ...ROOT_OWNED, mode }, content: contentOf(data) });
-}
-
-export function link(tree: FileTree, path: string, target: string): void {
-  tree.put(path, { type: "symlink", owner: { ...ROOT_OWNED, mode: 0o777 }, target });
 }
 
 function enable(tree: FileTree, unit: string, target: string): void {

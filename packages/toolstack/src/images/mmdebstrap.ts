@@ -20,8 +20,6 @@ export interface BootstrapOptions {
   readonly mirror?: string;
   /** Keys that sign it. */
   readonly keyring?: string;
-  /** Files that are there before the packages' scripts run: path and text. */
-  readonly files: Readonly<Record<string, string>>;
   readonly progress: Progress;
   /** Ends the program; whoever waits for its output is told that it was. */
   readonly signal?: AbortSignal;
@@ -57,10 +55,6 @@ export async function bootstrap(options: BootstrapOptions): Promise<AsyncIterabl
     "--skip=download/empty,essential/unlink",
     `--setup-hook=mkdir -p "$1/var/cache/apt/archives" ${quoted(debs)}`,
     `--setup-hook=sync-in ${quoted(debs)} /var/cache/apt/archives`,
-    ...Object.entries(options.files).map(([path, text]) => {
-      const target = `"$1"/${quoted(path)}`;
-      return `--setup-hook=mkdir -p "$(dirname ${target})" && printf %s ${quoted(text)} > ${target}`;
-    }),
     `--customize-hook=rm -rf "$1/var/cache/apt/archives/partial" "$1/var/cache/apt/archives/lock"`,
     `--customize-hook=sync-out /var/cache/apt/archives ${quoted(debs)}`,
     options.suite,
@@ -87,7 +81,9 @@ async function sourcesOf({ suite, mirror, keyring }: BootstrapOptions): Promise<
 
 async function* output(args: readonly string[], { progress, signal, suite }: BootstrapOptions): AsyncGenerator<Buffer> {
   // A group of its own, so that a Ctrl-C at the terminal reaches it once, from here, and its children with it.
-  const child = spawn("mmdebstrap", args, { stdio: ["ignore", "pipe", "pipe"], detached: true });
+  // The kernel's package would make a ramdisk, which takes half of a minute, and images bring one of their own.
+  const env = { ...process.env, INITRD: "No" };
+  const child = spawn("mmdebstrap", args, { stdio: ["ignore", "pipe", "pipe"], detached: true, env });
   const stop = (): void => endGroup(child);
   signal?.addEventListener("abort", stop, { once: true });
   process.once("exit", stop);
