@@ -78,10 +78,12 @@ class Server {
 }
 const [here, there] = [new Server("here"), new Server("there")];
 
-before(() => {
+before(async () => {
   writeFileSync(kernel, stampGuest());
   writeFileSync(disk, "");
   truncateSync(disk, 1 << 20);
+  // Whoever moves a domain to an agent that is not there starts it, with an image store that is not its own.
+  await Promise.all([here.list(), there.list()]);
 });
 after(async () => {
   await Promise.all([here.stop(), there.stop()]);
@@ -157,7 +159,6 @@ describe("a domain that moves to another agent", { timeout: 500_000 }, () => {
       },
     });
     if ((await here.list()).length > 0) await here.xeno("destroy", "mover");
-    await there.list();
     await here.create("base:1,image,xvda");
     for (const delayMs of [300, 900]) {
       const moving = here.migrate(there);
