@@ -46,6 +46,17 @@ export class HostCpu implements TestEngine {
   static #usable: boolean | undefined;
 
   /**
+   * Why compatibility mode cannot be asked for here; undefined if it can. Hypervisors that run their guests without the processor's help have
+   * no 32-bit segments for programs, and return from signals in ways of their own.
+   */
+  static no32(): string | undefined {
+    if (!HostCpu.available()) return "needs an x86-64 Linux host";
+    HostCpu.#runs32 ??= new HostCpu().run([makeCase({ bits: 32, code: new Uint8Array(0) })])[0]?.vector === Vector.BP;
+    return HostCpu.#runs32 ? undefined : "this host's hypervisor lets programs run no 32-bit code";
+  }
+  static #runs32: boolean | undefined;
+
+  /**
    * Runs the cases, each in a fresh world.
    * @returns one result a case, in their order; a case that killed the process is "lost"
    */
