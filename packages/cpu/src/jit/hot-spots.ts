@@ -6,15 +6,11 @@ import { type CompiledRegions, MAX_REGIONS_PER_MODULE, type RegionService, type 
 const HOT_AFTER = 16;
 /** Regions asked for at a time. */
 const BATCH = 8;
-/**
- * Ticks that may be spent at addresses that wait before fewer are asked for too. Each module takes some 50 KB of V8, so that it is
- * worth to wait for company; what is really hot comes to this number within a millisecond or two.
- */
-const PATIENCE = 12;
+/** Ticks after which fewer are asked for too. */
+const PATIENCE = 16;
 /** Addresses counted at a time; code that is worth translating shows up again soon. */
 const MAX_SEEN = 16384;
-/** Counts of spots that wait to be asked for, and of those that were: it takes a thousand ticks until they are asked for again, whatever became of them. */
-const WAITING = -1e6;
+/** Ticks for which a spot is not asked for again, whatever became of it. */
 const ASKED = -1000;
 
 /**
@@ -55,10 +51,10 @@ export class HotSpots {
     const count = (this.seen.get(key) ?? 0) + 1;
     this.seen.set(key, count);
     if (count === HOT_AFTER) {
-      this.seen.set(key, WAITING);
+      this.seen.set(key, ASKED);
       this.waiting.push(spot);
-    } else if (count < ASKED) this.waited++;
-    if (this.waiting.length >= BATCH || this.waited >= PATIENCE) this.ask();
+    }
+    if (this.waiting.length >= BATCH || (this.waiting.length > 0 && ++this.waited >= PATIENCE)) this.ask();
   }
 
   /** Forgets everything; the code cache was emptied. */
@@ -71,7 +67,6 @@ export class HotSpots {
 
   private ask(): void {
     const spots = this.waiting;
-    for (const { frame, offset } of spots) this.seen.set(frame * 4096 + offset, ASKED);
     this.waiting = [];
     this.waited = 0;
     this.request(spots, false);
