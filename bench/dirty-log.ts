@@ -7,6 +7,7 @@ import { DirtyLog, DomainMemory } from "@xenoserver/cpu";
 import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
 import { GuestShell } from "@xenoserver/toolstack/testing/guest-shell.ts";
 import { Domain, isResting } from "@xenoserver/xen";
+import { median } from "./summary.ts";
 
 const COLLECT_MS = 100;
 const ROUNDS = Number(process.argv[2] ?? 9);
@@ -54,8 +55,6 @@ function collecting(
   };
 }
 
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
-
 const guest = await DebianGuest.open();
 if (typeof guest === "string") throw new Error(guest);
 const caught = catchNext();
@@ -77,12 +76,12 @@ for (const [name, command] of Object.entries(COMMANDS)) {
     told.rounds += sums?.rounds ?? 0;
     told.frames += sums?.frames ?? 0;
   }
-  const [off, on] = [median(took.off), median(took.on)];
+  const [off, on] = [median(took.off)!, median(took.on)!];
   const ratios = took.off.map((seconds, n) => took.on[n]! / seconds).toSorted((a, b) => a - b);
   const spread = `${ratios.at(0)!.toFixed(2)} to ${ratios.at(-1)!.toFixed(2)}`;
   const frames = Math.round(told.frames / told.rounds);
   console.log(
-    `| ${name} | ${off.toFixed(2)} | ${on.toFixed(2)} | ${median(ratios).toFixed(2)} (${spread}) | ${frames} |`,
+    `| ${name} | ${off.toFixed(2)} | ${on.toFixed(2)} | ${median(ratios)!.toFixed(2)} (${spread}) | ${frames} |`,
   );
 }
 await shell.destroy();

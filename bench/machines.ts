@@ -58,8 +58,8 @@ export async function tcgMachine(cpu = TCG_CPU): Promise<Machine | undefined> {
   };
 }
 
-const FIXED_ARGS = "-nodefaults -no-user-config -display none -no-reboot -serial stdio";
-const TCG_CPU = "Westmere";
+export const FIXED_ARGS = "-nodefaults -no-user-config -display none -no-reboot -serial stdio";
+export const TCG_CPU = "Westmere";
 
 /** Our engine in a process of its own, started as this one was. */
 export function ourMachine(engine: DomainProcessOptions["engine"]): Machine {

@@ -16,7 +16,9 @@ import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
 import type { DomainProcess } from "@xenoserver/toolstack/testing/domain-process.ts";
 import { moveTo, reportOf, TestServer } from "@xenoserver/toolstack/testing/moving-servers.ts";
 import { openKernel } from "./guest-files.ts";
+import { FIXED_ARGS, TCG_CPU } from "./machines.ts";
 import { Qmp } from "./qmp.ts";
+import { median } from "./summary.ts";
 
 const MEMORY_MIB = 512;
 /** How long a guest works before it moves, and moves again. */
@@ -100,19 +102,8 @@ class QemuMachine implements Machine {
   async #launch(incoming?: string): Promise<[ChildProcess, Qmp]> {
     const { vmlinux, ramdisk, folder } = this.#files;
     const socket = join(folder, `${randomUUID().slice(0, 8)}.qmp`);
-    const machine = "-M microvm,acpi=off,rtc=on -nodefaults -no-user-config -display none -no-reboot -serial stdio";
-    const given = [
-      "-accel",
-      "tcg",
-      "-cpu",
-      "Westmere",
-      "-m",
-      String(MEMORY_MIB),
-      "-kernel",
-      vmlinux,
-      "-initrd",
-      ramdisk,
-    ];
+    const machine = `-M microvm,acpi=off,rtc=on ${FIXED_ARGS}`;
+    const given = ["-accel", "tcg", "-cpu", TCG_CPU, "-m", String(MEMORY_MIB), "-kernel", vmlinux, "-initrd", ramdisk];
     const args = [...machine.split(" "), ...given, "-append", "console=ttyS0 quiet loglevel=3"];
     const more = ["-qmp", `unix:${socket},server=on,wait=off`, ...(incoming ? ["-incoming", `unix:${incoming}`] : [])];
     const child = spawn("qemu-system-x86_64", [...args, ...more], { stdio: ["ignore", "pipe", "inherit"] });
@@ -161,9 +152,6 @@ async function booted(console: () => Promise<string>): Promise<void> {
   while (!(await console()).includes(INIT_MARKER)) await sleep(100);
 }
 
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
-
 /** @returns lines of a table */
 export async function benchMigration(repetitions: number, progress: (line: string) => void): Promise<string[]> {
   const debian = await DebianGuest.open();
@@ -206,7 +194,7 @@ async function takeTurns(machines: Record<string, Machine>, repetitions: number,
 
 const rowOf = (title: string, samples: readonly Sample[]): string => {
   const of = (key: keyof Sample): string =>
-    median(samples.map((sample) => sample[key]))
+    median(samples.map((sample) => sample[key]))!
       .toFixed(0)
       .padStart(10);
   return `${title.padEnd(34)} ${of("downtimeMs")} ${of("totalMs")} ${of("megabytes")}`;

@@ -14,6 +14,7 @@ import { ImageStore } from "@xenoserver/storage";
 import { openBridge } from "@xenoserver/toolstack/domain/bridge.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
+import { median } from "../../bench/summary.ts";
 import { buildGuest } from "./guest.ts";
 import { Load } from "./load.ts";
 import { type CheckServer, CheckServers, type Link } from "./servers.ts";
@@ -112,13 +113,13 @@ async function moveAround(servers: CheckServers, load: Load): Promise<Moved[]> {
 }
 
 const mb = (bytes: number): string => (bytes / 1e6).toFixed(0);
-const sorted = (values: readonly number[]): number[] => values.toSorted((a, b) => a - b);
-const median = (values: readonly number[]): number => sorted(values)[values.length >> 1] ?? Number.NaN;
 
 function conclude(moved: readonly Moved[], load: Load, rows: number): boolean {
   const column = (title: string, of: (report: Moved) => number): string => {
-    const all = sorted(moved.map(of));
-    return `${title.padEnd(34)} ${median(all).toFixed(0).padStart(8)} ${(all.at(-1) ?? Number.NaN).toFixed(0).padStart(8)}`;
+    const all = moved.map(of);
+    return `${title.padEnd(34)} ${(median(all) ?? Number.NaN).toFixed(0).padStart(8)} ${Math.max(...all)
+      .toFixed(0)
+      .padStart(8)}`;
   };
   if (values.json) console.log(JSON.stringify({ moved, requests: load.requests, failures: load.failures, rows }));
   else

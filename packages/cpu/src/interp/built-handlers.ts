@@ -7,13 +7,17 @@ import { handlerKey } from "./handler-key.ts";
 import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
 import type { HandlerSample } from "./main-loop.ts";
 
-/** Those inside the dispatch loop. */
-export const inlineHandlers = (): HandlerSample[] => [...samplesOf(HOT_INSTRUCTIONS).values()];
+export interface BuiltHandlers {
+  /** Those inside the dispatch loop. */
+  readonly inline: readonly HandlerSample[];
+  /** Those that are functions of the same module. */
+  readonly common: readonly HandlerSample[];
+}
 
-/** Those that are functions of the same module. */
-export function commonHandlers(): HandlerSample[] {
-  const inline = samplesOf(HOT_INSTRUCTIONS);
-  return [...samplesOf(COMMON_INSTRUCTIONS).values()].filter(({ key }) => !inline.has(key));
+export function builtHandlers(): BuiltHandlers {
+  const [inline, common] = [samplesOf(HOT_INSTRUCTIONS), samplesOf(COMMON_INSTRUCTIONS)];
+  for (const key of inline.keys()) common.delete(key);
+  return { inline: [...inline.values()], common: [...common.values()] };
 }
 
 /** A sample for each handler, from one encoded 64-bit instruction for each. */

@@ -8,7 +8,7 @@ import { emitHelpers } from "../semantics/helpers.ts";
 import { State, Tlb } from "../state/layout.ts";
 import type { MmuExports } from "../system/machine.ts";
 import type { AddressForm } from "./address.ts";
-import { commonHandlers, inlineHandlers } from "./built-handlers.ts";
+import { type BuiltHandlers, builtHandlers } from "./built-handlers.ts";
 import { defineDeliverPageFault } from "./deliver-page-fault.ts";
 import { handlerKey, variantNumber } from "./handler-key.ts";
 import { emitHandlerFunction, type HandlerSample, MainLoop } from "./main-loop.ts";
@@ -51,26 +51,23 @@ export class Interpreter {
 
   constructor(domain: DomainMemory, imports: EngineImports, counting = false) {
     this.domain = domain;
-    const [inline, common] = [inlineHandlers(), commonHandlers()];
+    const built = builtHandlers();
+    const all = [...built.inline, ...built.common];
     this.table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_ENTRIES });
-    const module = baseModule(domain, counting, () => this.buildBase(inline, common, counting));
+    const module = baseModule(domain, counting, () => this.buildBase(built, counting));
     const instance = new WebAssembly.Instance(module, {
       env: { memory: domain.memory, table: this.table, ...imports } as never,
     });
     this.instanceExports = instance.exports as Record<string, WebAssembly.ExportValue>;
     this.exports = instance.exports as unknown as InterpreterExports;
-    [...inline, ...common].forEach((sample, index) => {
+    all.forEach((sample, index) => {
       this.numbers.set(sample.key, BUILTIN_COUNT + index);
       this.samples.set(BUILTIN_COUNT + index, sample);
     });
-    this.nextHandler = BUILTIN_COUNT + inline.length + common.length;
+    this.nextHandler = BUILTIN_COUNT + all.length;
   }
 
-  private buildBase(
-    inline: readonly HandlerSample[],
-    common: readonly HandlerSample[],
-    counting: boolean,
-  ): Uint8Array<ArrayBuffer> {
+  private buildBase({ inline, common }: BuiltHandlers, counting: boolean): Uint8Array<ArrayBuffer> {
     const m = newGuestModule(this.domain);
     const codeModified = m.importFunc("env", "codeModified", { params: ["i32", "i32", "i32"], results: [] });
     const fetchFrame = m.importFunc("env", "fetchFrame", { params: ["i32"], results: [] });
