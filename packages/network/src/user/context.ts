@@ -17,7 +17,7 @@ export interface UserContext {
   send(frame: Frame): boolean;
   /** Tells a guest that its packet came to nothing; says nothing about packets that are answers themselves. */
   reject(packet: IpPacket, code: number): void;
-  /** The MAC address of a guest that has been heard of. */
-  macOf(address: IpAddress): Mac | undefined;
+  /** The MAC address of a guest, which is asked for it if it was not heard of; undefined if it does not answer. */
+  findMac(address: IpAddress): Promise<Mac | undefined>;
   log(message: string): void;
 }

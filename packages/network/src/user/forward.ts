@@ -59,11 +59,15 @@ const REASONS: Readonly<Record<string, string>> = {
 /** "tcp 127.0.0.1:2222" */
 export const forwardName = ({ protocol, host, hostPort }: Forward): string => `${protocol} ${host}:${hostPort}`;
 
-function guestOf({ guest }: Forward, { user, firstGuest, subnet }: ForwardContext): GuestEnd | undefined {
+/** Takes as long as a guest may that is asked for its address: three seconds if there is none. */
+async function guestOf(
+  { guest }: Forward,
+  { user, firstGuest, subnet }: ForwardContext,
+): Promise<GuestEnd | undefined> {
   const bytes = guest === undefined ? firstGuest : parseAddress(guest);
   if (bytes === undefined || !subnet.holds(bytes, 0, versionOf(bytes))) return undefined;
   const address = bytes.join(".");
-  const mac = user.macOf(address);
+  const mac = await user.findMac(address);
   return mac === undefined ? undefined : { mac, address, bytes };
 }
 
@@ -77,16 +81,21 @@ function peerOf(address: string, { gateway, subnet }: ForwardContext): PeerEnd {
 }
 
 async function openTcp(forward: Forward, context: ForwardContext): Promise<OpenForward> {
-  const server: Server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket: Socket) => {
-    const guest = guestOf(forward, context);
-    if (guest === undefined) {
-      socket.on("error", () => {});
-      socket.resetAndDestroy();
-      return;
-    }
+  const accept = async (socket: Socket): Promise<void> => {
+    // Of whoever gives up while the guest is looked for.
+    const ignore = (): void => {};
+    socket.on("error", ignore);
     const peer = peerOf(socket.remoteAddress ?? "", context);
-    context.tcp.accept(socket, guest, forward.guestPort, peer, socket.remotePort ?? 0);
-  });
+    const port = socket.remotePort ?? 0;
+    const guest = await guestOf(forward, context);
+    if (guest === undefined || socket.destroyed) return void socket.resetAndDestroy();
+    socket.off("error", ignore);
+    context.tcp.accept(socket, guest, forward.guestPort, peer, port);
+  };
+  const server: Server = createServer(
+    { allowHalfOpen: true, pauseOnConnect: true },
+    (socket: Socket) => void accept(socket),
+  );
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(forward.hostPort, forward.host, () => {
@@ -104,6 +113,8 @@ async function openTcp(forward: Forward, context: ForwardContext): Promise<OpenF
 }
 
 const MAX_UDP_PEERS = 256;
+/** Datagrams that wait while their guest is looked for. */
+const MAX_WAITING = 16;
 
 async function openUdp(forward: Forward, context: ForwardContext): Promise<OpenForward> {
   const socket = createSocket(forward.host.includes(":") ? "udp6" : "udp4");
@@ -125,17 +136,21 @@ class UdpForward implements OpenForward {
   readonly #socket: UdpSocket;
   /** By the address and port that the guest sees. */
   readonly #peers = new Map<string, RemoteInfo>();
+  #waiting = 0;
 
   constructor(forward: Forward, context: ForwardContext, socket: UdpSocket) {
     this.forward = forward;
     this.hostPort = socket.address().port;
     this.#context = context;
     this.#socket = socket;
-    socket.on("message", (bytes, from) => this.#onMessage(bytes, from));
+    socket.on("message", (bytes, from) => void this.#onMessage(bytes, from));
   }
 
-  #onMessage(bytes: Uint8Array, from: RemoteInfo): void {
-    const guest = guestOf(this.forward, this.#context);
+  async #onMessage(bytes: Uint8Array, from: RemoteInfo): Promise<void> {
+    if (this.#waiting >= MAX_WAITING) return;
+    this.#waiting++;
+    const guest = await guestOf(this.forward, this.#context);
+    this.#waiting--;
     if (guest === undefined) return;
     const peer = peerOf(from.address, this.#context);
     const key = `${peer.address} ${from.port}`;

@@ -1,7 +1,7 @@
 /** The network as a guest meets it: addresses, names, echoes, and what it says to nonsense. */
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
-import { type AddressInfo, connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import fc from "fast-check";
 import { GUEST_MAC, ipv4Frame, TestGuest } from "../testing/test-guest.ts";
@@ -14,7 +14,7 @@ import { BROADCAST, putEthernet, putMac } from "../wire/ethernet.ts";
 import { isIcmpv6 } from "../wire/icmpv6.ts";
 import { Protocol, parseIp, putIpv6, sealIpv4 } from "../wire/ip.ts";
 import { checksumHolds } from "../wire/transport.ts";
-import { GATEWAY_MAC } from "./config.ts";
+import { GATEWAY_MAC, type UserNetworkConfig } from "./config.ts";
 import { UserNetwork } from "./network.ts";
 
 let network: UserNetwork;
@@ -97,23 +97,44 @@ describe("DHCP", () => {
   });
 });
 
-test("a connection to a guest that has an address of its own reaches it before it has said a word", async () => {
-  const free = createServer();
-  await new Promise<void>((resolve) => free.listen(0, "127.0.0.1", resolve));
-  const { port } = free.address() as AddressInfo;
-  await new Promise((resolve) => free.close(resolve));
-  const own = await UserNetwork.open({
-    fixed: new Map([[GUEST_MAC, "10.0.2.77"]]),
-    forwards: [{ protocol: "tcp", host: "127.0.0.1", hostPort: port, guest: "10.0.2.77", guestPort: 22 }],
-  });
+/** A port that leads to a guest, and a connection to it. */
+async function openForwarded(config: UserNetworkConfig) {
+  const forwards = [{ protocol: "tcp", host: "127.0.0.1", hostPort: 0, guest: "10.0.2.77", guestPort: 22 }] as const;
+  const own = await UserNetwork.open({ ...config, forwards });
   const silent = new TestGuest(own, GATEWAY_MAC, "10.0.2.77");
-  const socket = connect(port, "127.0.0.1");
+  const socket = connect(own.forwards[0]!.hostPort, "127.0.0.1");
   socket.on("error", () => {});
-  try {
+  const hears = async (): Promise<void> => {
     for (let turn = 0; turn < 200 && silent.frames.length === 0; turn++)
       await new Promise((resolve) => setTimeout(resolve, 10));
-    const [segment] = silent.segments();
-    assert.equal(segment?.destinationPort, 22);
+  };
+  return { own, silent, socket, hears };
+}
+
+test("a connection to a guest that was not heard of has it asked for its address, and reaches it then", async () => {
+  const { own, silent, socket, hears } = await openForwarded({});
+  try {
+    await hears();
+    const [asked] = silent.heard().map(({ bytes }) => parseArp(bytes)!);
+    assert.deepEqual(
+      [asked?.operation, asked?.senderIp, asked?.targetIp],
+      [ArpOperation.request, "10.0.2.2", "10.0.2.77"],
+    );
+    const answer = { operation: ArpOperation.reply, senderMac: GUEST_MAC, senderIp: "10.0.2.77" };
+    silent.send(buildArp(GATEWAY_MAC, { ...answer, targetMac: GATEWAY_MAC, targetIp: "10.0.2.2" }));
+    await hears();
+    assert.equal(silent.segments()[0]?.destinationPort, 22);
+  } finally {
+    socket.destroy();
+    own.close();
+  }
+});
+
+test("a connection to a guest that has an address of its own reaches it before it has said a word", async () => {
+  const { own, silent, socket, hears } = await openForwarded({ fixed: new Map([[GUEST_MAC, "10.0.2.77"]]) });
+  try {
+    await hears();
+    assert.equal(silent.segments()[0]?.destinationPort, 22);
   } finally {
     socket.destroy();
     own.close();

@@ -51,7 +51,7 @@ export class UserNetwork implements Frames {
   readonly #gateway: string;
   readonly #dns: string;
   readonly #dhcp: DhcpServer;
-  readonly #neighbours = new Neighbours();
+  readonly #neighbours = new Neighbours((address) => this.#askFor(address));
   readonly #reassembly = new Reassembly();
   readonly #context: UserContext;
   readonly #tcp: TcpNat;
@@ -89,7 +89,7 @@ export class UserNetwork implements Frames {
       offloads: () => this.peer?.offloads ?? NO_OFFLOADS,
       send: (frame) => this.peer?.onFrame(frame) ?? false,
       reject: (packet, code) => this.#reject(packet, code),
-      macOf: (address) => this.#neighbours.macOf(address),
+      findMac: (address) => this.#neighbours.find(address),
       log: config.log ?? (() => {}),
     };
     this.#tcp = new TcpNat(this.#context);
@@ -161,6 +161,18 @@ export class UserNetwork implements Frames {
         senderIp: targetIp,
         targetMac: senderMac,
         targetIp: senderIp,
+      }),
+    );
+  }
+
+  #askFor(address: string): void {
+    this.#sendWhole(
+      buildArp(BROADCAST, {
+        operation: ArpOperation.request,
+        senderMac: GATEWAY_MAC,
+        senderIp: this.#gateway,
+        targetMac: 0,
+        targetIp: address,
       }),
     );
   }
@@ -256,6 +268,7 @@ export class UserNetwork implements Frames {
 
   /** Resets connections and stops listening. */
   close(): void {
+    this.#neighbours.close();
     this.#tcp.close();
     this.#udp.close();
     for (const forward of this.#forwards) forward.close();

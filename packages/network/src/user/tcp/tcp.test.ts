@@ -44,7 +44,7 @@ function setUp(limits = TCP_LIMITS): void {
     offloads: () => guest.offloads,
     send: (frame) => guest.onFrame(frame),
     reject: (_packet, code) => rejected.push(code),
-    macOf: () => guest.mac,
+    findMac: async () => guest.mac,
     log: () => {},
   };
   const made = testDial();
