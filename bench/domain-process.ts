@@ -1,7 +1,7 @@
 /** A process that runs one domain with its console on standard input and output. */
-import { randomUUID } from "node:crypto";
-import { type DiskSpec, type DomainConfig, parseVif } from "@xenoserver/toolstack/cfg/index.ts";
-import { type EngineChoice, launchDomain } from "@xenoserver/toolstack/domain/index.ts";
+import type { DiskSpec } from "@xenoserver/toolstack/cfg/index.ts";
+import type { EngineChoice } from "@xenoserver/toolstack/domain/index.ts";
+import { programUrl } from "@xenoserver/toolstack/program.ts";
 
 export interface DomainProcessOptions {
   readonly kernel: string;
@@ -13,26 +13,8 @@ export interface DomainProcessOptions {
   readonly network: boolean;
 }
 
-if (import.meta.main) await main(JSON.parse(process.argv[2]!) as DomainProcessOptions);
-
-async function main({ engine, network, ...given }: DomainProcessOptions): Promise<void> {
-  const config: DomainConfig = {
-    name: "bench",
-    type: "pvh",
-    vcpus: 1,
-    uuid: randomUUID(),
-    onPoweroff: "destroy",
-    onReboot: "destroy",
-    onCrash: "destroy",
-    ...(network && { vifs: [parseVif("host=1")] }),
-    ...given,
-  };
-  const listener = { onConsole: (bytes: Uint8Array) => void process.stdout.write(bytes) };
-  const domain = await launchDomain(config, listener, engine);
-  // An orderly end keeps what Node compiled, so that the next process need not do it again.
-  process.once("SIGTERM", () => process.exit(143));
-  process.stdin.on("data", (bytes: Buffer) => void domain.writeConsole(bytes));
-  const { reason, detail } = await domain.exited;
-  process.stderr.write(`the guest ended: ${reason}\n${detail ?? ""}\n`);
-  process.exit(reason === "poweroff" ? 0 : 1);
+if (import.meta.main) {
+  const program = programUrl(new URL("./domain-main.ts", import.meta.url)).href;
+  const { main } = (await import(program)) as typeof import("./domain-main.ts");
+  await main(JSON.parse(process.argv[2]!) as DomainProcessOptions);
 }

@@ -42,11 +42,13 @@ export function memoryOf(pid: number, memoryMib: number): MemoryUse | undefined 
   }
 }
 
-/** The domain's memory is the one mapping of its size. */
+/** The domain's memory is the one stretch of its size; parts of it may have properties of their own, and are listed one by one. */
 function findMapping(maps: string, bytes: number): number | undefined {
+  let [start, end] = [0, 0];
   for (const [, from, to] of maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) rw/gm)) {
-    const start = Number.parseInt(from!, 16);
-    if (Number.parseInt(to!, 16) - start === bytes) return start;
+    if (Number.parseInt(from!, 16) !== end) start = Number.parseInt(from!, 16);
+    end = Number.parseInt(to!, 16);
+    if (end - start === bytes) return start;
   }
   return undefined;
 }

@@ -2,6 +2,7 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads";
 import type { DomainMemoryHandle } from "@xenoserver/cpu";
 import type { CompiledRegions, RegionJob, RegionService } from "@xenoserver/cpu/jit/region-compiler.ts";
+import { programUrl } from "../program.ts";
 import type { SnapshotFramesHandle } from "../snapshot/frames.ts";
 
 /** Jobs of a vcpu that may wait; what is asked for beyond that is forgotten, and asked for again if it stays hot. */
@@ -66,7 +67,7 @@ export class RegionThread {
     this.#data = { memory, ends: ends("port2") };
   }
   start(frames?: SnapshotFramesHandle): void {
-    this.#worker = new Worker(new URL("./region-thread.ts", import.meta.url), {
+    this.#worker = new Worker(programUrl(new URL("./region-thread.ts", import.meta.url)), {
       workerData: { ...this.#data, ...(frames && { frames }) },
       transferList: this.#data.ends.map(({ port }) => port),
       name: "regions",

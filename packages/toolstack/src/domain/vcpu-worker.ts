@@ -1,5 +1,6 @@
 /** A vcpu's worker thread as the main thread sees it. */
 import { Worker } from "node:worker_threads";
+import { programUrl } from "../program.ts";
 import type { ExitReason } from "./running-domain.ts";
 import type { VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
@@ -25,7 +26,7 @@ export class VcpuThread {
 
   constructor(data: VcpuThreadData, onLog: (message: string) => void, onFailure: () => void) {
     this.#id = data.vcpuId;
-    this.#worker = new Worker(new URL("./vcpu-thread.ts", import.meta.url), {
+    this.#worker = new Worker(programUrl(new URL("./vcpu-thread.ts", import.meta.url)), {
       workerData: data,
       transferList: data.regions ? [data.regions.port] : [],
       name: `vcpu${data.vcpuId}`,

@@ -1,0 +1,83 @@
+/** Makes one file of each program that domains' processes and threads run; see packages/toolstack/src/program.ts. */
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { basename, dirname, join, relative } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { BUNDLE_FOLDER, BUNDLE_LIST, type BundleList } from "@xenoserver/toolstack/program.ts";
+import { build, type Plugin } from "esbuild";
+import { ROOT } from "./pinned-node.mjs";
+
+const PROGRAMS = [
+  "apps/cli/src/xeno.ts",
+  "bench/domain-main.ts",
+  "packages/toolstack/src/control/process-main.ts",
+  "packages/toolstack/src/domain/region-thread.ts",
+  "packages/toolstack/src/domain/vcpu-thread.ts",
+];
+
+/** Packages of others stay packages; and files go on finding what lies beside their sources. */
+const ours: Plugin = {
+  name: "ours",
+  setup(setup) {
+    setup.onResolve({ filter: /^[^./]/ }, ({ path, kind }) =>
+      path.startsWith("@xenoserver/") || kind === "entry-point" ? undefined : { path, external: true },
+    );
+    setup.onLoad({ filter: /\.ts$/ }, ({ path }) => ({
+      loader: "ts",
+      contents: readFileSync(path, "utf8")
+        .replaceAll("import.meta.url", JSON.stringify(pathToFileURL(path).href))
+        .replaceAll("import.meta.dirname", JSON.stringify(dirname(path)))
+        .replaceAll("import.meta.main", "false"),
+    }));
+  },
+};
+
+/** @throws Error  a source cannot be read, or the bundler does not run here */
+export async function makeBundles(): Promise<BundleList> {
+  const folder = fileURLToPath(BUNDLE_FOLDER);
+  const outdir = join(folder, String(Date.now()));
+  mkdirSync(outdir, { recursive: true });
+  const { metafile } = await build({
+    absWorkingDir: ROOT,
+    entryPoints: PROGRAMS,
+    outdir,
+    entryNames: "[name]",
+    bundle: true,
+    splitting: true,
+    format: "esm",
+    platform: "node",
+    target: "esnext",
+    outExtension: { ".js": ".mjs" },
+    plugins: [ours],
+    metafile: true,
+    logLevel: "error",
+  });
+  const programs = Object.fromEntries(
+    Object.entries(metafile.outputs).flatMap(([path, { entryPoint }]) =>
+      entryPoint !== undefined && PROGRAMS.includes(entryPoint)
+        ? [[entryPoint, `${basename(outdir)}/${basename(path)}`]]
+        : [],
+    ),
+  );
+  const sources = Object.fromEntries(
+    Object.keys(metafile.inputs).map((path) => {
+      const { mtimeMs, size } = statSync(join(ROOT, path));
+      return [relative(ROOT, join(ROOT, path)).replaceAll("\\", "/"), [mtimeMs, size] as const];
+    }),
+  );
+  const part = `${fileURLToPath(BUNDLE_LIST)}.${process.pid}`;
+  writeFileSync(part, JSON.stringify({ programs, sources }));
+  renameSync(part, fileURLToPath(BUNDLE_LIST));
+  for (const old of olderBundles(folder)) rmSync(old, { recursive: true, force: true });
+  return { programs, sources };
+}
+
+/** Processes that run an older one may still load parts of it. */
+const KEPT = 5;
+
+function olderBundles(folder: string): string[] {
+  const made = readdirSync(folder).filter((name) => /^\d+$/.test(name));
+  return made
+    .sort((a, b) => Number(b) - Number(a))
+    .slice(KEPT)
+    .map((name) => join(folder, name));
+}
