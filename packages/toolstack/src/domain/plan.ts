@@ -1,5 +1,5 @@
 /** Everything that a domain is built from, read and checked before anything is started. */
-import { readFileSync, statSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import {
   type BootModule,
@@ -9,6 +9,7 @@ import {
   loadKernelImage,
 } from "@xenoserver/xen/builder/index.ts";
 import { placeImages } from "@xenoserver/xen/builder/placement.ts";
+import { arrayToFill } from "@xenoserver/xen/host/huge-pages.ts";
 import {
   ConfigError,
   type DomainConfig,
@@ -92,11 +93,25 @@ const REASONS: Readonly<Record<string, string>> = {
 function readInput(key: InputKey, path: string): Uint8Array {
   try {
     if (!statSync(path).isFile()) throw new ConfigError(`${key} ${path}: is no regular file`);
-    return readFileSync(path);
+    return readWhole(path);
   } catch (cause) {
     if (cause instanceof ConfigError) throw cause;
     const { code, message } = cause as NodeJS.ErrnoException;
     throw new ConfigError(`${key} ${path}: ${REASONS[code ?? ""] ?? message}`);
+  }
+}
+
+/** As readFileSync, which does not let its memory be chosen. */
+function readWhole(path: string): Uint8Array {
+  const file = openSync(path, "r");
+  try {
+    const { size } = fstatSync(file);
+    const bytes = arrayToFill(size);
+    let length = 0;
+    for (let count = -1; count !== 0; length += count) count = readSync(file, bytes, length, size - length, null);
+    return bytes.subarray(0, length);
+  } finally {
+    closeSync(file);
   }
 }
 

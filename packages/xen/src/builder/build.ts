@@ -1,5 +1,5 @@
 /** Builds a PVH domain: memory, kernel, ramdisk, start record, ACPI tables, special pages, ports and grants. */
-import { type Gfn, type Gpa, type GuestMemory, gfnOf, PAGE_BYTES, type VcpuStart } from "@xenoserver/cpu";
+import { type Frame, type Gfn, type Gpa, type GuestMemory, gfnOf, PAGE_BYTES, type VcpuStart } from "@xenoserver/cpu";
 import { GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE } from "../abi/grant-table.ts";
 import { HvmParam } from "../abi/hvm.ts";
 import { ShutdownReason } from "../abi/sched.ts";
@@ -10,6 +10,7 @@ import { Domain, type DomainConfig } from "../domain/domain.ts";
 import { E820_WORDS, Field } from "../domain/layout.ts";
 import { allocUnbound } from "../evtchn/bind.ts";
 import { presetGrant } from "../grant/table.ts";
+import { preferHugePages } from "../host/huge-pages.ts";
 import { HostClock, startClock } from "../time/clock.ts";
 import { publishVcpuTime } from "../time/pvclock.ts";
 import { publishWallClock } from "../time/wallclock.ts";
@@ -125,7 +126,16 @@ function encodeCmdline(cmdline: string): Uint8Array {
 }
 
 function put(memory: GuestMemory, at: Gpa, bytes: Uint8Array): void {
+  preferHugeFrames(memory, at, bytes.length);
   if (!memory.write(at, bytes)) throw new BuildError("kernel-placement", `nothing is mapped at 0x${at.toString(16)}`);
+}
+
+/** Frames of fresh memory lie one behind the other. */
+function preferHugeFrames(memory: GuestMemory, at: Gpa, sizeBytes: number): void {
+  const first = memory.frameAt(gfnOf(at));
+  const pages = Math.floor(sizeBytes / PAGE_BYTES);
+  if (pages === 0 || first < 0 || memory.frameAt((gfnOf(at) + pages - 1) as Gfn) !== first + pages - 1) return;
+  preferHugePages(memory.memory.buffer, memory.frameBytes(first as Frame).byteOffset, pages * PAGE_BYTES);
 }
 
 function populateRam(domain: Domain, map: readonly MemoryRange[], memoryMiB: number): void {

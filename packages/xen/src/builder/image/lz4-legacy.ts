@@ -5,6 +5,8 @@
  * @see https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md (Legacy frame), lz4_Block_format.md
  */
 
+import { arrayToFill } from "../../host/huge-pages.ts";
+
 const BLOCK_BYTES = 8 << 20;
 const MATCH_MIN_BYTES = 4;
 const MAGIC = [0x02, 0x21, 0x4c, 0x18] as const;
@@ -28,7 +30,7 @@ export function decodeLz4Legacy(bytes: Uint8Array, maxBytes = 2 ** 30): Uint8Arr
   const blocks = splitBlocks(bytes);
   const room = blocks.length * BLOCK_BYTES;
   if (room - BLOCK_BYTES >= maxBytes) throw new Lz4Error(`LZ4 data unpacks to more than ${maxBytes} bytes`);
-  const output = new Uint8Array(room);
+  const output = arrayToFill(room);
   let produced = 0;
   for (const block of blocks) produced = decodeBlock(block, output, produced);
   return output.subarray(0, produced);

@@ -8,6 +8,7 @@
  */
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
+import { arrayToFill } from "../../host/huge-pages.ts";
 import { unfilterX86 } from "./bcj-x86.ts";
 import { crc64 } from "./crc64.ts";
 import { Lzma2Decoder, LzmaError } from "./lzma2.ts";
@@ -44,7 +45,7 @@ export function decodeXz(bytes: Uint8Array, options: XzOptions = {}): Uint8Array
   const maxBytes = options.maxBytes ?? DEFAULT_MAX_BYTES;
   if (total > maxBytes) throw new LzmaError(`xz data unpacks to ${total} bytes, expected ≤ ${maxBytes}`);
 
-  const output = new Uint8Array(total);
+  const output = arrayToFill(total);
   let at = HEADER_BYTES;
   let produced = 0;
   for (const record of records) {
