@@ -24,6 +24,28 @@ describe("code that changes", () => {
     assert.equal(m.gpr(Gpr.rbx), (rounds * (rounds + 1)) / 2);
   });
 
+  inEveryMode("a function whose beginning changes while others call its middle", (m, mode) => {
+    const rounds = mode === "always" || mode === "wide" ? 50 : 2000;
+    const [whole, middle] = [0x20000, 0x20004];
+    m.load(whole, Uint8Array.of(0x48, 0x83, 0xc3, 0, 0x48, 0x83, 0xc3, 16, 0xc3)); // add rbx, 0; add rbx, 16; ret
+    const code = guest((a) => {
+      a.mov(rbx, 0).mov(ecx, 0).mov(rdi, whole);
+      a.label("again").mov(rdx, whole).call(rdx).mov(rdx, middle).call(rdx);
+      a.add(ecx, 1)
+        .mov(rax, rcx)
+        .and(rax, 63)
+        .mov(mem(8, rdi, 3), al);
+      a.mov(rdx, middle).call(rdx).mov(rdx, whole).call(rdx);
+      a.cmp(ecx, rounds).jcc("ne", "again");
+      a.hlt();
+    });
+    m.load(CODE, code);
+    assert.deepEqual(m.run(), HALTED);
+    const added = (round: number): number => ((round - 1) % 64) + (round % 64) + 4 * 16;
+    const sum = Array.from({ length: rounds }, (_, n) => added(n + 1)).reduce((a, b) => a + b);
+    assert.equal(m.gpr(Gpr.rbx), sum);
+  });
+
   inEveryMode("a function that is written through another mapping of its page", (m) => {
     const [alias, target] = [0x60000, 0x20000];
     m.mapPage(alias, target);

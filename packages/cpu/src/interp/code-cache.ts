@@ -4,22 +4,17 @@ import { RegionInfo } from "../mmu/link.ts";
 import { noteItlb } from "../mmu/used-groups.ts";
 import {
   CODE_GRANULE_BYTES,
-  CODE_TABLE_BYTES,
-  CODE_TABLES,
-  CODE_TABLES_OFFSET,
   CodeMode,
   ITLB_ENTRIES,
   Itlb,
-  JUMP_CACHE_BYTES,
-  JUMP_CACHE_OFFSET,
   RECORD_BYTES,
   RECORDS,
   RECORDS_OFFSET,
   State,
 } from "../state/layout.ts";
 import { type DecodeView, viewKey } from "../system/code-window.ts";
-import { jumpCacheEntry } from "./jump-cache.ts";
-import { Builtin, Field } from "./record.ts";
+import { CodeIndex, type CodeKey, codeKey, type Heads, isSamePage } from "./code-index.ts";
+import { Builtin, Field, OFFSET_MASK } from "./record.ts";
 import type { TraceWriter } from "./trace.ts";
 
 interface Trace {
@@ -27,13 +22,14 @@ interface Trace {
   readonly end: number;
   readonly record: number;
   readonly recordEnd: number;
-  readonly table: number;
+  /** Where it is entered. */
+  readonly key: CodeKey;
   /** Place of the region that the record enters, 0 for a trace. */
   readonly place: number;
 }
 interface CodePage {
-  /** Code table of each view that the page was decoded in, by `viewKey`. */
-  readonly tables: Map<number, number>;
+  /** Heads of each view that the page was decoded in, by `viewKey`. */
+  readonly views: Map<number, Heads>;
   traces: Trace[];
 }
 
@@ -46,13 +42,12 @@ interface Crossing {
   /** See `viewKey`. */
   readonly view: number;
   readonly record: number;
-  /** Its word in the code table. */
-  readonly entry: number;
+  readonly key: CodeKey;
 }
 
 /**
- * What one vcpu has decoded: traces by page, the code tables that the dispatch loop looks them up in, and their records.
- * When tables or records run out everything is dropped and decoding begins anew.
+ * What one vcpu has decoded: traces by page, the index that the dispatch loop finds them by, and their records.
+ * When any of these runs out everything is dropped and decoding begins anew.
  */
 export class CodeCache {
   private readonly memory: DomainMemory;
@@ -65,7 +60,7 @@ export class CodeCache {
   private readonly vcpuId: number;
   private readonly pages = new Map<number, CodePage>();
   private readonly crossings = new Map<number, Crossing>();
-  private nextTable = 0;
+  private readonly index: CodeIndex;
   private nextRecord = 0;
   /** Whole-cache resets so far. */
   resets = 0;
@@ -84,6 +79,7 @@ export class CodeCache {
     this.memory = memory;
     this.vb = vb;
     this.words = new Int32Array(memory.memory.buffer);
+    this.index = new CodeIndex(this.words, vb);
     this.halves = new Uint16Array(memory.memory.buffer);
     this.bytes = new Uint8Array(memory.memory.buffer);
     this.writer = writer;
@@ -103,28 +99,49 @@ export class CodeCache {
    * @returns false if the instruction there goes on in the next page
    */
   provide(page: number, frame: number, offset: number, view: DecodeView): boolean {
-    if (this.nextRecord + 2 * 256 + CROSSING_RECORDS > RECORDS) this.reset();
-    const table = this.tableOf(frame, viewKey(view));
-    this.fillItlb(page, table, frame);
+    if (this.nextRecord + 2 * 256 + CROSSING_RECORDS > RECORDS || !this.index.hasRoom) this.reset();
+    const heads = this.headsOf(frame, viewKey(view));
+    this.fillItlb(page, heads, frame);
     // A crossing instruction is there but its next page may not be: the caller sees to that.
     if (this.crossings.has(frame * 4096 + offset)) return false;
-    if (this.words[(table + offset * 4) >>> 2] !== 0) return true;
+    if (this.index.find(heads, offset) !== 0) return true;
+    if (this.enterWithin(frame, heads, offset)) return true;
     const at = this.frameAddress(frame);
     const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
-    const result = this.writer.write(this.bytes.subarray(at, at + 4096), offset, view, record, 257);
+    const known = (place: number): number => this.index.find(heads, place);
+    const result = this.writer.write(this.bytes.subarray(at, at + 4096), offset, view, record, 257, known);
     if (result.kind === "crossing") return false;
     this.nextRecord = (result.recordEnd - this.recordsAt) / RECORD_BYTES;
-    this.words[(table + offset * 4) >>> 2] = record;
+    this.index.enter(heads, offset, record);
     this.pages.get(frame)!.traces.push({
       start: offset,
       end: result.endOffset,
       record,
       recordEnd: result.recordEnd,
-      table: table + offset * 4,
+      key: codeKey(heads, offset),
       place: 0,
     });
     this.markCode(frame, offset, result.endOffset);
     return true;
+  }
+
+  /** Lets control arrive in the middle of a trace, if an instruction of it starts there. */
+  private enterWithin(frame: number, heads: Heads, offset: number): boolean {
+    const { traces } = this.pages.get(frame)!;
+    const key = codeKey(heads, offset);
+    for (const { start, end, record, recordEnd, key: other, place } of traces) {
+      if (place !== 0 || start > offset || offset >= end || !isSamePage(key, other)) continue;
+      for (let at = record; at < recordEnd; at += RECORD_BYTES) {
+        // Of an instruction with a prefix record, that comes first.
+        if ((this.halves[(at + Field.place) >>> 1] & OFFSET_MASK) !== offset) continue;
+        // What looks for its own address must not be what is found there.
+        if (this.halves[at >>> 1] === Builtin.relook) break;
+        this.index.enter(heads, offset, at);
+        traces.push({ start: offset, end, record: at, recordEnd, key, place: 0 });
+        return true;
+      }
+    }
+    return false;
   }
 
   /**
@@ -139,36 +156,38 @@ export class CodeCache {
     nextFrame: number,
     views: readonly [DecodeView, DecodeView],
   ): void {
-    // Making the second table may drop everything, and the first with it.
-    const next = this.tableOf(nextFrame, viewKey(views[1]));
+    if (!this.index.hasRoom) this.reset();
+    // Making the second page's may drop everything, and the first's with it.
+    const next = this.headsOf(nextFrame, viewKey(views[1]));
     const resets = this.resets;
     const view = viewKey(views[0]);
-    const table = this.tableOf(frame, view);
+    const heads = this.headsOf(frame, view);
     if (this.resets !== resets) return this.provideCrossing(page, frame, offset, nextFrame, views);
-    this.fillItlb(page, table, frame);
+    this.fillItlb(page, heads, frame);
     this.fillItlb(page + 4096, next, nextFrame);
-    const key = frame * 4096 + offset;
-    const entry = table + offset * 4;
-    const known = this.crossings.get(key);
+    const place = frame * 4096 + offset;
+    const key = codeKey(heads, offset);
+    const known = this.crossings.get(place);
     const isThere = known?.nextFrame === nextFrame && known.view === view;
-    if (isThere && this.words[entry >>> 2] === known.record) return;
+    if (isThere && this.index.find(heads, offset) === known.record) return;
     const both = new Uint8Array(4096 + 16);
     both.set(this.bytes.subarray(this.frameAddress(frame), this.frameAddress(frame) + 4096));
     both.set(this.bytes.subarray(this.frameAddress(nextFrame), this.frameAddress(nextFrame) + 16), 4096);
-    if (known) this.poison(known.entry, known.record, known.record + CROSSING_RECORDS * RECORD_BYTES);
+    if (known) this.poison(known.key, known.record, known.record + CROSSING_RECORDS * RECORD_BYTES);
     const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
     this.writer.writeCrossing(both, offset, views[0], record, nextFrame);
     this.nextRecord += CROSSING_RECORDS;
-    this.crossings.set(key, { frame, nextFrame, view, record, entry });
-    this.words[entry >>> 2] = record;
+    this.crossings.set(place, { frame, nextFrame, view, record, key });
+    this.index.remove(key);
+    this.index.enter(heads, offset, record);
     this.markCode(frame, offset, 4096);
     this.markCode(nextFrame, 0, 16);
   }
 
   /** The record at which control arrives at an offset of a frame, or 0; 64-bit code only. */
   recordAt(frame: number, offset: number): number {
-    const table = this.pages.get(frame)?.tables.get(REGION_MODE);
-    return table === undefined ? 0 : this.words[(table + offset * 4) >>> 2];
+    const heads = this.pages.get(frame)?.views.get(REGION_MODE);
+    return heads === undefined ? 0 : this.index.find(heads, offset);
   }
   /** True if a translated region starts there. */
   hasRegion(record: number): boolean {
@@ -184,7 +203,7 @@ export class CodeCache {
   installRegion({ spot, pieces, pages }: CompiledRegion, place: number): boolean {
     const { resets } = this;
     // From here on stores into the region's frames are seen, so that what is compared now stays true.
-    for (const { frame } of pages) this.tableOf(frame, REGION_MODE);
+    for (const { frame } of pages) this.headsOf(frame, REGION_MODE);
     const record = this.recordAt(spot.frame, spot.offset);
     if (this.resets !== resets || record === 0 || this.hasRegion(record)) return false;
     if (!pieces.every((piece) => this.isCurrent(piece))) return false;
@@ -192,10 +211,10 @@ export class CodeCache {
     this.words[(record + Field.disp) >>> 2] = info;
     this.words[(record + Field.imm) >>> 2] = place;
     this.halves[record >>> 1] = Builtin.region;
-    const table = this.pages.get(spot.frame)!.tables.get(REGION_MODE)! + spot.offset * 4;
+    const key = codeKey(this.pages.get(spot.frame)!.views.get(REGION_MODE)!, spot.offset);
     for (const { frame, start, bytes } of pieces) {
       const end = start + bytes.length;
-      this.pages.get(frame)!.traces.push({ start, end, record, recordEnd: record + RECORD_BYTES, table, place });
+      this.pages.get(frame)!.traces.push({ start, end, record, recordEnd: record + RECORD_BYTES, key, place });
       this.markCode(frame, start, end);
     }
     return true;
@@ -225,26 +244,25 @@ export class CodeCache {
   }
 
   /** @param view  see `viewKey` */
-  private tableOf(frame: number, view: number): number {
+  private headsOf(frame: number, view: number): Heads {
     let page = this.pages.get(frame);
-    const known = page?.tables.get(view);
+    const known = page?.views.get(view);
     if (known !== undefined) return known;
-    if (this.nextTable === CODE_TABLES) {
+    let heads = this.index.addPage();
+    if (heads === undefined) {
       this.reset();
       page = undefined;
+      heads = this.index.addPage()!;
     }
     if (!page) {
-      page = { tables: new Map(), traces: [] };
+      page = { views: new Map(), traces: [] };
       this.pages.set(frame, page);
       this.watch(frame);
     }
-    const table = this.vb + CODE_TABLES_OFFSET + this.nextTable++ * CODE_TABLE_BYTES;
-    // Fresh memory is zero, and stays the host's until it is used.
-    if (this.resets > 0) this.words.fill(0, table >>> 2, (table + CODE_TABLE_BYTES) >>> 2);
-    page.tables.set(view, table);
+    page.views.set(view, heads);
     if ((view & (CodeMode.sizeMask | CodeMode.singleStep)) === CodeMode.code64)
-      this.words[this.frameTable(frame)] = table;
-    return table;
+      this.words[this.frameTable(frame)] = heads;
+    return heads;
   }
 
   private frameTable(frame: number): number {
@@ -285,12 +303,12 @@ export class CodeCache {
     );
   }
 
-  private fillItlb(page: number, table: number, frame: number): void {
+  private fillItlb(page: number, heads: Heads, frame: number): void {
     const index = Math.floor(page / 4096) & (ITLB_ENTRIES - 1);
     const at = (this.words[(this.vb + State.itlb) >>> 2] + index * 16) >>> 2;
     this.words[at + Itlb.tag / 4] = page >>> 0;
     this.words[at + Itlb.tag / 4 + 1] = Math.floor(page / 2 ** 32);
-    this.words[at + Itlb.codeTable / 4] = table;
+    this.words[at + Itlb.heads / 4] = heads;
     this.words[at + Itlb.frame / 4] = frame;
     noteItlb(this.words, this.vb, this.words[(this.vb + State.itlb) >>> 2] - this.vb, page);
   }
@@ -308,11 +326,13 @@ export class CodeCache {
     const page = this.pages.get(frame);
     if (!page) return;
     const crossings = this.dropCrossings(frame);
-    const kept: Trace[] = [];
-    for (const trace of page.traces) {
-      if (trace.start < offset + sizeBytes && offset < trace.end) this.drop(trace);
-      else kept.push(trace);
-    }
+    const holds = ({ start, end }: Trace): boolean => start < offset + sizeBytes && offset < end;
+    const changed = page.traces.filter((trace) => trace.place === 0 && holds(trace));
+    // Where control arrives in the middle of such a trace, or a region is entered there, the records are gone too.
+    const isGone = (trace: Trace): boolean =>
+      holds(trace) || changed.some((t) => t.record <= trace.record && trace.record < t.recordEnd);
+    const kept = page.traces.filter((trace) => !isGone(trace));
+    for (const trace of page.traces) if (isGone(trace)) this.drop(trace);
     if (kept.length === page.traces.length && !crossings) return;
     page.traces = kept;
     // Others' code may lie in the same granules; then the map stays as it is, which costs no more than a look.
@@ -323,24 +343,23 @@ export class CodeCache {
   }
 
   private drop(trace: Trace): void {
-    this.poison(trace.table, trace.record, trace.recordEnd);
+    this.poison(trace.key, trace.record, trace.recordEnd);
     if (trace.place !== 0) this.onDropped(trace.place);
   }
 
   private dropCrossings(frame: number): boolean {
     let dropped = false;
-    for (const [key, crossing] of this.crossings) {
+    for (const [place, crossing] of this.crossings) {
       if (crossing.frame !== frame && crossing.nextFrame !== frame) continue;
-      this.crossings.delete(key);
-      this.poison(crossing.entry, crossing.record, crossing.record + CROSSING_RECORDS * RECORD_BYTES);
+      this.crossings.delete(place);
+      this.poison(crossing.key, crossing.record, crossing.record + CROSSING_RECORDS * RECORD_BYTES);
       dropped = true;
     }
     return dropped;
   }
 
-  private poison(entry: number, record: number, recordEnd: number): void {
-    this.words[entry >>> 2] = 0;
-    this.words[jumpCacheEntry(this.vb, entry) >>> 2] = 0;
+  private poison(key: CodeKey, record: number, recordEnd: number): void {
+    this.index.remove(key);
     for (let at = record; at < recordEnd; at += RECORD_BYTES) this.halves[(at + Field.handler) >>> 1] = Builtin.relook;
   }
 
@@ -353,11 +372,9 @@ export class CodeCache {
       if (left === 0) this.bytes.fill(0, map, map + 16);
       this.words[this.frameTable(frame)] = 0;
     }
-    const jumps = (this.vb + JUMP_CACHE_OFFSET) >>> 2;
-    this.words.fill(0, jumps, jumps + JUMP_CACHE_BYTES / 4);
+    this.index.reset();
     this.pages.clear();
     this.crossings.clear();
-    this.nextTable = 0;
     this.nextRecord = 0;
     this.resets++;
     this.onReset();

@@ -12,8 +12,9 @@ import {
 import type { Decoded } from "../decode/decoded.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { ITLB_ENTRIES, Itlb, PROFILE_OFFSET, RECORD_BYTES, Slot, State } from "../state/layout.ts";
+import { emitFindRecord } from "./code-index.ts";
 import { functionExits, type HandlerExits, InterpOps } from "./interp-ops.ts";
-import { emitFindRecord } from "./jump-cache.ts";
+
 import {
   AddressRecord,
   Field,
@@ -172,8 +173,8 @@ export class MainLoop {
     f.if(f.load<"i64">("i64.load", entry, Itlb.tag).ne(page), () =>
       f.if(f.call<"i32">(this.mmu.fillItlb, vb, page).eqz(), () => this.leaveTo(target.get(), LoopExit.miss)),
     );
-    const inTable = target.get().wrap().and(4095).shl(2);
-    const found = emitFindRecord(f, vb, inTable.add(f.load("i32.load", entry, Itlb.codeTable)));
+    const heads = f.let(f.load<"i32">("i32.load", entry, Itlb.heads));
+    const found = emitFindRecord(f, vb, heads, f.let(target.get().wrap().and(4095)));
     f.if(found.eqz(), () => this.leaveTo(target.get(), LoopExit.miss));
     f.if(linkFrom.get(), () => {
       f.store("i32.store", linkFrom.get(), found, Field.imm);

@@ -46,8 +46,16 @@ export class TraceWriter {
    * Decodes from `page[offset]` and writes records from address `recordAt` on.
    * @param page        the page's bytes; longer than 4096 if the bytes of the following page are there too
    * @param limit       how many records there is room for; a trace needs up to 2 per instruction and 1 more
+   * @param known       record of the trace that starts at an offset, 0 if none does: there this one ends, and goes on in that one
    */
-  write(page: Uint8Array, offset: number, view: DecodeView, recordAt: number, limit: number): TraceResult {
+  write(
+    page: Uint8Array,
+    offset: number,
+    view: DecodeView,
+    recordAt: number,
+    limit: number,
+    known: (offset: number) => number = () => 0,
+  ): TraceResult {
     const { codeMode, window } = view;
     this.at = recordAt;
     this.page = page;
@@ -57,6 +65,8 @@ export class TraceWriter {
     const templates = this.templatesOf(codeMode);
     for (let count = 0; count < most && place < 4096; count++) {
       if (place < window.start || place >= stop) return this.fault(place, Vector.gp);
+      const joined = count === 0 ? 0 : known(place);
+      if (joined !== 0) return this.finish(place, joined);
       const template = templates.find(page, place, stop);
       if (template && writeFromTemplate(template, page, place, this.view, this.at)) {
         this.at += RECORD_BYTES;
@@ -107,9 +117,12 @@ export class TraceWriter {
     return { kind: "trace", endOffset: Math.min(place + 1, 4096), recordEnd: this.at };
   }
 
-  /** Every trace is closed by a record for the address behind it, from which return addresses are taken too. */
-  private finish(place: number): TraceResult {
-    this.builtin(Builtin.relook, place, 0);
+  /**
+   * Every trace is closed by a record for the address behind it, from which return addresses are taken too.
+   * @param joined  record of the trace there, if it is known
+   */
+  private finish(place: number, joined = 0): TraceResult {
+    this.builtin(joined === 0 ? Builtin.relook : Builtin.link, place, joined);
     return { kind: "trace", endOffset: place, recordEnd: this.at };
   }
 

@@ -1,6 +1,7 @@
 import { type AddressType, ModuleBuilder } from "@xenoserver/wasm";
 import { Decoder } from "../decode/decoder.ts";
 import type { Gfn } from "../engine.ts";
+import { findRecord, type Heads } from "../interp/code-index.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
 import { importedHelpers } from "../semantics/helpers.ts";
 import type { Helpers } from "../semantics/ops.ts";
@@ -123,8 +124,8 @@ class SpotCode implements CodeSource {
     const page = this.at(distance);
     if (page === undefined) return false;
     const tables = this.words[(vcpuArea(this.job.vcpuId) + State.frameTables) >>> 2] >>> 2;
-    const table = this.words[tables + page.frame] >>> 0;
-    return table !== 0 && this.words[(table >>> 2) + (place - distance * 4096)] !== 0;
+    const heads = this.words[tables + page.frame] as Heads;
+    return heads !== 0 && findRecord(this.words, vcpuArea(this.job.vcpuId), heads, place - distance * 4096) !== 0;
   }
 
   /** A place of a region as `keyOf` numbers spots. */

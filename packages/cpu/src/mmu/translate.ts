@@ -111,8 +111,8 @@ export function defineFillItlb(m: ModuleBuilder, layout: MemoryLayout, walk: Fun
   const frame = f.let(frameOf(host, layout));
   // Bit 2 of the walk's flags.
   f.if(walked.shrU(54).wrap().and(1), () => emitNoteLargePage(f, vb, page));
-  const table = f.let(f.load<"i32">("i32.load", frame.shl(2).add(state32(f, vb, State.frameTables))));
-  f.if(table.eqz(), () => f.return(i32(0)));
+  const heads = f.let(f.load<"i32">("i32.load", frame.shl(2).add(state32(f, vb, State.frameTables))));
+  f.if(heads.eqz(), () => f.return(i32(0)));
   const entry = f.let(
     page
       .shrU(8)
@@ -121,7 +121,7 @@ export function defineFillItlb(m: ModuleBuilder, layout: MemoryLayout, walk: Fun
       .add(state32(f, vb, State.itlb)),
   );
   f.store("i64.store", entry, page, Itlb.tag);
-  f.store("i32.store", entry, table, Itlb.codeTable);
+  f.store("i32.store", entry, heads, Itlb.heads);
   f.store("i32.store", entry, frame.or(walked.shrU(53).wrap().and(1).shl(31)), Itlb.frame);
   emitNoteItlb(f, vb, page);
   f.return(i32(1));

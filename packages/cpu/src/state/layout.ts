@@ -3,7 +3,7 @@
  *
  * ```
  * 0            64 KiB kept empty, so that host address 0 can mean "none"
- * 64 KiB       one area per vcpu: registers, TLBs, code tables, instruction records
+ * 64 KiB       one area per vcpu: registers, TLBs, index of decoded code, instruction records
  * …            p2m directory and leaves, frame flags, code maps          (shared by the vcpus)
  * framesOffset the domain's frames: guest RAM and the pages that the hypervisor adds
  * ```
@@ -177,8 +177,8 @@ export const TLB_FLAG_GLOBAL = 1;
 export const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY_BYTES;
 export const ITLB_ENTRIES = 512;
 export const ITLB_ENTRY_BYTES = 16;
-/** Entry: tag (i64), address of the page's code table (i32), frame (i32, bit 31: global). */
-export const Itlb = { tag: 0, codeTable: 8, frame: 12 } as const;
+/** Entry: tag (i64), address of the page's heads (i32), frame (i32, bit 31: global). */
+export const Itlb = { tag: 0, heads: 8, frame: 12 } as const;
 export const ITLB_BYTES = ITLB_ENTRIES * ITLB_ENTRY_BYTES;
 
 export const TLB_OFFSET = 0x10000;
@@ -189,10 +189,7 @@ export const TLB_OFFSET = 0x10000;
 export const TLB_SETS = 4;
 export const EMPTY_TLB_SET = 3;
 export const ITLB_OFFSET = TLB_OFFSET + TLB_SETS * TLB_BYTES;
-/**
- * Recently used words of code tables, by a hash of their address: the tables are large and sparse, and most look-ups go to few
- * places. Entry: address of the word, the word.
- */
+/** Traces that were looked up lately, by a hash of their key. Entry: the key, the record. */
 export const JUMP_CACHE_OFFSET = ITLB_OFFSET + 2 * ITLB_BYTES;
 export const JUMP_CACHE_BITS = 13;
 export const JUMP_CACHE_BYTES = 8 << JUMP_CACHE_BITS;
@@ -211,13 +208,17 @@ export const RegionCacheUse = { user: 1, kernel: 2, kernelLocal: 4 } as const;
 /** For each region cache a bit for each page (modulo 4096) that a region in it has code from. */
 export const REGION_PAGES_OFFSET = REGION_CACHE_OFFSET + 2 * REGION_CACHE_HALF_BYTES;
 export const REGION_PAGES_BYTES = 512;
-export const CODE_TABLES_OFFSET = 0x70000;
-/** A code table: for each byte offset in a page, the record of the trace that starts there, or 0. */
-export const CODE_TABLE_BYTES = 4096 * 4;
-export const CODE_TABLES = 1536;
-export const RECORDS_OFFSET = CODE_TABLES_OFFSET + CODE_TABLES * CODE_TABLE_BYTES;
+export const CODE_PAGES_OFFSET = 0x70000;
+/** A page with code has a word for each granule: the number of the first node for it, 0 if there is none. See interp/code-index.ts. */
+export const PAGE_HEADS_BYTES = 512;
+export const CODE_PAGES = 16384;
+export const CODE_NODES_OFFSET = CODE_PAGES_OFFSET + CODE_PAGES * PAGE_HEADS_BYTES;
+/** A trace: its record; and where it starts in its page (12 bits), with the number of the granule's next node above that. */
+export const CodeNode = { record: 0, link: 4, bytes: 8 } as const;
+export const CODE_NODES = 1 << 19;
+export const RECORDS_OFFSET = CODE_NODES_OFFSET + CODE_NODES * CodeNode.bytes;
 export const RECORD_BYTES = 16;
-export const RECORDS = 1 << 20;
+export const RECORDS = 1 << 21;
 export const VCPU_AREA_BYTES = Math.ceil((RECORDS_OFFSET + RECORDS * RECORD_BYTES) / 0x10000) * 0x10000;
 export const VCPU_AREAS_OFFSET = 0x10000;
 
@@ -244,7 +245,7 @@ export interface MemoryLayout {
   readonly frameFlags: number;
   /** 16 bytes per frame: which granules of it have translated code. */
   readonly codeMaps: number;
-  /** For each vcpu a word for each frame: the code table of its 64-bit code, or 0. */
+  /** For each vcpu a word for each frame: the heads of its 64-bit code, or 0. */
   readonly frameTables: number;
   /** A byte for each frame: 1 if it was written since the bytes were last collected. */
   readonly dirtyMap: number;
