@@ -1,5 +1,6 @@
 /** A process that runs one domain with its console on standard input and output. */
 import type { DiskSpec } from "@xenoserver/toolstack/cfg/index.ts";
+import { startVcpuEarly } from "@xenoserver/toolstack/domain/early-vcpu.ts";
 import type { EngineChoice } from "@xenoserver/toolstack/domain/index.ts";
 import { programUrl } from "@xenoserver/toolstack/program.ts";
 
@@ -14,6 +15,7 @@ export interface DomainProcessOptions {
 }
 
 if (import.meta.main) {
+  startVcpuEarly();
   const program = programUrl(new URL("./domain-main.ts", import.meta.url)).href;
   const { main } = (await import(program)) as typeof import("./domain-main.ts");
   await main(JSON.parse(process.argv[2]!) as DomainProcessOptions);

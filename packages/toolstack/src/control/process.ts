@@ -14,6 +14,7 @@
  * A domain comes from its kernel, or goes on from where it was saved.
  */
 import type { DomainSpec } from "../cfg/index.ts";
+import { startVcpuEarly } from "../domain/early-vcpu.ts";
 import { programUrl } from "../program.ts";
 
 export interface ProcessSpec {
@@ -39,6 +40,7 @@ export const END_FILE = "end.json";
 export const CONSOLE_FILE = "console.log";
 
 if (import.meta.main) {
+  startVcpuEarly();
   const program = programUrl(new URL("./process-main.ts", import.meta.url)).href;
   const { main } = (await import(program)) as typeof import("./process-main.ts");
   await main(process.argv[2]!);

@@ -4,7 +4,7 @@ import type { SnapshotFramesHandle } from "../snapshot/frames.ts";
 import type { RegionEnd } from "./region-channel.ts";
 import type { EngineChoice } from "./running-domain.ts";
 
-/** At its start: enough to get ready while the domain is being built. */
+/** First: enough to get ready while the domain is being built. */
 export interface VcpuThreadData {
   readonly vcpuId: number;
   readonly nrVcpus: number;

@@ -1,5 +1,5 @@
 /** Entry of a vcpu's worker thread: runs the vcpu until its domain shuts down. */
-import { isMainThread, parentPort, workerData } from "node:worker_threads";
+import { isMainThread, parentPort } from "node:worker_threads";
 import { DomainMemory, type Vcpu, type VcpuEngine } from "@xenoserver/cpu";
 import { WasmEngine } from "@xenoserver/cpu/wasm-engine.ts";
 import { cpuidLeaves, Domain, HostClock, runVcpu } from "@xenoserver/xen";
@@ -9,8 +9,10 @@ import type { VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts"
 
 // Whoever loads this elsewhere wants it compiled, not run.
 if (!isMainThread) {
-  const run = prepare(workerData as VcpuThreadData);
-  parentPort!.once("message", (begin: VcpuBegin) => run(begin));
+  parentPort!.once("message", (data: VcpuThreadData) => {
+    const run = prepare(data);
+    parentPort!.once("message", (begin: VcpuBegin) => run(begin));
+  });
 }
 
 /** Makes all that does not need the domain. @returns what runs the vcpu until the domain shuts down */

@@ -1,6 +1,6 @@
 /** A vcpu's worker thread as the main thread sees it. */
-import { Worker } from "node:worker_threads";
-import { programUrl } from "../program.ts";
+import type { Worker } from "node:worker_threads";
+import { takeVcpuWorker } from "./early-vcpu.ts";
 import type { ExitReason } from "./running-domain.ts";
 import type { VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
@@ -26,11 +26,8 @@ export class VcpuThread {
 
   constructor(data: VcpuThreadData, onLog: (message: string) => void, onFailure: () => void) {
     this.#id = data.vcpuId;
-    this.#worker = new Worker(programUrl(new URL("./vcpu-thread.ts", import.meta.url)), {
-      workerData: data,
-      transferList: data.regions ? [data.regions.port] : [],
-      name: `vcpu${data.vcpuId}`,
-    });
+    this.#worker = takeVcpuWorker(data.vcpuId);
+    this.#worker.postMessage(data, data.regions ? [data.regions.port] : []);
     this.#worker.on("message", (message: VcpuMessage) => {
       if (message.kind === "end") {
         this.instructions = message.instructions;
