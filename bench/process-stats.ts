@@ -29,10 +29,10 @@ export function cpuSecondsOf(pid: number): number | undefined {
 }
 
 /** @returns undefined where /proc does not tell, e.g. on another system than Linux */
-export function memoryOf(pid: number, memoryMib: number): MemoryUse | undefined {
+export function memoryOf(pid: number, memoryMib: number, vcpuCount = 1): MemoryUse | undefined {
   try {
     const peak = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
-    const layout = layOutMemory(1, framesNeeded(memoryMib));
+    const layout = layOutMemory(vcpuCount, framesNeeded(memoryMib));
     const base = findMapping(readFileSync(`/proc/${pid}/maps`, "utf8"), layout.totalBytes);
     if (peak === null || base === undefined) return undefined;
     const frames = { at: base + layout.framesOffset, count: layout.frameCount };
@@ -42,13 +42,17 @@ export function memoryOf(pid: number, memoryMib: number): MemoryUse | undefined 
   }
 }
 
-/** The domain's memory is the one stretch of its size; parts of it may have properties of their own, and are listed one by one. */
+/** The domain's memory is a stretch of its size; parts of it may have properties of their own, and are listed one by one. */
 function findMapping(maps: string, bytes: number): number | undefined {
-  let [start, end] = [0, 0];
+  let starts: number[] = [];
+  let before = 0;
   for (const [, from, to] of maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) rw/gm)) {
-    if (Number.parseInt(from!, 16) !== end) start = Number.parseInt(from!, 16);
-    end = Number.parseInt(to!, 16);
-    if (end - start === bytes) return start;
+    const [start, end] = [Number.parseInt(from!, 16), Number.parseInt(to!, 16)];
+    if (start !== before) starts = [];
+    starts.push(start);
+    const found = starts.find((at) => end - at === bytes);
+    if (found !== undefined) return found;
+    before = end;
   }
   return undefined;
 }
