@@ -7,7 +7,7 @@ const HOT_AFTER = 16;
 /** Regions asked for at a time. */
 const BATCH = 8;
 /** Ticks after which fewer are asked for too. */
-const PATIENCE = 16;
+const PATIENCE = 40;
 /** Addresses counted at a time; code that is worth translating shows up again soon. */
 const MAX_SEEN = 16384;
 /** Ticks for which a spot is not asked for again, whatever became of it. */
