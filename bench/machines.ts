@@ -59,7 +59,11 @@ export async function tcgMachine(cpu = TCG_CPU): Promise<Machine | undefined> {
 }
 
 export const FIXED_ARGS = "-nodefaults -no-user-config -display none -no-reboot -serial stdio";
-export const TCG_CPU = "Westmere";
+/**
+ * A model with what our guests are offered. RDRAND among it matters most: without it a kernel has no random numbers for its first seconds, and
+ * the first program that asks for some waits.
+ */
+export const TCG_CPU = "Westmere,+rdrand,+erms,+fsgsbase,+xsave,+smep,+smap,+rdtscp";
 
 /** Our engine in a process of its own, started as this one was. */
 export function ourMachine(engine: DomainProcessOptions["engine"]): Machine {
