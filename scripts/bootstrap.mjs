@@ -64,4 +64,6 @@ const target = command === "run" ? args.splice(0, 1) : COMMANDS[command];
 if (target?.[0] === undefined) fail(`bootstrap: unknown command ${command}, expected start, xeno, test or run SCRIPT`);
 const reason = staleness();
 if (reason !== undefined) await install(reason);
+// What measures and checks the project is to run what users run.
+else if (command === "run") await precompile();
 await runUnderPinnedNode(join(ROOT, target[0]), [...target.slice(1), ...args]);
