@@ -40,6 +40,13 @@ export function describeVcpus(domains: readonly DomainInfo[]): string[] {
   return [head, ...rows];
 }
 
+/** As xl sched-credit2 shows it, without weights, of which there are none. */
+export function describeCaps(domains: readonly DomainInfo[]): string[] {
+  const row = (name: string, domid: string, cap: string): string =>
+    `${name.padEnd(33)} ${domid.padStart(4)} ${cap.padStart(4)}`;
+  return [row("Name", "ID", "Cap"), ...domains.map((d) => row(d.name, String(d.domid), String(d.capPercent)))];
+}
+
 export function describeUptime(domains: readonly DomainInfo[], nowSeconds: number): string[] {
   const rows = domains.map(({ name, domid, startedAt }) => {
     const up = Math.max(0, Math.floor(nowSeconds - startedAt));

@@ -5,7 +5,14 @@ import { describeMetrics } from "./metrics.ts";
 
 const domain = {
   ...{ runId: "r", domid: 3, name: 'a"b\\', uuid: "u", pid: 1, state: "running", startedAt: 1000, restarts: 2 },
-  ...{ memoryBytes: 2 ** 28, memoryTargetBytes: 2 ** 28, memoryMaxBytes: 2 ** 28, vcpusWanted: 1, consoleBytes: 0 },
+  ...{
+    memoryBytes: 2 ** 28,
+    memoryTargetBytes: 2 ** 28,
+    memoryMaxBytes: 2 ** 28,
+    vcpusWanted: 1,
+    capPercent: 0,
+    consoleBytes: 0,
+  },
   vcpus: [{ id: 0, state: "running", ranNs: 1.5e9 }],
   devices: [
     {

@@ -292,6 +292,23 @@ function addResources(program: Command): void {
     .argument("<domain>")
     .argument("<count>", "up to what it was created with", wholeNumber)
     .action((ref: string, count: number, options: JsonOption) => operate(ref, "vcpu-set", { count }, options));
+  verb(program, "sched-credit2", "how much processors' time domains may take; with -d and -c, set it")
+    .option("-d, --domain <domain>", "this one")
+    .option("-c, --cap <percent>", "of one processor, for its vcpus together; 0 for no cap", wholeNumber)
+    .action(async ({ domain, cap, ...options }: JsonOption & { domain?: string; cap?: number }) => {
+      const { openAgent, say, sayJson } = await access();
+      if (cap !== undefined) {
+        if (domain === undefined) throw new InvalidArgumentError("a cap is for one domain: expected -d DOMAIN");
+        return void (await operate(domain, "cap-set", { percent: cap }, options));
+      }
+      const agent = await openAgent();
+      const path = domain === undefined ? "/v1/domains" : `/v1/domains/${encodeURIComponent(domain)}`;
+      const found = await agent.get<DomainInfo | { domains: DomainInfo[] }>(path);
+      const all = "domains" in found ? found.domains : [found];
+      if (options.json === true)
+        return sayJson(all.map(({ name, domid, capPercent }) => ({ name, domid, capPercent })));
+      for (const line of (await tables()).describeCaps(all)) say(line);
+    });
   verb(program, "block-attach", "plug a disk in")
     .argument("<domain>")
     .argument("<disk>", "as in xl.cfg: disk.img,raw,xvdb")

@@ -31,6 +31,8 @@ export interface DomainConfig {
   readonly vcpus: number;
   /** How many of them are online from the start, if not all: `vcpus`. */
   readonly vcpusAtStart?: number;
+  /** How much its vcpus may take together, in percent of one processor; no more than there is, if absent. */
+  readonly cap?: number;
   readonly disks?: readonly DiskSpec[];
   readonly vifs?: readonly VifSpec[];
   readonly p9s?: readonly P9Spec[];
@@ -58,6 +60,8 @@ export type Action = "destroy" | "restart";
 
 export const MEMORY_MIB = { min: MIN_MEMORY_MIB, max: MAX_MEMORY_MIB, default: 256 } as const;
 export const VCPUS = { min: 1, max: MAX_VCPUS, default: 1 } as const;
+/** In percent of one processor; 0 for none. */
+export const CAP = { min: 0, max: 100 * MAX_VCPUS } as const;
 /** Linux cuts a longer command line off without a word. */
 export const CMDLINE_MAX_BYTES = 2047;
 
@@ -87,6 +91,7 @@ const READERS = {
   maxmem: integer(" (MiB)", MEMORY_MIB),
   vcpus: integer("", VCPUS),
   maxvcpus: integer("", VCPUS),
+  cap: integer(" (percent of a processor)", CAP),
   disk: readDisks,
   vif: readVifs,
   p9: readP9s,
@@ -145,6 +150,7 @@ export function domainConfig(
     cmdline,
     ...memoryOf(given, name),
     ...vcpusOf(given, name),
+    ...(given.cap !== undefined && given.cap !== 0 && { cap: given.cap }),
     ...(given.disk !== undefined && given.disk.length > 0 && { disks: given.disk }),
     ...(given.vif !== undefined && given.vif.length > 0 && { vifs: given.vif }),
     ...(given.p9 !== undefined && given.p9.length > 0 && { p9s: given.p9 }),

@@ -2,6 +2,7 @@
 export { DISK_FORMATS, type DiskFormat, type DiskSpec, describeDisk, parseDisk } from "./disk.ts";
 export {
   type Action,
+  CAP,
   CMDLINE_MAX_BYTES,
   type DomainConfig,
   domainConfig,

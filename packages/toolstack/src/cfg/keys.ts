@@ -28,6 +28,7 @@ export const SUPPORTED_KEYS = [
   "maxmem",
   "vcpus",
   "maxvcpus",
+  "cap",
   "disk",
   "vif",
   "p9",

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
 import type { GuestAgent } from "../agent/index.ts";
 import {
+  CAP,
   type DomainConfig,
   type DomainSpec,
   memoryAtStartMib,
@@ -148,6 +149,7 @@ export class DomainHost {
       memoryMaxBytes: this.#config.memoryMib * MIB,
       vcpus,
       vcpusWanted: this.#vcpusWanted,
+      capPercent: this.#config.cap ?? 0,
       devices,
       usage: this.meter.totals,
       consoleBytes: this.console.end,
@@ -309,6 +311,16 @@ export class DomainHost {
     }
     this.#config = { ...this.#config, vcpusAtStart: count };
     this.meter.record("vcpus");
+  }
+
+  /** Kept as `setMemory` is. @throws ControlError  out of range */
+  setCap(percent: number): void {
+    this.#refuseEnded();
+    if (percent < CAP.min || percent > CAP.max)
+      throw new ControlError("invalid", `cap of ${this.#name}: ${percent} %, expected ${CAP.min} to ${CAP.max}`);
+    this.#domain.setCap(percent);
+    const { cap: _, ...others } = this.#config;
+    this.#config = percent === 0 ? others : { ...others, cap: percent };
   }
 
   async attachDisk(text: string): Promise<void> {

@@ -111,6 +111,10 @@ const HANDLERS: Handlers = {
     host.setVcpus(integer(args, "count"));
     return host.info();
   },
+  "cap-set": (host, args) => {
+    host.setCap(integer(args, "percent"));
+    return host.info();
+  },
   "block-attach": async (host, args) => {
     await host.attachDisk(text(args, "disk"));
     return host.info();

@@ -29,6 +29,8 @@ export interface DomainInfo {
   readonly vcpus: readonly VcpuCounters[];
   /** Vcpus that the guest is to have online. */
   readonly vcpusWanted: number;
+  /** What its vcpus may take together, in percent of one processor; 0 for no cap. */
+  readonly capPercent: number;
   readonly devices: readonly DeviceCounters[];
   readonly usage: UsageTotals;
   /** Bytes that the console has printed. */
@@ -74,6 +76,7 @@ export interface Operations {
   rename: [args: { readonly name: string }, result: DomainInfo];
   "memory-set": [args: { readonly targetBytes: number }, result: DomainInfo];
   "vcpu-set": [args: { readonly count: number }, result: DomainInfo];
+  "cap-set": [args: { readonly percent: number }, result: DomainInfo];
   "block-attach": [args: { readonly disk: string }, result: DomainInfo];
   "block-detach": [args: { readonly vdev: string }, result: { readonly agreed: boolean }];
   "network-attach": [args: { readonly vif: string }, result: { readonly devid: number }];

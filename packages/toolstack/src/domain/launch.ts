@@ -2,6 +2,7 @@ import { DomainMemory, PAGE_BYTES } from "@xenoserver/cpu";
 import { buildDomain, framesNeeded, loadControl, ShutdownReason, specialPages } from "@xenoserver/xen";
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { Field } from "@xenoserver/xen/domain/layout.ts";
+import { setCap } from "@xenoserver/xen/vcpu/cap.ts";
 import { ConfigError, type DomainConfig, memoryAtStartMib, vcpusAtStart } from "../cfg/index.ts";
 import { type SavedParts, SaveError } from "../save/index.ts";
 import { checkDevices, closeDevices, prepareDevices } from "./devices.ts";
@@ -32,6 +33,7 @@ export async function launchDomain(
     const saved = await from?.load(memory, checkDevices);
     const plan = saved === undefined ? planDomain(config) : undefined;
     const built = plan === undefined ? restore(saved!, memory, config) : build(plan, memory, domid);
+    setCap(built.domain, config.cap ?? 0);
     await from?.commit();
     const devices = await prepareDevices(config, {
       patienceMs: from === undefined ? 0 : HANDOVER_MS,

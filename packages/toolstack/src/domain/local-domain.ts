@@ -16,6 +16,7 @@ import {
   unpauseDomain,
 } from "@xenoserver/xen";
 import { Field } from "@xenoserver/xen/domain/layout.ts";
+import { setCap } from "@xenoserver/xen/vcpu/cap.ts";
 import { identifyDomain, type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
 import type { GuestAgent } from "../agent/index.ts";
 import { AGENT_CONSOLE } from "../agent/program.ts";
@@ -309,6 +310,10 @@ export class LocalDomain implements RunningDomain {
     const { memoryMib } = this.#config;
     const cut = Math.max(0, memoryMib * 2 ** 20 - limitBytes) / PAGE_BYTES;
     this.#built.domain.set(Field.maxPages, this.#built.mostPages - Math.floor(cut));
+  }
+
+  setCap(percent: number): void {
+    setCap(this.#built.domain, percent);
   }
 
   counters(): DomainCounters {

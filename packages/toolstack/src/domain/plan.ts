@@ -142,6 +142,7 @@ export function describePlan({ config, kernel, modules }: DomainPlan): string {
     ...(config.memoryAtStartMib === undefined ? [] : [[`maxmem = ${config.memoryMib}`] as [string]]),
     [`vcpus = ${vcpusAtStart(config)}`],
     ...(config.vcpusAtStart === undefined ? [] : [[`maxvcpus = ${config.vcpus}`] as [string]]),
+    ...(config.cap === undefined ? [] : [[`cap = ${config.cap}`] as [string]]),
     ...(config.disks === undefined
       ? []
       : [[`disk = [${config.disks.map((disk) => `"${describeDisk(disk)}"`).join(", ")}]`] as [string]]),

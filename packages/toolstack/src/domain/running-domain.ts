@@ -103,6 +103,8 @@ export interface RunningDomain {
   unpause(): Promise<void>;
   /** How many bytes of memory the guest may own from now on, at most what it was built with; it has to give back by itself what it has. */
   limitMemory(limitBytes: number): void;
+  /** How much its vcpus may take together from now on, in percent of one processor; 0 for no cap. */
+  setCap(percent: number): void;
   /** What the domain has used since it was started. Counts only grow, but for memory. */
   counters(): DomainCounters;
   /** Settles once every vcpu has stopped and nothing of the domain is left. Never rejects. */

@@ -9,7 +9,7 @@ import { HVM_NR_PARAMS } from "../abi/hvm.ts";
 import { NR_VIRQS } from "../abi/xen.ts";
 
 export const CONTROL_MAGIC = 0x58534342;
-export const CONTROL_VERSION = 2;
+export const CONTROL_VERSION = 3;
 
 export const MAX_VCPUS = 8;
 export const MAX_GRANT_FRAMES = 64;
@@ -83,6 +83,10 @@ export const Field = {
   fifoFrames: words(MAX_FIFO_PAGES),
   /** Word index of each page of the event array inside guest memory's buffer. */
   fifoWords: words(MAX_FIFO_PAGES),
+  /** See vcpu/cap.ts: percent of one processor, 0 for none; the period that was seen last; what was taken in it. */
+  capPercent: words(1),
+  capPeriod: words(1),
+  capSpentUs: words(1),
   /** Seconds on the monotonic host clock that system time counts from. */
   clockBaseSecondsF64: f64s(1),
   /** Added to the host clock: the system time at which a restored domain goes on. */

@@ -13,6 +13,7 @@ import { Msrs } from "../msr/msrs.ts";
 import { type Clock, HostClock } from "../time/clock.ts";
 import { changeRunstate, publishRunstate } from "../time/runstate.ts";
 import { fireDueTimers, nextDeadlineNs } from "../time/timers.ts";
+import { chargeCap, hasCap, heldBackNs } from "./cap.ts";
 import { ExitHandlers } from "./exits.ts";
 import { park } from "./pause.ts";
 import { needsAttention, sleepBlocked } from "./sleep.ts";
@@ -92,9 +93,31 @@ class VcpuLoop {
       this.#engine.flushPhysmap(this.#vcpu);
       this.#record.set(VcpuField.physmapSeen, generation);
     }
+    if (this.#isHeldBack()) return;
+    const beganNs = hasCap(this.#domain) ? this.#clock.nowNs() : undefined;
     this.#handle(this.#engine.run(this.#vcpu));
+    if (beganNs !== undefined) chargeCap(this.#domain, this.#clock.nowNs() - beganNs);
     // After exits of every kind: a guest that reads a port in a loop may never have another.
     this.#fireTimers();
+  }
+
+  /** Waits for a while if the domain has had what its cap lets it have; whoever rings is heard. */
+  #isHeldBack(): boolean {
+    if (!hasCap(this.#domain)) {
+      // It may have been lifted meanwhile.
+      if (this.#record.get(VcpuField.runstate) === Runstate.runnable) this.#setRunstate(Runstate.running);
+      return false;
+    }
+    const seen = this.#record.doorbell;
+    const delayNs = heldBackNs(this.#domain, this.#clock.nowNs());
+    // What the guest has asked for already is done.
+    if (delayNs === 0 || this.#vcpu.hasExits === true) {
+      this.#setRunstate(Runstate.running);
+      return false;
+    }
+    this.#setRunstate(Runstate.runnable);
+    if (!needsAttention(this.#domain, this.#record)) this.#record.wait(seen, delayNs / 1e6);
+    return true;
   }
 
   #handle(exit: Exit): void {

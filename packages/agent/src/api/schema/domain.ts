@@ -64,6 +64,7 @@ const SETTINGS = {
   memoryTargetBytes: wholeNumber(),
   memoryMaxBytes: wholeNumber(),
   vcpusWanted: wholeNumber().describe("Vcpus that the guest is to have online."),
+  capPercent: wholeNumber().describe("What its vcpus may take together, in percent of one processor; 0 for no cap."),
 };
 
 export const DomainInfo = answer({
@@ -88,14 +89,16 @@ export type DomainSettings = z.infer<typeof DomainSettings>;
 
 /** A domain without what counts by itself. */
 export function settingsOf(info: ToolstackInfo): DomainSettings {
-  const { runId, domid, name, uuid, state, startedAt, restarts, memoryTargetBytes, memoryMaxBytes, vcpusWanted } = info;
+  const { runId, domid, name, uuid, state, startedAt, restarts } = info;
+  const { memoryTargetBytes, memoryMaxBytes, vcpusWanted, capPercent } = info;
   const devices = info.devices.map((device) =>
     device.kind === "disk"
       ? { kind: device.kind, vdev: device.vdev, devid: device.devid }
       : { kind: device.kind, devid: device.devid, mac: device.mac },
   );
   return {
-    ...{ runId, domid, name, uuid, state, startedAt, restarts, memoryTargetBytes, memoryMaxBytes, vcpusWanted },
+    ...{ runId, domid, name, uuid, state, startedAt, restarts },
+    ...{ memoryTargetBytes, memoryMaxBytes, vcpusWanted, capPercent },
     devices,
   };
 }

@@ -56,6 +56,7 @@ export const PressSysrq = request({ key: matching(/^[0-9a-zA-Z]$/, "one letter o
 export const RenameDomain = request({ name: name() });
 export const SetMemory = request({ targetBytes: wholeNumber() });
 export const SetVcpus = request({ count: wholeNumber() });
+export const SetCap = request({ percent: wholeNumber() });
 export const AttachDisk = request({ disk: text("a disk as in xl.cfg") });
 export const DetachDisk = request({ vdev: text("the guest's name of a disk, such as xvdb") });
 export const AttachVif = request({ vif: text("an interface as in xl.cfg") });
