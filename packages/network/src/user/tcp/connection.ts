@@ -58,6 +58,7 @@ export class Connection {
   #guestSyn: TcpSegment | undefined;
   #synTimer: NodeJS.Timeout | undefined;
   #synRetries = 0;
+  #hasResetOld = false;
   /** When something last moved, for whoever looks for idle connections. */
   activeMs = performance.now();
 
@@ -159,10 +160,26 @@ export class Connection {
   }
 
   #onSynAnswer(segment: TcpSegment): void {
-    if ((segment.flags & TcpFlag.syn) === 0 || segment.ack !== seqAdd(this.#firstSeq, 1)) return;
+    if ((segment.flags & TcpFlag.ack) === 0) return;
+    if (segment.ack !== seqAdd(this.#firstSeq, 1)) {
+      this.#resetOld(segment);
+      return;
+    }
+    if ((segment.flags & TcpFlag.syn) === 0) return;
     this.#agree(segment);
     this.#open(segment);
     this.acknowledge();
+  }
+
+  /**
+   * The guest speaks of an earlier connection between the same ports: it has not heard of that one's end, or waits for stray
+   * segments of it. It would answer every SYN like that; a reset has it forget.
+   */
+  #resetOld({ ack }: TcpSegment): void {
+    this.#send(this.#segment(ack, TcpFlag.rst, 0, TCP_BYTES), 0);
+    // Once only: a guest that answers every SYN so is asked again at the timer's pace.
+    if (!this.#hasResetOld) this.#sendSynSegment();
+    this.#hasResetOld = true;
   }
 
   #onHandshakeEnd(segment: TcpSegment): void {

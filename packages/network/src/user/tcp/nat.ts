@@ -10,6 +10,7 @@ import type { UserContext } from "../context.ts";
 import { splitHostPort } from "../dns.ts";
 import { endsOf, flowKey, flowKeyOf, type GuestEnd, type PeerEnd } from "../flow.ts";
 import { Connection, type OpenStream } from "./connection.ts";
+import { FirstSeq } from "./first-seq.ts";
 import { acceptedStream, type Dial, dial } from "./host-stream.ts";
 
 export interface TcpLimits {
@@ -34,6 +35,7 @@ export class TcpNat {
   readonly #limits: TcpLimits;
   readonly #dial: Dial;
   readonly #connections = new Map<string, Connection>();
+  readonly #firstSeq = new FirstSeq();
   readonly #inboundBudget: Budget;
   readonly #outboundBudget: Budget;
   #unacknowledged: Connection[] = [];
@@ -138,7 +140,7 @@ export class TcpNat {
           if (firstPacket !== undefined) this.#context.reject(firstPacket, UNREACHABLE[code] ?? Unreachable.host);
         },
       },
-      Math.floor(Math.random() * 2 ** 32),
+      this.#firstSeq.next(key),
       syn,
       open,
     );

@@ -1,13 +1,14 @@
 /** TCP as a guest's kernel sees it, segment by segment. The guest's first sequence number is 1000. */
 import assert from "node:assert/strict";
+import { Socket } from "node:net";
 import { afterEach, beforeEach, describe, type TestContext, test } from "node:test";
 import { ALL_OFFLOADS, type Frames } from "@xenoserver/devices/net/frames.ts";
 import fc from "fast-check";
 import { TestGuest } from "../../testing/test-guest.ts";
 import { type TestStream, testDial } from "../../testing/test-stream.ts";
-import { AddressBlock } from "../../wire/address.ts";
+import { AddressBlock, parseAddress } from "../../wire/address.ts";
 import { parseIp } from "../../wire/ip.ts";
-import { seqAdd, synOptions, TcpFlag } from "../../wire/tcp.ts";
+import { seqAdd, seqDistance, synOptions, TcpFlag } from "../../wire/tcp.ts";
 import { GATEWAY_MAC } from "../config.ts";
 import type { UserContext } from "../context.ts";
 import { Egress } from "../egress.ts";
@@ -153,6 +154,60 @@ describe("opening", () => {
     guest.heard();
     guest.tcp({ ...ENDS, sourcePort: 3 }, { seq: 1, flags: SYN });
     assert.equal(guest.segments()[0].flags, RST | ACK);
+  });
+});
+
+describe("opening from the host's side", () => {
+  const TO_HOST = { to: "10.0.2.2", sourcePort: 80, destinationPort: 50000 };
+  const end = (address: string): { address: string; bytes: Uint8Array } => ({ address, bytes: parseAddress(address)! });
+
+  /** @returns the SYN's sequence number */
+  function accept(): number {
+    nat.accept(new Socket(), { mac: guest.mac, ...end(guest.address) }, 80, end("10.0.2.2"), 50000);
+    const [{ flags, seq }] = guest.segments();
+    assert.equal(flags, SYN);
+    return seq;
+  }
+
+  test("a guest that still has the last connection of these ports is made to forget it", () => {
+    const seq = accept();
+    guest.tcp(TO_HOST, { seq: 7000, ack: 4711, flags: ACK });
+    assert.deepEqual(
+      guest.segments().map((segment) => [segment.flags, segment.seq]),
+      [
+        [RST, 4711],
+        [SYN, seq],
+      ],
+    );
+    guest.tcp(TO_HOST, { seq: 9000, ack: seqAdd(seq, 1), flags: SYN | ACK });
+    assert.deepEqual(
+      guest.segments().map(({ flags, ack }) => [flags, ack]),
+      [[ACK, 9001]],
+    );
+  });
+
+  test("a guest that never forgets is not answered faster and faster", () => {
+    accept();
+    for (let n = 0; n < 3; n++) guest.tcp(TO_HOST, { seq: 7000, ack: 4711, flags: SYN | ACK });
+    assert.deepEqual(
+      guest.segments().map(({ flags }) => flags),
+      [RST, SYN, RST, RST],
+    );
+  });
+
+  test("connections of the same ports begin behind each other, and others elsewhere", (t) => {
+    let nowMs = 1000;
+    t.mock.method(performance, "now", () => nowMs);
+    const first = accept();
+    guest.tcp(TO_HOST, { seq: 0, ack: seqAdd(first, 1), flags: RST | ACK });
+    assert.equal(nat.connections, 0);
+    nowMs += 40;
+    const second = accept();
+    assert.equal(seqDistance(second, first), 10_000);
+    const other = open().seq;
+    setUp();
+    assert.notEqual(accept(), second, "another network's cannot be told from this one's");
+    assert.notEqual(seqAdd(second, 1), other);
   });
 });
 
