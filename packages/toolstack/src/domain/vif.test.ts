@@ -135,6 +135,21 @@ describe("a user-mode network", { skip, timeout: 900_000 }, () => {
     assert.equal(`${sha256(body)}  -`, await run("sha256sum < /tmp/noise"));
   });
 
+  test("a port of the host serves one connection after the other, while the guest waits for strays of the last", async () => {
+    await run("echo again > /www/again");
+    const localPort = await freePort();
+    const waiting = `:${localPort.toString(16).toUpperCase().padStart(4, "0")} 06 `;
+    for (let n = 0; n < 8; n++) {
+      const socket = connect({ port: forwarded, host: "127.0.0.1", localPort });
+      socket.write("GET /again HTTP/1.0\r\n\r\n");
+      let answer = "";
+      for await (const bytes of socket) answer += bytes;
+      assert.match(answer, /\r\n\r\nagain\n$/);
+      // A connection that still ends would have the next one shown from another port.
+      await run(`until cat /proc/net/tcp /proc/net/tcp6 | grep -q '${waiting}'; do sleep 0.1; done`);
+    }
+  });
+
   test("a forwarded port without a server behind it is reset", async () => {
     await run("killall httpd");
     await assert.rejects(fetch(`http://127.0.0.1:${forwarded}/`));
