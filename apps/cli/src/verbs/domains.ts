@@ -5,6 +5,7 @@ import type { DomainInfo, ShutdownRequest, StoreNode } from "@xenoserver/toolsta
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import type { SnapshotReport } from "@xenoserver/toolstack/snapshot/index.ts";
 import { type Command, InvalidArgumentError } from "commander";
+import { ExitError, ExitStatus } from "../exit-status.ts";
 import type { ImageRunOptions } from "../image-run.ts";
 import { type AddVerb, addImageOptions } from "./verb.ts";
 
@@ -298,7 +299,8 @@ function addResources(program: Command): void {
     .action(async ({ domain, cap, ...options }: JsonOption & { domain?: string; cap?: number }) => {
       const { openAgent, say, sayJson } = await access();
       if (cap !== undefined) {
-        if (domain === undefined) throw new InvalidArgumentError("a cap is for one domain: expected -d DOMAIN");
+        if (domain === undefined)
+          throw new ExitError(ExitStatus.badConfig, `cap is ${cap}, of no domain: expected -d DOMAIN beside it`);
         return void (await operate(domain, "cap-set", { percent: cap }, options));
       }
       const agent = await openAgent();
