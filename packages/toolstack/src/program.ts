@@ -19,12 +19,14 @@ export interface BundleList {
   readonly sources: Readonly<Record<string, readonly [mtimeMs: number, sizeBytes: number]>>;
 }
 
-let known: BundleList | null | undefined;
+// A program's entry and what it goes on with may be different copies of this module, of which one look is enough.
+const KNOWN = Symbol.for("xenoserver.bundles");
+const shared = globalThis as { [KNOWN]?: BundleList | null };
 
 /** The bundles, if all of their sources are as they were; looked for once. */
 function bundles(): BundleList | null {
-  if (known === undefined) known = readBundles(BUNDLE_LIST, ROOT) ?? null;
-  return known;
+  if (shared[KNOWN] === undefined) shared[KNOWN] = readBundles(BUNDLE_LIST, ROOT) ?? null;
+  return shared[KNOWN];
 }
 
 /**
@@ -34,8 +36,9 @@ function bundles(): BundleList | null {
 export function readBundles(list: URL, root: URL): BundleList | undefined {
   try {
     const found = JSON.parse(readFileSync(list, "utf8")) as BundleList;
+    const folder = fileURLToPath(root);
     const isSame = ([path, [mtimeMs, sizeBytes]]: [string, readonly [number, number]]): boolean => {
-      const now = statSync(new URL(path, root));
+      const now = statSync(folder + path);
       return now.mtimeMs === mtimeMs && now.size === sizeBytes;
     };
     return Object.entries(found.sources).every(isSame) ? found : undefined;
