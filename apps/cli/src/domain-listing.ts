@@ -27,14 +27,14 @@ export function describeList(domains: readonly DomainInfo[]): string[] {
 
 export function describeVcpus(domains: readonly DomainInfo[]): string[] {
   const head = `${"Name".padEnd(32)} ${["ID", "VCPU", "CPU", "State"].map((word) => word.padStart(5)).join(" ")} ${"Time(s)".padStart(9)} Affinity (Hard / Soft)`;
-  const rows = domains.flatMap(({ name, domid, vcpus }) =>
+  const rows = domains.flatMap(({ name, domid, vcpus, affinity }) =>
     vcpus.map(({ id, state, ranNs: time }) => {
       const numbers = `${name.padEnd(32)} ${String(domid).padStart(5)} ${String(id).padStart(5)}`;
       const where =
         state === "offline"
           ? `${"-".padStart(5)} ${"-".padStart(3)}-p`
           : `${"-".padStart(6)} ${(state === "blocked" ? "-b-" : "r--").padStart(3)} `;
-      return `${numbers} ${where} ${seconds(time).padStart(9)}  all / all`;
+      return `${numbers} ${where} ${seconds(time).padStart(9)}  ${affinity[id]} / all`;
     }),
   );
   return [head, ...rows];

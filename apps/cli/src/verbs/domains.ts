@@ -293,6 +293,13 @@ function addResources(program: Command): void {
     .argument("<domain>")
     .argument("<count>", "up to what it was created with", wholeNumber)
     .action((ref: string, count: number, options: JsonOption) => operate(ref, "vcpu-set", { count }, options));
+  verb(program, "vcpu-pin", "on which of the host's processors a vcpu may run")
+    .argument("<domain>")
+    .argument("<vcpu>", "its number, or all", (written) => (written === "all" ? written : wholeNumber(written)))
+    .argument("<cpus>", "as in xl.cfg: 0-3,^1, or all")
+    .action((ref: string, vcpu: number | "all", cpus: string, options: JsonOption) =>
+      operate(ref, "vcpu-pin", { vcpu, cpus }, options),
+    );
   verb(program, "sched-credit2", "how much processors' time domains may take; with -d and -c, set it")
     .option("-d, --domain <domain>", "this one")
     .option("-c, --cap <percent>", "of one processor, for its vcpus together; 0 for no cap", wholeNumber)

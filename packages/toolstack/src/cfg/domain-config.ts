@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { globSync } from "node:fs";
 import { MAX_MEMORY_MIB, MIN_MEMORY_MIB } from "@xenoserver/xen/builder/index.ts";
 import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
+import { ALL_CPUS, readCpus } from "./cpus.ts";
 import { type DiskSpec, readDisks } from "./disk.ts";
 import { complaintAbout, NOT_SUPPORTED_YET } from "./keys.ts";
 import { type P9Spec, readP9s } from "./p9.ts";
@@ -33,6 +34,8 @@ export interface DomainConfig {
   readonly vcpusAtStart?: number;
   /** How much its vcpus may take together, in percent of one processor; no more than there is, if absent. */
   readonly cap?: number;
+  /** By vcpu: the host's processors that it may run on, as `parseCpuList` gives them; every vcpu on all, if absent. */
+  readonly cpus?: readonly string[];
   readonly disks?: readonly DiskSpec[];
   readonly vifs?: readonly VifSpec[];
   readonly p9s?: readonly P9Spec[];
@@ -92,6 +95,7 @@ const READERS = {
   vcpus: integer("", VCPUS),
   maxvcpus: integer("", VCPUS),
   cap: integer(" (percent of a processor)", CAP),
+  cpus: readCpus,
   disk: readDisks,
   vif: readVifs,
   p9: readP9s,
@@ -151,6 +155,7 @@ export function domainConfig(
     ...memoryOf(given, name),
     ...vcpusOf(given, name),
     ...(given.cap !== undefined && given.cap !== 0 && { cap: given.cap }),
+    ...pinsOf(given),
     ...(given.disk !== undefined && given.disk.length > 0 && { disks: given.disk }),
     ...(given.vif !== undefined && given.vif.length > 0 && { vifs: given.vif }),
     ...(given.p9 !== undefined && given.p9.length > 0 && { p9s: given.p9 }),
@@ -183,6 +188,21 @@ function vcpusOf(
   if (online > most) throw new ConfigError(`${name}: vcpus is ${online}, expected at most maxvcpus, ${most}`);
   return { vcpus: most, ...(online < most && { vcpusAtStart: online }) };
 }
+
+/** As in xl, vcpus beyond a list run anywhere, and what a list has for others is ignored. */
+function pinsOf(given: {
+  cpus?: string | string[] | undefined;
+  vcpus?: number | undefined;
+  maxvcpus?: number | undefined;
+}): Pick<DomainConfig, "cpus"> {
+  const { cpus = ALL_CPUS, maxvcpus, vcpus } = given;
+  const nrVcpus = maxvcpus ?? vcpus ?? VCPUS.default;
+  return pinned(Array.from({ length: nrVcpus }, (_, id) => (typeof cpus === "string" ? cpus : (cpus[id] ?? ALL_CPUS))));
+}
+
+/** @param cpus  for each vcpu */
+export const pinned = (cpus: readonly string[]): Pick<DomainConfig, "cpus"> =>
+  cpus.every((list) => list === ALL_CPUS) ? {} : { cpus };
 
 /**
  * As libxl starts it, and without what guards against leaks of processors that run ahead: an engine does not run ahead, and would pay for

@@ -1,4 +1,5 @@
 /** xl.cfg files. */
+export { ALL_CPUS, formatCpuList, parseCpuList, resolveCpuList } from "./cpus.ts";
 export { DISK_FORMATS, type DiskFormat, type DiskSpec, describeDisk, parseDisk } from "./disk.ts";
 export {
   type Action,
@@ -8,6 +9,7 @@ export {
   domainConfig,
   MEMORY_MIB,
   memoryAtStartMib,
+  pinned,
   SHIM_CMDLINE,
   VCPUS,
   vcpusAtStart,

@@ -29,6 +29,7 @@ export const SUPPORTED_KEYS = [
   "vcpus",
   "maxvcpus",
   "cap",
+  "cpus",
   "disk",
   "vif",
   "p9",

@@ -13,9 +13,11 @@ import {
   memoryAtStartMib,
   parseDisk,
   parseVif,
+  pinned,
   specOfConfig,
   vcpusAtStart,
 } from "../cfg/index.ts";
+import { affinityOf } from "../domain/affinity.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
 import { type ExitReason, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
 import { MigrationInDoubt, type MigrationReport } from "../migrate/index.ts";
@@ -24,6 +26,7 @@ import type { SnapshotReport } from "../snapshot/index.ts";
 import { UsageMeter, type UsageReading } from "../usage/meter.ts";
 import { actionFor } from "./actions.ts";
 import { HostedStore } from "./hosted-store.ts";
+import { cpusOf, repinned } from "./pinning.ts";
 import {
   type AfterSave,
   ControlError,
@@ -93,6 +96,9 @@ export class DomainHost {
   #restarts = 0;
   #memoryTargetBytes: number;
   #vcpusWanted: number;
+  /** By vcpu: processors of the host. */
+  #affinity: readonly string[];
+  #pinning: Promise<void> = Promise.resolve();
   /** Of earlier starts of the guest within this process. */
   #pastRanNs = 0;
   #pastTraffic: Traffic = NO_TRAFFIC;
@@ -113,6 +119,7 @@ export class DomainHost {
     this.#state = options.paused ? "paused" : "running";
     this.#memoryTargetBytes = memoryAtStartMib(config) * MIB;
     this.#vcpusWanted = vcpusAtStart(config);
+    this.#affinity = affinityOf(cpusOf(config));
     this.store = new HostedStore(domain.store);
     this.meter = new UsageMeter(options.folder, options.runId, () => this.#reading());
     this.ended = this.#live();
@@ -150,6 +157,7 @@ export class DomainHost {
       vcpus,
       vcpusWanted: this.#vcpusWanted,
       capPercent: this.#config.cap ?? 0,
+      affinity: this.#affinity,
       devices,
       usage: this.meter.totals,
       consoleBytes: this.console.end,
@@ -323,6 +331,39 @@ export class DomainHost {
     this.#config = percent === 0 ? others : { ...others, cap: percent };
   }
 
+  /**
+   * Kept as `setMemory` is. One follows another.
+   * @param cpus  as in xl.cfg
+   * @throws ControlError, ConfigError  nothing is changed
+   */
+  pinVcpus(vcpu: number | "all", cpus: string): Promise<void> {
+    this.#pinning = this.#pinning.catch(() => {}).then(() => this.#pin(vcpu, cpus));
+    return this.#pinning;
+  }
+
+  async #pin(vcpu: number | "all", written: string): Promise<void> {
+    this.#refuseEnded();
+    this.#refuseMoving();
+    const before = cpusOf(this.#config);
+    const next = repinned(this.#config, this.#name, vcpu, written);
+    // Kept first, so that a guest that reboots meanwhile starts with it.
+    this.#keepPins(next);
+    try {
+      await this.#domain.pin(next);
+    } catch (error) {
+      this.#keepPins(before);
+      await this.#domain.pin(before).catch(() => {});
+      throw error;
+    }
+  }
+
+  /** @throws ConfigError  a processor is not there; nothing is changed */
+  #keepPins(cpus: readonly string[]): void {
+    this.#affinity = affinityOf(cpus);
+    const { cpus: _, ...others } = this.#config;
+    this.#config = { ...others, ...pinned(cpus) };
+  }
+
   async attachDisk(text: string): Promise<void> {
     this.#refuseEnded();
     this.#refuseMoving();
@@ -439,9 +480,10 @@ export class DomainHost {
   async #restart({ reason, runMs }: ExitReport): Promise<string | undefined> {
     this.#options.log(`${this.#name} ${reason === "reboot" ? "reboots" : `is restarted after ${reason}`}`);
     await sleep(Math.max(0, RESTART_MS - runMs));
+    const started = this.#config;
     let next: RunningDomain;
     try {
-      next = await this.#launch(this.#config, this.#destroyed);
+      next = await this.#launch(started, this.#destroyed);
     } catch (error) {
       return `it could not be started again: ${error instanceof Error ? error.message : String(error)}`;
     }
@@ -449,6 +491,9 @@ export class DomainHost {
     this.#pastRanNs += vcpus.reduce((sum, { ranNs }) => sum + ranNs, 0);
     this.#pastTraffic = addTraffic(this.#pastTraffic, traffic);
     this.#domain = next;
+    // Those that were pinned while it was built.
+    if (this.#config.cpus !== started.cpus)
+      next.pin(cpusOf(this.#config)).catch((error: Error) => this.#options.log(error.message));
     this.#restarts++;
     this.#memoryTargetBytes = memoryAtStartMib(this.#config) * MIB;
     this.#vcpusWanted = vcpusAtStart(this.#config);

@@ -111,6 +111,11 @@ const HANDLERS: Handlers = {
     host.setVcpus(integer(args, "count"));
     return host.info();
   },
+  "vcpu-pin": async (host, args) => {
+    const vcpu = args["vcpu"] === "all" ? "all" : integer(args, "vcpu");
+    await host.pinVcpus(vcpu, text(args, "cpus"));
+    return host.info();
+  },
   "cap-set": (host, args) => {
     host.setCap(integer(args, "percent"));
     return host.info();

@@ -31,6 +31,8 @@ export interface DomainInfo {
   readonly vcpusWanted: number;
   /** What its vcpus may take together, in percent of one processor; 0 for no cap. */
   readonly capPercent: number;
+  /** By vcpu: the host's processors that it may run on, as xl writes them: "0,2-3", or "all". */
+  readonly affinity: readonly string[];
   readonly devices: readonly DeviceCounters[];
   readonly usage: UsageTotals;
   /** Bytes that the console has printed. */
@@ -76,6 +78,8 @@ export interface Operations {
   rename: [args: { readonly name: string }, result: DomainInfo];
   "memory-set": [args: { readonly targetBytes: number }, result: DomainInfo];
   "vcpu-set": [args: { readonly count: number }, result: DomainInfo];
+  /** `cpus` as in xl.cfg. */
+  "vcpu-pin": [args: { readonly vcpu: number | "all"; readonly cpus: string }, result: DomainInfo];
   "cap-set": [args: { readonly percent: number }, result: DomainInfo];
   "block-attach": [args: { readonly disk: string }, result: DomainInfo];
   "block-detach": [args: { readonly vdev: string }, result: { readonly agreed: boolean }];

@@ -2,8 +2,9 @@
 import type { DomainMemory, VcpuStart } from "@xenoserver/cpu";
 import type { Domain } from "@xenoserver/xen";
 import { VcpuField, VcpuLife } from "@xenoserver/xen/domain/layout.ts";
-import { type DomainConfig, vcpusAtStart } from "../cfg/index.ts";
+import { ALL_CPUS, type DomainConfig, vcpusAtStart } from "../cfg/index.ts";
 import type { SnapshotFramesHandle } from "../snapshot/frames.ts";
+import { affinityOf } from "./affinity.ts";
 import { RegionThread } from "./region-channel.ts";
 import { type ExitReason, FIRST_DOMID, type LaunchOptions } from "./running-domain.ts";
 import type { VcpuBegin } from "./vcpu-messages.ts";
@@ -28,6 +29,8 @@ export class DomainThreads {
   #domain: Domain | undefined;
   /** What every vcpu's thread is told. */
   #all: VcpuBegin | undefined;
+  /** By vcpu, once any was pinned. */
+  #affinity: readonly string[] | undefined;
   #failed = false;
   #listener: ThreadListener | undefined;
 
@@ -77,7 +80,7 @@ export class DomainThreads {
           record.set(VcpuField.absent, 1);
           continue;
         }
-        this.#vcpus.set(record.id, this.#start(record.id));
+        this.#startPinned(record.id);
       }
       const vcpu = this.#vcpus.get(record.id)!;
       if ("mode" in from) vcpu.begin(record.id === 0 ? { ...this.#all, start: from } : this.#all);
@@ -94,10 +97,28 @@ export class DomainThreads {
     for (const record of domain.vcpus) {
       if (record.get(VcpuField.absent) === 0 || !record.isWanted) continue;
       record.set(VcpuField.absent, 0);
-      const vcpu = this.#start(record.id);
-      this.#vcpus.set(record.id, vcpu);
-      vcpu.begin(this.#all!);
+      this.#startPinned(record.id).begin(this.#all!);
     }
+  }
+
+  /**
+   * Has each vcpu run on certain processors of the host only, those that are started later too. The thread of one that ends meanwhile is passed over.
+   * @param cpus  by vcpu, as in a configuration
+   * @throws ConfigError  a processor is not there, or the system does not let it
+   */
+  async pin(cpus: readonly string[]): Promise<void> {
+    const affinity = affinityOf(cpus);
+    this.#affinity = affinity;
+    await Promise.all([...this.#vcpus].map(([id, vcpu]) => vcpu.pin(affinity[id]!)));
+  }
+
+  #startPinned(id: number): VcpuThread {
+    const vcpu = this.#start(id);
+    this.#vcpus.set(id, vcpu);
+    const affinity = this.#affinity?.[id] ?? ALL_CPUS;
+    if (affinity !== ALL_CPUS)
+      vcpu.pin(affinity).catch((error: Error) => this.#listener?.onLog(`vcpu${id}: ${error.message}`));
+    return vcpu;
   }
 
   /** Ends threads that were never told to begin. */

@@ -5,6 +5,7 @@ import { Field } from "@xenoserver/xen/domain/layout.ts";
 import { setCap } from "@xenoserver/xen/vcpu/cap.ts";
 import { ConfigError, type DomainConfig, memoryAtStartMib, vcpusAtStart } from "../cfg/index.ts";
 import { type SavedParts, SaveError } from "../save/index.ts";
+import { affinityOf } from "./affinity.ts";
 import { checkDevices, closeDevices, prepareDevices } from "./devices.ts";
 import { DomainThreads } from "./domain-threads.ts";
 import { HANDOVER_MS } from "./handover-store.ts";
@@ -24,6 +25,7 @@ export async function launchDomain(
   listener: DomainListener,
   options: LaunchOptions = {},
 ): Promise<RunningDomain> {
+  if (config.cpus !== undefined) affinityOf(config.cpus);
   const memory = reserveMemory(config);
   const { from } = options;
   const domid = from?.header.domid ?? options.domid ?? FIRST_DOMID;
@@ -34,6 +36,7 @@ export async function launchDomain(
     const plan = saved === undefined ? planDomain(config) : undefined;
     const built = plan === undefined ? restore(saved!, memory, config) : build(plan, memory, domid);
     setCap(built.domain, config.cap ?? 0);
+    if (config.cpus !== undefined) await threads.pin(config.cpus);
     await from?.commit();
     const devices = await prepareDevices(config, {
       patienceMs: from === undefined ? 0 : HANDOVER_MS,

@@ -316,6 +316,10 @@ export class LocalDomain implements RunningDomain {
     setCap(this.#built.domain, percent);
   }
 
+  pin(cpus: readonly string[]): Promise<void> {
+    return this.#threads.pin(cpus);
+  }
+
   counters(): DomainCounters {
     return countersOf(this.#built.domain, this.#clock.nowNs(), this.#devices.counters(), this.#ranBeforeNs);
   }

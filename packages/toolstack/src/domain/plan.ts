@@ -143,6 +143,9 @@ export function describePlan({ config, kernel, modules }: DomainPlan): string {
     [`vcpus = ${vcpusAtStart(config)}`],
     ...(config.vcpusAtStart === undefined ? [] : [[`maxvcpus = ${config.vcpus}`] as [string]]),
     ...(config.cap === undefined ? [] : [[`cap = ${config.cap}`] as [string]]),
+    ...(config.cpus === undefined
+      ? []
+      : [[`cpus = [${config.cpus.map((list) => `"${list}"`).join(", ")}]`] as [string]]),
     ...(config.disks === undefined
       ? []
       : [[`disk = [${config.disks.map((disk) => `"${describeDisk(disk)}"`).join(", ")}]`] as [string]]),

@@ -105,6 +105,12 @@ export interface RunningDomain {
   limitMemory(limitBytes: number): void;
   /** How much its vcpus may take together from now on, in percent of one processor; 0 for no cap. */
   setCap(percent: number): void;
+  /**
+   * On which of the host's processors each vcpu may run from now on.
+   * @param cpus  by vcpu, as in a configuration
+   * @throws ConfigError  a processor is not there, or the system does not let it
+   */
+  pin(cpus: readonly string[]): Promise<void>;
   /** What the domain has used since it was started. Counts only grow, but for memory. */
   counters(): DomainCounters;
   /** Settles once every vcpu has stopped and nothing of the domain is left. Never rejects. */

@@ -28,6 +28,8 @@ export interface VcpuBegin {
 }
 
 export type VcpuMessage =
+  /** First: the system's number of the thread, if it tells. */
+  | { readonly kind: "thread"; readonly tid: number | undefined }
   | { readonly kind: "log"; readonly message: string }
   /** The last message of a thread. */
   | {

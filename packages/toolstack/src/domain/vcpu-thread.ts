@@ -5,11 +5,13 @@ import { WasmEngine } from "@xenoserver/cpu/wasm-engine.ts";
 import { cpuidLeaves, Domain, HostClock, runVcpu } from "@xenoserver/xen";
 import { SnapshotFrames } from "../snapshot/frames.ts";
 import { RegionClient } from "./region-channel.ts";
+import { threadId } from "./thread-id.ts";
 import type { VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
 // Whoever loads this elsewhere wants it compiled, not run.
 if (!isMainThread) {
   parentPort!.once("message", (data: VcpuThreadData) => {
+    parentPort!.postMessage({ kind: "thread", tid: threadId() } satisfies VcpuMessage);
     const run = prepare(data);
     parentPort!.once("message", (begin: VcpuBegin) => run(begin));
   });

@@ -1,5 +1,6 @@
 /** A vcpu's worker thread as the main thread sees it. */
 import type { Worker } from "node:worker_threads";
+import { pinThread } from "./affinity.ts";
 import { takeVcpuWorker } from "./early-vcpu.ts";
 import type { ExitReason } from "./running-domain.ts";
 import type { VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
@@ -20,6 +21,10 @@ export class VcpuThread {
   readonly #id: number;
   readonly #worker: Worker;
   readonly #exit: Promise<void>;
+  readonly #tid = Promise.withResolvers<number | undefined>();
+  #hasExited = false;
+  /** Settles when it runs where it was last told to; never rejects. */
+  #pinned: Promise<void> | undefined;
   /** What the vcpu died of, if the guest did not ask for its end itself. */
   #fault: string | undefined;
   #registers: string | undefined;
@@ -29,6 +34,7 @@ export class VcpuThread {
     this.#worker = takeVcpuWorker(data.vcpuId);
     this.#worker.postMessage(data, data.regions ? [data.regions.port] : []);
     this.#worker.on("message", (message: VcpuMessage) => {
+      if (message.kind === "thread") return this.#tid.resolve(message.tid);
       if (message.kind === "end") {
         this.instructions = message.instructions;
         this.exits = message.exits;
@@ -43,10 +49,25 @@ export class VcpuThread {
       onFailure();
     });
     this.#exit = new Promise((resolve) => this.#worker.on("exit", () => resolve()));
+    void this.#exit.then(() => {
+      this.#hasExited = true;
+      this.#tid.resolve(undefined);
+    });
   }
 
+  /** Before its first instruction, the vcpu is where it was pinned to. */
   begin(message: VcpuBegin): void {
-    this.#worker.postMessage(message);
+    if (this.#pinned === undefined) this.#worker.postMessage(message);
+    else void this.#pinned.then(() => this.#worker.postMessage(message));
+  }
+
+  /** One after the other. @param affinity  of `affinityOf` @throws ConfigError  the system does not let it */
+  pin(affinity: string): Promise<void> {
+    const done = Promise.all([this.#tid.promise, this.#pinned]).then(([tid]) => {
+      if (!this.#hasExited) return pinThread(tid, affinity);
+    });
+    this.#pinned = done.catch(() => {});
+    return done;
   }
 
   /** Waits for the thread's end, and brings it about after `graceMs`. */

@@ -56,6 +56,10 @@ export const PressSysrq = request({ key: matching(/^[0-9a-zA-Z]$/, "one letter o
 export const RenameDomain = request({ name: name() });
 export const SetMemory = request({ targetBytes: wholeNumber() });
 export const SetVcpus = request({ count: wholeNumber() });
+export const PinVcpus = request({
+  vcpu: z.union([wholeNumber(), z.literal("all")], { error: "a vcpu's number, or all" }),
+  cpus: text('processors such as "0-3,^1", or "all"').describe("Of the host, as in xl.cfg."),
+});
 export const SetCap = request({ percent: wholeNumber() });
 export const AttachDisk = request({ disk: text("a disk as in xl.cfg") });
 export const DetachDisk = request({ vdev: text("the guest's name of a disk, such as xvdb") });
