@@ -1,5 +1,6 @@
 /** Domains under an agent, from the outside: the agent and its domains are killed, and nothing is lost or left behind. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { get as httpGet } from "node:http";
 import { tmpdir } from "node:os";
@@ -51,6 +52,35 @@ test("the first command starts an agent; a domain is listed as xl lists it", asy
     "Name                                        ID   Mem VCPUs\tState\tTime(s)\n" +
       `one                                          1    32     1     --p---       0.0\n`,
   );
+});
+
+const pinsNot =
+  process.platform !== "linux" || spawnSync("taskset", ["-c", "1", "true"]).status !== 0
+    ? "no thread can be pinned to processor 1 here"
+    : false;
+
+test("a vcpu is pinned as with xl, and is listed so", { skip: pinsNot }, async () => {
+  const settings = async () => (await agent.get<DomainInfo>("/v1/domains/one?view=settings")).affinity;
+  const column = async () => (await run("vcpu-list", "one")).trimEnd().split("  ").at(-1);
+  await run("vcpu-pin", "one", "0", "0-1,^0");
+  assert.deepEqual([await settings(), await column()], [["1"], "1 / all"]);
+  assert.deepEqual((await json<DomainInfo>("vcpu-pin", "one", "all", "all")).affinity, ["all"]);
+  assert.deepEqual([await settings(), await column()], [["all"], "all / all"]);
+  const refused: [vcpu: string, cpus: string, sentence: RegExp][] = [
+    ["1", "0", /vcpu of one is 1, expected 0 to 0, or all/],
+    ["0", "9999", /cpus of vcpu 0 has processor 9999, expected those that there are: /],
+    ["0", "^all", /cpus is "\^all", expected processors such as "0-3,\^1" or "all"/],
+    ["first", "0", /Expected a whole number/],
+  ];
+  for (const [vcpu, cpus, sentence] of refused) {
+    const { status, stderr } = await xeno(["vcpu-pin", "one", vcpu, cpus], { env });
+    assert.notEqual(status, 0);
+    assert.match(stderr, sentence);
+  }
+  const { status, stderr } = await xeno(["create", "name=two", `kernel=${guest}`, "cpus=9999", "memory=32"], { env });
+  assert.notEqual(status, 0);
+  assert.match(stderr, /cpus of vcpu 0 has processor 9999, expected those that there are: /);
+  assert.deepEqual(names(await json<DomainInfo[]>("list")), ["one"]);
 });
 
 test("devices are listed with what xenstore has of them", async () => {
