@@ -15,7 +15,7 @@ test("bash completes verbs, their verbs and options", { skip }, async () => {
     assert.equal(stderr, "");
     return stdout.trim().split(" ");
   };
-  assert.deepEqual(await completed("vcpu"), ["vcpu-list", "vcpu-pin", "vcpu-set"]);
+  assert.deepEqual(await completed("vcpu"), ["vcpu-list", "vcpu-set", "vcpu-pin"]);
   assert.deepEqual(await completed("agent", "sto"), ["stop"]);
   assert.deepEqual(await completed("create", "--over"), ["--overcommit"]);
 });

@@ -1,4 +1,4 @@
-/** A domain whose devices cannot be had at the other end stays where it is. */
+/** A domain whose devices or processors cannot be had at the other end stays where it is. */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { spinGuest } from "@xenoserver/testkit";
-import { specOfConfig } from "../cfg/index.ts";
+import { type DomainSpec, specOfConfig } from "../cfg/index.ts";
 import { launchDomain } from "../domain/index.ts";
 import { tinyConfig, withFile } from "../testing/tiny-domain.ts";
 import { ArrivingDomain } from "./index.ts";
@@ -23,7 +23,16 @@ async function linkOf(folder: string): Promise<{ ends: [Socket, Socket]; close: 
   return { ends: [near, await arrived], close: () => server.close() };
 }
 
-test("a disk that is not there refuses the domain before it stops existing here", { timeout: 50_000 }, async () => {
+test("a disk that is not there refuses the domain before it stops existing here", { timeout: 50_000 }, () =>
+  isRefused((folder) => ({ disk: [`${join(folder, "missing.img")},raw,xvda,rw`] }), /missing\.img/),
+);
+
+test("so does a processor that is not there", { timeout: 50_000 }, () =>
+  isRefused(() => ({ cpus: "9999" }), /cpus of vcpu 0 has processor 9999, expected those|vcpus cannot be pinned/),
+);
+
+/** @param differs  in what the domain's configuration is another one at the other end */
+async function isRefused(differs: (folder: string) => DomainSpec, sentence: RegExp): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "xeno-migrate-"));
   try {
     await withFile(spinGuest(64), async (kernel) => {
@@ -31,7 +40,7 @@ test("a disk that is not there refuses the domain before it stops existing here"
       const domain = await launchDomain(config, SILENT);
       const { ends, close } = await linkOf(folder);
       try {
-        const elsewhere = { ...specOfConfig(config), disk: [`${join(folder, "missing.img")},raw,xvda,rw`] };
+        const elsewhere = { ...specOfConfig(config), ...differs(folder) };
         const sent = domain.migrate(ends[0], elsewhere);
         const outcome = sent.then(
           () => "moved",
@@ -43,9 +52,11 @@ test("a disk that is not there refuses the domain before it stops existing here"
             await arriving.refuse(error.message);
             throw error;
           }),
-          /missing\.img/,
+          sentence,
         );
-        assert.match(await outcome, /^SaveError: .*missing\.img/);
+        const told = await outcome;
+        assert.match(told, /^SaveError: /);
+        assert.match(told, sentence);
         assert.equal(domain.isPaused, false, "it runs on here");
       } finally {
         await domain.destroy();
@@ -56,4 +67,4 @@ test("a disk that is not there refuses the domain before it stops existing here"
   } finally {
     rmSync(folder, { recursive: true });
   }
-});
+}
