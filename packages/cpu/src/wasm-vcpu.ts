@@ -127,6 +127,7 @@ export class WasmVcpu implements Vcpu {
     });
     this.cache = new CodeCache(memory, vb, writer, (base, frame) => exports.dropWriteEntries(base, frame), id);
     this.cache.onDropped = (place) => this.interpreter.dropRegion(place);
+    this.cache.onReplaced = () => exports.emptyRegionCaches(vb);
     const service = options.regions ?? new LocalRegionService(memory);
     this.hotSpots = new HotSpots(this.cache, this.interpreter, service, id, () => this.machine.pageTables);
     this.cache.onReset = () => {

@@ -1,6 +1,13 @@
-import { type CompiledRegion, REGION_MODE, type RegionPage, type RegionPiece } from "../jit/region-compiler.ts";
+import {
+  type CompiledRegion,
+  REGION_MODE,
+  type Reach,
+  type RegionEntry,
+  type RegionPage,
+  type RegionPiece,
+} from "../jit/region-compiler.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
-import { RegionInfo } from "../mmu/link.ts";
+import { EntryInfo, RegionPages } from "../mmu/link.ts";
 import { noteItlb } from "../mmu/used-groups.ts";
 import {
   CODE_GRANULE_BYTES,
@@ -24,14 +31,33 @@ interface Trace {
   readonly recordEnd: number;
   /** Where it is entered. */
   readonly key: CodeKey;
-  /** Place of the region that the record enters, 0 for a trace. */
+}
+/** A region that is in use: its place in the table, and where it is entered. */
+interface InstalledRegion {
   readonly place: number;
+  readonly reach: Reach;
+  /** By record. */
+  readonly entries: Map<number, CodeKey>;
+  isDropped: boolean;
+}
+/** Bytes of a page that a region was made from. */
+interface InstalledPiece {
+  readonly start: number;
+  readonly end: number;
+  readonly region: InstalledRegion;
 }
 interface CodePage {
   /** Heads of each view that the page was decoded in, by `viewKey`. */
   readonly views: Map<number, Heads>;
   traces: Trace[];
+  pieces: InstalledPiece[];
 }
+
+const recordsOfPages = (count: number): number =>
+  Math.ceil((RegionPages.first + count * RegionPages.pageBytes) / RECORD_BYTES);
+/** Records that a region takes. */
+const roomOf = (entries: number, pages: number): number =>
+  recordsOfPages(pages) + (entries * EntryInfo.bytes) / RECORD_BYTES;
 
 /** An instruction that goes on in the next page: the check, up to two prefix records, itself, and the end of its trace. */
 const CROSSING_RECORDS = 5;
@@ -61,12 +87,16 @@ export class CodeCache {
   private readonly pages = new Map<number, CodePage>();
   private readonly crossings = new Map<number, Crossing>();
   private readonly index: CodeIndex;
+  /** Regions by the records that enter them. */
+  private readonly installed = new Map<number, InstalledRegion>();
   private nextRecord = 0;
   /** Whole-cache resets so far. */
   resets = 0;
   onReset: () => void = () => {};
   /** Tells that the region in a place is not to be run again. */
   onDropped: (place: number) => void = () => {};
+  /** Tells that addresses of entries lead to other regions than before. */
+  onReplaced: () => void = () => {};
 
   constructor(
     memory: DomainMemory,
@@ -119,7 +149,6 @@ export class CodeCache {
       record,
       recordEnd: result.recordEnd,
       key: codeKey(heads, offset),
-      place: 0,
     });
     this.markCode(frame, offset, result.endOffset);
     return true;
@@ -129,15 +158,15 @@ export class CodeCache {
   private enterWithin(frame: number, heads: Heads, offset: number): boolean {
     const { traces } = this.pages.get(frame)!;
     const key = codeKey(heads, offset);
-    for (const { start, end, record, recordEnd, key: other, place } of traces) {
-      if (place !== 0 || start > offset || offset >= end || !isSamePage(key, other)) continue;
+    for (const { start, end, record, recordEnd, key: other } of traces) {
+      if (start > offset || offset >= end || !isSamePage(key, other)) continue;
       for (let at = record; at < recordEnd; at += RECORD_BYTES) {
         // Of an instruction with a prefix record, that comes first.
         if ((this.halves[(at + Field.place) >>> 1] & OFFSET_MASK) !== offset) continue;
         // What looks for its own address must not be what is found there.
         if (this.halves[at >>> 1] === Builtin.relook) break;
         this.index.enter(heads, offset, at);
-        traces.push({ start: offset, end, record: at, recordEnd, key, place: 0 });
+        traces.push({ start: offset, end, record: at, recordEnd, key });
         return true;
       }
     }
@@ -189,32 +218,35 @@ export class CodeCache {
     const heads = this.pages.get(frame)?.views.get(REGION_MODE);
     return heads === undefined ? 0 : this.index.find(heads, offset);
   }
-  /** True if a translated region starts there. */
-  hasRegion(record: number): boolean {
-    return this.halves[record >>> 1] === Builtin.region;
+  /** How far the region reaches that control enters at an offset of a frame; undefined if there is none. */
+  reachAt(frame: number, offset: number): Reach | undefined {
+    return this.installed.get(this.recordAt(frame, offset))?.reach;
   }
 
   /**
-   * Lets a trace's first record call a translated region. What it was goes to a shadow, from which the interpreter can still run
-   * the trace.
+   * Lets the records at a region's entries call it, those that have none yet or one that reaches less far. What they were goes to shadows,
+   * from which the interpreter can still run on.
    * @param place  the region's function in the table
    * @returns false if the region is out of date, or not wanted any more
    */
-  installRegion({ spot, pieces, pages }: CompiledRegion, place: number): boolean {
+  installRegion({ entries, reach, pieces, pages }: CompiledRegion, place: number): boolean {
     const { resets } = this;
     // From here on stores into the region's frames are seen, so that what is compared now stays true.
     for (const { frame } of pages) this.headsOf(frame, REGION_MODE);
-    const record = this.recordAt(spot.frame, spot.offset);
-    if (this.resets !== resets || record === 0 || this.hasRegion(record)) return false;
-    if (!pieces.every((piece) => this.isCurrent(piece))) return false;
-    const info = this.writeRegionInfo(record, pages);
-    this.words[(record + Field.disp) >>> 2] = info;
-    this.words[(record + Field.imm) >>> 2] = place;
-    this.halves[record >>> 1] = Builtin.region;
-    const key = codeKey(this.pages.get(spot.frame)!.views.get(REGION_MODE)!, spot.offset);
+    if (this.resets !== resets || !pieces.every((piece) => this.isCurrent(piece))) return false;
+    const isWanted = ({ frame, offset }: RegionEntry): boolean => {
+      const before = this.reachAt(frame, offset);
+      return this.recordAt(frame, offset) !== 0 && (before === undefined || (before === "rest" && reach === "own"));
+    };
+    if (!isWanted(entries[0]) || this.nextRecord + roomOf(entries.length, pages.length) > RECORDS) return false;
+    const region: InstalledRegion = { place, reach, entries: new Map(), isDropped: false };
+    const list = this.writePages(pages);
+    entries.forEach((entry, number) => {
+      if (isWanted(entry)) this.enterRegion(region, entry, number, list);
+    });
     for (const { frame, start, bytes } of pieces) {
       const end = start + bytes.length;
-      this.pages.get(frame)!.traces.push({ start, end, record, recordEnd: record + RECORD_BYTES, key, place });
+      this.pages.get(frame)!.pieces.push({ start, end, region });
       this.markCode(frame, start, end);
     }
     return true;
@@ -224,23 +256,45 @@ export class CodeCache {
     return bytes.every((byte, k) => this.bytes[at + k] === byte);
   }
 
-  /** Writes a shadow of a record and the region's pages; see `RegionInfo`. */
-  private writeRegionInfo(record: number, pages: readonly RegionPage[]): number {
+  /** Writes the list of a region's pages; see `RegionPages`. */
+  private writePages(pages: readonly RegionPage[]): number {
+    const list = this.recordsAt + this.nextRecord * RECORD_BYTES;
+    this.words[(list + RegionPages.count) >>> 2] = pages.length;
+    pages.forEach(({ distance, frame }, k) => {
+      const at = list + RegionPages.first + k * RegionPages.pageBytes;
+      this.words[(at + RegionPages.distance) >>> 2] = distance;
+      this.words[(at + RegionPages.frame) >>> 2] = frame;
+    });
+    this.nextRecord += recordsOfPages(pages.length);
+    return list;
+  }
+
+  /** Makes a record one that enters a region; see `EntryInfo`. */
+  private enterRegion(region: InstalledRegion, entry: RegionEntry, number: number, list: number): void {
+    const record = this.recordAt(entry.frame, entry.offset);
+    const before = this.installed.get(record);
     const info = this.recordsAt + this.nextRecord * RECORD_BYTES;
-    this.bytes.copyWithin(info, record, record + RECORD_BYTES);
     // The record behind one tells where the next instruction is: a call pushes that.
-    this.bytes.copyWithin(info + RECORD_BYTES, record + RECORD_BYTES, record + 2 * RECORD_BYTES);
+    const original = before ? this.words[(record + Field.disp) >>> 2] : record;
+    this.bytes.copyWithin(info, original, original + 2 * RECORD_BYTES);
     this.halves[(info + RECORD_BYTES) >>> 1] = Builtin.link;
     this.words[(info + RECORD_BYTES + Field.imm) >>> 2] = record + RECORD_BYTES;
-    this.words[(info + RegionInfo.pageCount) >>> 2] = pages.length;
-    pages.forEach(({ distance, frame }, k) => {
-      const at = info + RegionInfo.pages + k * RegionInfo.pageBytes;
-      this.words[(at + RegionInfo.distance) >>> 2] = distance;
-      this.words[(at + RegionInfo.frame) >>> 2] = frame;
-    });
-    const bytes = RegionInfo.pages + pages.length * RegionInfo.pageBytes;
-    this.nextRecord += Math.ceil(bytes / RECORD_BYTES);
-    return info;
+    this.words[(info + EntryInfo.pages) >>> 2] = list;
+    this.words[(info + EntryInfo.distance) >>> 2] = entry.distance;
+    this.nextRecord += EntryInfo.bytes / RECORD_BYTES;
+    this.words[(record + Field.disp) >>> 2] = info;
+    this.words[(record + Field.imm) >>> 2] = region.place;
+    this.bytes[record + Field.dst] = number;
+    this.halves[record >>> 1] = Builtin.region;
+    region.entries.set(record, codeKey(this.pages.get(entry.frame)!.views.get(REGION_MODE)!, entry.offset));
+    this.installed.set(record, region);
+    if (before) this.leave(before, record);
+  }
+  /** A region is not entered from a record any more. */
+  private leave(region: InstalledRegion, record: number): void {
+    region.entries.delete(record);
+    if (region.entries.size === 0) this.dropRegion(region);
+    this.onReplaced();
   }
 
   /** @param view  see `viewKey` */
@@ -255,7 +309,7 @@ export class CodeCache {
       heads = this.index.addPage()!;
     }
     if (!page) {
-      page = { views: new Map(), traces: [] };
+      page = { views: new Map(), traces: [], pieces: [] };
       this.pages.set(frame, page);
       this.watch(frame);
     }
@@ -321,30 +375,42 @@ export class CodeCache {
     }
   }
 
-  /** Drops the traces that hold any of these bytes. Records of a running one become look-ups of their own address. */
+  /** Drops the traces and regions that hold any of these bytes. Records of a running trace become look-ups of their own address. */
   invalidate(frame: number, offset: number, sizeBytes: number): void {
     const page = this.pages.get(frame);
     if (!page) return;
     const crossings = this.dropCrossings(frame);
-    const holds = ({ start, end }: Trace): boolean => start < offset + sizeBytes && offset < end;
-    const changed = page.traces.filter((trace) => trace.place === 0 && holds(trace));
+    const holds = ({ start, end }: { start: number; end: number }): boolean =>
+      start < offset + sizeBytes && offset < end;
+    const changed = page.traces.filter(holds);
     // Where control arrives in the middle of such a trace, or a region is entered there, the records are gone too.
-    const isGone = (trace: Trace): boolean =>
-      holds(trace) || changed.some((t) => t.record <= trace.record && trace.record < t.recordEnd);
-    const kept = page.traces.filter((trace) => !isGone(trace));
-    for (const trace of page.traces) if (isGone(trace)) this.drop(trace);
-    if (kept.length === page.traces.length && !crossings) return;
-    page.traces = kept;
+    const isGone = (record: number): boolean => changed.some((t) => t.record <= record && record < t.recordEnd);
+    const traces = page.traces.filter((trace) => !holds(trace) && !isGone(trace.record));
+    const pieces = page.pieces.filter(
+      (piece) => !piece.region.isDropped && !holds(piece) && ![...piece.region.entries.keys()].some(isGone),
+    );
+    if (traces.length === page.traces.length && pieces.length === page.pieces.length && !crossings) return;
+    const kept = new Set(traces);
+    for (const trace of page.traces) if (!kept.has(trace)) this.poison(trace.key, trace.record, trace.recordEnd);
+    const keptPieces = new Set(pieces);
+    for (const piece of page.pieces) if (!keptPieces.has(piece)) this.dropRegion(piece.region);
+    page.traces = traces;
+    page.pieces = pieces.filter(({ region }) => !region.isDropped);
     // Others' code may lie in the same granules; then the map stays as it is, which costs no more than a look.
     if (this.bytes[this.memory.layout.frameFlags + frame] !== 1 << this.vcpuId) return;
     const map = this.memory.layout.codeMaps + frame * 16;
     this.bytes.fill(0, map, map + 16);
-    for (const trace of kept) this.markCode(frame, trace.start, trace.end);
+    for (const { start, end } of [...page.traces, ...page.pieces]) this.markCode(frame, start, end);
   }
 
-  private drop(trace: Trace): void {
-    this.poison(trace.key, trace.record, trace.recordEnd);
-    if (trace.place !== 0) this.onDropped(trace.place);
+  private dropRegion(region: InstalledRegion): void {
+    if (region.isDropped) return;
+    region.isDropped = true;
+    for (const [record, key] of region.entries) {
+      this.installed.delete(record);
+      this.poison(key, record, record + RECORD_BYTES);
+    }
+    this.onDropped(region.place);
   }
 
   private dropCrossings(frame: number): boolean {
@@ -375,6 +441,7 @@ export class CodeCache {
     this.index.reset();
     this.pages.clear();
     this.crossings.clear();
+    this.installed.clear();
     this.nextRecord = 0;
     this.resets++;
     this.onReset();

@@ -31,6 +31,7 @@ export interface InterpreterExports extends MmuExports {
   translateCode(vb: number, lo: number, hi: number): number;
   dropWriteEntries(vb: number, frame: number): number;
   dropAllWriteEntries(vb: number): void;
+  emptyRegionCaches(vb: number): void;
   droppedRegion(vb: number): number;
 }
 

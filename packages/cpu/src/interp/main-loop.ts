@@ -380,7 +380,8 @@ export class MainLoop {
       f.br(this.nextLabel);
     });
     f.store("i64.store", vb, target.get(), Slot.rip);
-    const status = f.let(f.callIndirect(this.regionType, "i32", 0, place.get(), vb));
+    const entry = f.load<"i32">("i32.load8_u", pc.get(), Field.dst);
+    const status = f.let(f.callIndirect(this.regionType, "i32", 0, place.get(), vb, entry));
     f.brIf(this.faultedLabel, status.eq(RegionStatus.fault));
     this.once.set(status);
     target.set(f.load("i64.load", vb, Slot.rip));

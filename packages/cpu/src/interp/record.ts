@@ -34,8 +34,8 @@ export const LoopExit = {
 /** Instruction limit that an instruction sets after it let interrupts in: leave at the next branch, but not to the hypervisor. */
 export const INTERRUPTS_OPENED = 1;
 
-/** A translated region: (vb) → `RegionStatus`. */
-export const REGION_SIGNATURE = { params: ["i32"], results: ["i32"] } as const;
+/** A translated region: (vb, number of the entry) → `RegionStatus`. */
+export const REGION_SIGNATURE = { params: ["i32", "i32"], results: ["i32"] } as const;
 
 /** What a region's function returns to the dispatch loop. */
 export const RegionStatus = {
@@ -63,7 +63,7 @@ export const Builtin = {
   undefined: 5,
   /** Goes on only if the next page is still the frame in `imm`: before an instruction that lies across both. */
   crossing: 6,
-  /** Calls the translated region whose place in the table is in `imm`; `disp` is the record it replaced. */
+  /** Calls the translated region whose place in the table is in `imm`, at the entry whose number is in `dst`; `disp` is the record it replaced. */
   region: 7,
 } as const;
 export const BUILTIN_COUNT = 8;

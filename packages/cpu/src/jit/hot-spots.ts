@@ -1,9 +1,18 @@
 import type { CodeCache } from "../interp/code-cache.ts";
 import type { Interpreter } from "../interp/interpreter.ts";
-import { type CompiledRegions, MAX_REGIONS_PER_MODULE, type RegionService, type Spot } from "./region-compiler.ts";
+import {
+  type CompiledRegions,
+  keyOf,
+  MAX_REGIONS_PER_MODULE,
+  type Reach,
+  type RegionService,
+  type Spot,
+} from "./region-compiler.ts";
 
 /** Ticks at which an address must have been seen before its region is translated. */
 const HOT_AFTER = 16;
+/** Ticks at which an entry of a region must have been seen before that place gets one of its own. */
+const OWN_AFTER = 200;
 /** Regions asked for at a time. */
 const BATCH = 8;
 /** Ticks after which fewer are asked for too. */
@@ -25,6 +34,8 @@ export class HotSpots {
   /** Physical address of the page tables in use. */
   private readonly pageTables: () => number;
   private readonly seen = new Map<number, number>();
+  /** The same of places with a region. */
+  private readonly stayed = new Map<number, number>();
   private waiting: Spot[] = [];
   private waited = 0;
   /** Regions installed so far. */
@@ -46,20 +57,24 @@ export class HotSpots {
 
   /** Notes that the vcpu was at a spot when a tick came. */
   sample(spot: Spot): void {
-    if (this.seen.size >= MAX_SEEN) this.seen.clear();
-    const key = spot.frame * 4096 + spot.offset;
-    const count = (this.seen.get(key) ?? 0) + 1;
-    this.seen.set(key, count);
-    if (count === HOT_AFTER) {
-      this.seen.set(key, ASKED);
-      this.waiting.push(spot);
+    const reach = this.cache.reachAt(spot.frame, spot.offset);
+    if (reach === undefined) {
+      if (counted(this.seen, spot) === HOT_AFTER) this.wait(spot);
+    } else if (reach === "rest" && counted(this.stayed, spot) === OWN_AFTER) {
+      this.stayed.set(keyOf(spot), ASKED);
+      this.request([spot], "own");
     }
     if (this.waiting.length >= BATCH || (this.waiting.length > 0 && ++this.waited >= PATIENCE)) this.ask();
+  }
+  private wait(spot: Spot): void {
+    this.seen.set(keyOf(spot), ASKED);
+    this.waiting.push(spot);
   }
 
   /** Forgets everything; the code cache was emptied. */
   reset(): void {
     this.seen.clear();
+    this.stayed.clear();
     this.waiting = [];
     this.waited = 0;
     this.interpreter.forgetRegions();
@@ -69,22 +84,18 @@ export class HotSpots {
     const spots = this.waiting;
     this.waiting = [];
     this.waited = 0;
-    this.request(spots, false);
+    const isFree = ({ frame, offset }: Spot) => this.cache.reachAt(frame, offset) === undefined;
+    this.request(spots.filter(isFree), "rest");
   }
-  private request(wanted: readonly Spot[], everything: boolean): void {
-    const spots = wanted.filter(({ frame, offset }) => {
-      const record = this.cache.recordAt(frame, offset);
-      return record !== 0 && !this.cache.hasRegion(record);
-    });
-    if (spots.length === 0) return;
-    const job = { vcpuId: this.vcpuId, pageTables: this.pageTables(), everything };
+  private request(spots: readonly Spot[], reach: Reach): void {
+    const job = { vcpuId: this.vcpuId, pageTables: this.pageTables(), reach };
     for (let at = 0; at < spots.length; at += MAX_REGIONS_PER_MODULE)
       this.service.request({ ...job, spots: spots.slice(at, at + MAX_REGIONS_PER_MODULE) });
   }
 
   /** Translates the region that starts at a spot, now if the service can, and all that can be reached from it. */
   translate(spot: Spot): void {
-    this.request([spot], true);
+    if (this.cache.reachAt(spot.frame, spot.offset) === undefined) this.request([spot], "unseen");
     this.install();
   }
 
@@ -93,7 +104,7 @@ export class HotSpots {
     for (const compiled of this.service.finished()) this.installAll(compiled);
   }
   private installAll({ module, regions, covered }: CompiledRegions): void {
-    for (const { frame, offset } of covered) this.seen.set(frame * 4096 + offset, 0);
+    for (const spot of covered) this.seen.set(keyOf(spot), 0);
     if (!module) return;
     const base = this.interpreter.addRegions(module, regions.length);
     if (base === undefined) return this.cache.reset();
@@ -102,4 +113,12 @@ export class HotSpots {
       if (this.cache.resets === resets && this.cache.installRegion(region, base + k)) this.installed++;
     });
   }
+}
+
+/** @returns how often the spot was seen, with this time */
+function counted(counts: Map<number, number>, spot: Spot): number {
+  if (counts.size >= MAX_SEEN) counts.clear();
+  const count = (counts.get(keyOf(spot)) ?? 0) + 1;
+  counts.set(keyOf(spot), count);
+  return count;
 }

@@ -12,7 +12,7 @@ import {
 import type { Decoded } from "../decode/decoded.ts";
 import { INTERRUPTS_OPENED } from "../interp/record.ts";
 import { type FlagRecipe, type Helpers, type Instruction, Ops } from "../semantics/ops.ts";
-import { Slot, State, Tlb } from "../state/layout.ts";
+import { State, Tlb } from "../state/layout.ts";
 import type { GroupedAccess } from "./access-groups.ts";
 import { JitInstruction } from "./bindings.ts";
 import { type FlagKind, LazyFlags } from "./lazy-flags.ts";
@@ -90,12 +90,12 @@ export class JitOps extends Ops {
 
   // Entry and exit of the region
 
-  /** @param entry place at which the region is entered; its address is in `Slot.rip` */
-  loadState(entry: Place): void {
+  /** @param page  address of the page that places count from */
+  loadState(page: I64): void {
     const { f, vb } = this;
     for (const reg of this.used) this.gprs[reg].set(f.load("i64.load", vb, reg * 8));
     this.flags.begin();
-    this.pageVa.set(f.load<"i64">("i64.load", vb, Slot.rip).sub(entry));
+    this.pageVa.set(page);
     this.tlb.set(f.load("i32.load", vb, State.tlb));
     this.count.set(f.load("i32.load", vb, State.jitInstructions));
   }

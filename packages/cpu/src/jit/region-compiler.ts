@@ -2,6 +2,7 @@ import { type AddressType, ModuleBuilder } from "@xenoserver/wasm";
 import { Decoder } from "../decode/decoder.ts";
 import type { Gfn } from "../engine.ts";
 import { findRecord, type Heads } from "../interp/code-index.ts";
+import { Builtin } from "../interp/record.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
 import { importedHelpers } from "../semantics/helpers.ts";
 import type { Helpers } from "../semantics/ops.ts";
@@ -22,9 +23,13 @@ export interface RegionJob {
   readonly spots: readonly Spot[];
   /** Physical address of the vcpu's page tables. */
   readonly pageTables: number;
-  /** Also what was never reached, as far as it can be seen. */
-  readonly everything: boolean;
+  readonly reach: Reach;
 }
+/**
+ * How far regions reach. `rest`: where others have the code, control goes on in those. `own`: they have that code too, once more, so
+ * that control stays in one. `unseen`: also what control never came to, as far as it can be seen.
+ */
+export type Reach = "rest" | "own" | "unseen";
 
 /** A range of a frame's bytes, and what they were when the region was made. */
 export interface RegionPiece {
@@ -37,8 +42,17 @@ export interface RegionPage {
   readonly distance: number;
   readonly frame: number;
 }
+/** Where a region may be entered. */
+export interface RegionEntry {
+  /** Of its page from the one that places count from. */
+  readonly distance: number;
+  readonly frame: number;
+  readonly offset: number;
+}
 export interface CompiledRegion {
-  readonly spot: Spot;
+  /** By their numbers; the first is the spot that was asked for. */
+  readonly entries: readonly RegionEntry[];
+  readonly reach: Reach;
   readonly pieces: readonly RegionPiece[];
   readonly pages: readonly RegionPage[];
 }
@@ -117,15 +131,22 @@ class SpotCode implements CodeSource {
     return frame < 0 ? -1 : this.memory.layout.framesOffset + frame * 4096 + (gpa % 4096);
   }
 
-  /** True if the vcpu has decoded a trace that starts there. */
-  wasReached(place: Place): boolean {
-    if (this.job.everything) return true;
+  /** The vcpu's record of a trace that starts there, 0 if there is none. */
+  private recordAt(place: Place): number {
     const distance = Math.floor(place / 4096);
     const page = this.at(distance);
-    if (page === undefined) return false;
-    const tables = this.words[(vcpuArea(this.job.vcpuId) + State.frameTables) >>> 2] >>> 2;
-    const heads = this.words[tables + page.frame] as Heads;
-    return heads !== 0 && findRecord(this.words, vcpuArea(this.job.vcpuId), heads, place - distance * 4096) !== 0;
+    if (page === undefined) return 0;
+    const vb = vcpuArea(this.job.vcpuId);
+    const heads = this.words[(this.words[(vb + State.frameTables) >>> 2] >>> 2) + page.frame] as Heads;
+    return heads === 0 ? 0 : findRecord(this.words, vb, heads, place - distance * 4096);
+  }
+  wasReached(place: Place): boolean {
+    return this.job.reach === "unseen" || this.recordAt(place) !== 0;
+  }
+  isTaken(place: Place): boolean {
+    if (this.job.reach !== "rest") return false;
+    const record = this.recordAt(place);
+    return record !== 0 && (this.words[record >>> 2] & 0xffff) === Builtin.region;
   }
 
   /** A place of a region as `keyOf` numbers spots. */
@@ -150,7 +171,11 @@ class SpotCode implements CodeSource {
       }
     }
     const pages = [...used].map((distance) => ({ distance, frame: this.pages.get(distance)!.frame }));
-    return { spot: this.spot, pieces, pages };
+    const entries = region.entries.map((place): RegionEntry => {
+      const distance = Math.floor(place / 4096);
+      return { distance, frame: this.pages.get(distance)!.frame, offset: place - distance * 4096 };
+    });
+    return { entries, reach: this.job.reach, pieces, pages };
   }
 }
 
@@ -176,7 +201,8 @@ export class RegionCompiler {
       if (!region) return [];
       return [{ spot, code, region, starts: new Set(region.blocks.map(({ start }) => code.keyOf(start))) }];
     });
-    const isCovered = (c: Candidate) => !job.everything && (this.recent.has(keyOf(c.spot)) || isWithin(c, candidates));
+    const isRecent = (c: Candidate) => job.reach === "rest" && this.recent.has(keyOf(c.spot));
+    const isCovered = (c: Candidate) => job.reach !== "unseen" && (isRecent(c) || isWithin(c, candidates));
     const chosen = candidates.filter((c) => !isCovered(c));
     const covered = candidates.filter((c) => !chosen.includes(c)).map(({ spot }) => spot);
     this.recent.note(chosen);
@@ -201,7 +227,8 @@ interface Candidate {
   /** Where its blocks start, by `keyOf`. */
   readonly starts: ReadonlySet<number>;
 }
-const keyOf = ({ frame, offset }: Spot): number => frame * 4096 + offset;
+/** Numbers spots by where they are in memory. */
+export const keyOf = ({ frame, offset }: Spot): number => frame * 4096 + offset;
 
 /**
  * Whether another candidate has the spot's code. The places of a function become hot all at once, and a region from each on would be

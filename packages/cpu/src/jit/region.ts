@@ -14,6 +14,8 @@ export interface CodeSource {
   page(distance: number): Uint8Array | undefined;
   /** Whether control is known to have arrived at a place; what never ran is not worth translating. */
   wasReached(place: Place): boolean;
+  /** Whether another region has the code at a place, and is to go on there. */
+  isTaken(place: Place): boolean;
 }
 
 /** One instruction of a region and where it lies. */
@@ -35,9 +37,13 @@ export interface Block {
   readonly fallsThrough: boolean;
 }
 
-/** Basic blocks that are translated together, the entry first; a block comes before those it leads to, but for loops. */
+/** Basic blocks that are translated together; a block comes before those it leads to, but for loops. */
 export interface Region {
-  readonly entry: Place;
+  /**
+   * Starts of blocks at which control may arrive from outside. The first is the first block's; the others are where calls return
+   * to, where loops begin, and what is called: control comes to such places other than by this region's own jumps.
+   */
+  readonly entries: readonly Place[];
   readonly blocks: readonly Block[];
   /** Where a block that returns may go on within the region. */
   readonly returns: ReadonlyMap<Block, readonly Place[]>;
@@ -45,6 +51,7 @@ export interface Region {
 
 const MAX_INSTRUCTIONS = 160;
 const MAX_BLOCKS = 48;
+const MAX_ENTRIES = 32;
 /** Pages on either side of the entry's that a region may reach. */
 const MAX_DISTANCE = 1 << 18;
 /** Comparisons of a return address that are worth their while. */
@@ -58,7 +65,7 @@ const isTranslatable = (d: Decoded): boolean => d.def.semantics !== undefined &&
 
 const isDirect = (d: Decoded): boolean => d.operands[0]?.kind === "rel";
 const isConditional = (d: Decoded): boolean => isDirect(d) && !d.def.ends;
-const isCall = (d: Decoded): boolean => d.def.name === "CALL";
+const isCall = (d: Decoded): boolean => d.def.name === "CALL" || d.def.name === "CALL indirect";
 const targetOf = ({ d, place }: PlacedInstruction): Place => place + d.lengthBytes + d.immLo;
 
 /** Decodes instructions of a region, each once. */
@@ -106,7 +113,11 @@ class Scanner {
   }
   /** Whether a jump to a place may be followed. */
   follows(place: Place): boolean {
-    return this.source.wasReached(place) && this.at(place) !== undefined;
+    return this.source.wasReached(place) && this.at(place) !== undefined && !this.source.isTaken(place);
+  }
+  /** The instruction at a place if straight code may go on with it. */
+  after(place: Place): Decoded | undefined {
+    return this.source.isTaken(place) ? undefined : this.at(place);
   }
 }
 
@@ -119,10 +130,24 @@ export function findRegion(source: CodeSource, entry: Place, decoder: Decoder): 
   const scanner = new Scanner(source, decoder);
   if (!scanner.at(entry)) return undefined;
   const leaders = collectLeaders(scanner, entry);
-  const blocks = [...leaders].map((start) => cutBlock(scanner, start, leaders));
-  const byStart = new Map(blocks.filter((b) => b.instructions.length > 0).map((b) => [b.start, b]));
+  const byStart = new Map([...leaders].map((start) => [start, cutBlock(scanner, start, leaders)]));
   const returns = findReturns(byStart);
-  return { entry, blocks: reversePostorder(entry, byStart, returns), returns };
+  const blocks = reversePostorder(entry, byStart, returns);
+  return { entries: entriesOf(blocks, scanner), blocks, returns };
+}
+
+/** Where control is likely to arrive from outside. */
+function entriesOf(blocks: readonly Block[], scanner: Scanner): Place[] {
+  const indexOf = new Map(blocks.map(({ start }, index) => [start, index]));
+  const others = new Set<Place>();
+  blocks.forEach(({ target, endsIn, end }, index) => {
+    const to = target === undefined ? undefined : indexOf.get(target);
+    if (to !== undefined && (endsIn === "call" || to <= index)) others.add(target!);
+    if (endsIn === "call" && indexOf.has(end)) others.add(end);
+  });
+  const entry = blocks[0].start;
+  others.delete(entry);
+  return [entry, ...[...others].filter((place) => scanner.follows(place))].slice(0, MAX_ENTRIES);
 }
 
 /** Places at which blocks start. */
@@ -131,23 +156,23 @@ function collectLeaders(scanner: Scanner, entry: Place): Set<Place> {
   const queue = [entry];
   const seen = new Set<Place>();
   const lead = (place: Place): void => {
-    if (leaders.has(place) || leaders.size >= MAX_BLOCKS || !scanner.at(place)) return;
+    if (leaders.has(place) || leaders.size >= MAX_BLOCKS || !scanner.after(place)) return;
     leaders.add(place);
     queue.push(place);
   };
   for (let k = 0; k < queue.length; k++) {
-    for (let at = queue[k]; !seen.has(at) && seen.size < MAX_INSTRUCTIONS; ) {
-      const d = scanner.at(at);
-      if (!d) break;
+    let d = scanner.at(queue[k]);
+    for (let at = queue[k]; d && !seen.has(at) && seen.size < MAX_INSTRUCTIONS; ) {
       seen.add(at);
       const next = at + d.lengthBytes;
       const target = isDirect(d) ? targetOf({ d, place: at }) : undefined;
       const followed = target !== undefined && scanner.follows(target);
       if (isConditional(d)) lead(next);
       if (followed) lead(target);
-      if (followed && isCall(d)) lead(next);
+      if (isCall(d) && (followed || scanner.follows(next))) lead(next);
       if (d.def.ends || isConditional(d)) break;
       at = next;
+      d = scanner.after(at);
     }
   }
   return leaders;
@@ -156,9 +181,7 @@ function collectLeaders(scanner: Scanner, entry: Place): Set<Place> {
 function cutBlock(scanner: Scanner, start: Place, leaders: ReadonlySet<Place>): Block {
   const instructions: PlacedInstruction[] = [];
   let at = start;
-  while (instructions.length < MAX_INSTRUCTIONS) {
-    const d = scanner.at(at);
-    if (!d) break;
+  for (let d = scanner.at(at); d && instructions.length < MAX_INSTRUCTIONS; d = scanner.after(at)) {
     const last = { d, place: at };
     instructions.push(last);
     at += d.lengthBytes;
@@ -221,6 +244,8 @@ function reversePostorder(
     if (!block || visited.has(start)) return;
     visited.add(start);
     for (const place of returns.get(block) ?? []) visit(place);
+    // Whoever is called may leave the region and return to it.
+    if (block.endsIn === "call") visit(block.end);
     if (block.target !== undefined) visit(block.target);
     if (block.fallsThrough) visit(block.end);
     order.push(block);

@@ -1,4 +1,4 @@
-import { type Callee, type Fn, type I32, type I64, i32, type Label, type ModuleBuilder } from "@xenoserver/wasm";
+import { type Callee, type Fn, type I32, type I64, i32, i64, type Label, type ModuleBuilder } from "@xenoserver/wasm";
 import { REGION_SIGNATURE, RegionStatus } from "../interp/record.ts";
 import { emitFindRegion } from "../mmu/region-cache.ts";
 import type { Helpers } from "../semantics/ops.ts";
@@ -16,7 +16,10 @@ interface Item {
   readonly isLoop: boolean;
 }
 
-/** Emits one region as a function (vb) → `RegionStatus`. */
+/** Parameter: number of the entry that control is on its way to, 0 once it is there. */
+const ARRIVING = 1;
+
+/** Emits one region as a function (vb, number of the entry) → `RegionStatus`. */
 class RegionTranslator {
   readonly func: ReturnType<ModuleBuilder["func"]>;
   private readonly f: Fn;
@@ -30,6 +33,8 @@ class RegionTranslator {
   /** What the flags are when control arrives at a block, as far as jumps to it were emitted. */
   private readonly kinds = new Map<number, FlagKind>();
   private readonly loops: Item[];
+  /** By index of a block: the number of the entry there. The first entry is not among them. */
+  private readonly entryAt = new Map<number, number>();
   private readonly exits: Exits;
   private current = 0;
 
@@ -40,6 +45,9 @@ class RegionTranslator {
     this.region = region;
     region.blocks.forEach((block, index) => this.indexOf.set(block.start, index));
     this.loops = findLoops(region, this.indexOf, true);
+    region.entries.forEach((place, number) => {
+      if (number > 0) this.entryAt.set(this.indexOf.get(place)!, number);
+    });
     this.exits = {
       fault: { level: 1 },
       leave: { level: 2 },
@@ -53,7 +61,7 @@ class RegionTranslator {
 
   emit(): void {
     const { f, ops } = this;
-    this.kinds.set(0, MEMORY);
+    for (const place of this.region.entries) this.kinds.set(this.indexOf.get(place)!, MEMORY);
     f.block(() => {
       f.block(() => {
         this.emitItems(this.itemsOf(0, this.region.blocks.length - 1, undefined));
@@ -65,7 +73,24 @@ class RegionTranslator {
     ops.storeAnyFlags();
     ops.storeState();
     this.leaveFault();
-    f.prepend(() => ops.loadState(this.region.entry));
+    f.prepend(() => {
+      ops.loadState(this.pageOfEntry());
+    });
+  }
+
+  /** Address of the page that places count from. `Slot.rip` is an entry's. */
+  private pageOfEntry(): I64 {
+    const { f } = this;
+    const arriving = f.param<"i32">(ARRIVING);
+    const { entries } = this.region;
+    const rip = f.load<"i64">("i64.load", f.param(0), Slot.rip);
+    if (entries.length === 1) return rip.sub(entries[0]);
+    const page = f.var("i64", rip.and(i64(-4096)));
+    entries.forEach((place, number) => {
+      const distance = Math.floor(place / 4096);
+      if (distance !== 0) f.if(arriving.eq(number), () => page.set(page.get().sub(distance * 4096)), undefined, false);
+    });
+    return page.get();
   }
 
   /**
@@ -81,7 +106,7 @@ class RegionTranslator {
       f.brIf(toLoop, ops.count.get().geU(f.load<"i32">("i32.load", vb, State.instructionLimit)), false);
       const found = emitFindRegion(f, vb, target);
       f.brIf(toLoop, found.matches.eqz(), false);
-      f.returnCallIndirect(this.regionType, 0, found.place, vb);
+      f.returnCallIndirect(this.regionType, 0, found.place, vb, found.entry);
     });
     f.return(i32(RegionStatus.redirect));
     f.unreachable();
@@ -116,7 +141,7 @@ class RegionTranslator {
   private emitItems(items: readonly Item[]): void {
     const { f } = this;
     const open = (k: number): void => {
-      if (k === 0) return;
+      if (k === 0) return this.emitArrivals(items);
       f.block((label) => {
         this.forward.set(items[k].from, label);
         open(k - 1);
@@ -125,6 +150,29 @@ class RegionTranslator {
     };
     open(items.length - 1);
     this.emitItem(items.at(-1)!);
+  }
+
+  /** Goes to the item with the entry that control is on its way to; the first comes next anyway. */
+  private emitArrivals(items: readonly Item[]): void {
+    const { f } = this;
+    const arriving = f.param<"i32">(ARRIVING);
+    const targets = new Map<number, Label>();
+    for (const [index, number] of this.entryAt) {
+      const item = items.slice(1).find(({ from, to }) => from <= index && index <= to);
+      if (item) targets.set(number, this.forward.get(item.from)!);
+    }
+    if (targets.size === 0) return;
+    f.if(
+      arriving,
+      () =>
+        f.block((next) => {
+          const last = Math.max(...targets.keys());
+          const labels = Array.from({ length: last + 1 }, (_, number) => targets.get(number) ?? next);
+          f.brTable(arriving, labels, next);
+        }),
+      undefined,
+      false,
+    );
   }
 
   private emitItem(item: Item): void {
@@ -143,6 +191,7 @@ class RegionTranslator {
     const { ops, f } = this;
     const block = this.region.blocks[index];
     this.current = index;
+    if (this.entryAt.has(index) && this.loops.length > 0) f.setLocal(ARRIVING, i32(0));
     const accesses = groupAccesses(block.instructions);
     ops.beginBlock(block.instructions, this.kinds.get(index) ?? "dynamic", accesses);
     const dead = deadFlags(block.instructions);

@@ -5,10 +5,12 @@ import { state32 } from "./emit.ts";
 import { emitEnterRegion, emitFindRegion, emitNoteRegionPage } from "./region-cache.ts";
 
 /**
- * What a region's entry record leads to (`disp`): two records, from which the interpreter can run the first instruction, then the
- * pages that the region has code from.
+ * What a region's entry record leads to (`disp`): two records, from which the interpreter can run the entry's first instruction; then
+ * the address of the region's pages, and in which of them the entry is.
  */
-export const RegionInfo = { pageCount: 32, pages: 40, pageBytes: 8, distance: 0, frame: 4 } as const;
+export const EntryInfo = { pages: 32, distance: 36, bytes: 48 } as const;
+/** The pages that a region has code from: their number, and each one's distance from where places count from, and its frame. */
+export const RegionPages = { count: 0, first: 8, pageBytes: 8, distance: 0, frame: 4 } as const;
 const GLOBAL = 1 << 31;
 
 /**
@@ -24,15 +26,19 @@ export function defineLinkRegion(m: ModuleBuilder, fillItlb: Func): Func {
   const place = f.let(f.load<"i32">("i32.load", record, Field.imm));
   const known = emitFindRegion(f, vb, va);
   f.if(known.matches.and(known.place.eq(place)), () => f.return(place));
+  const entry = f.let(f.load<"i32">("i32.load8_u", record, Field.dst));
   const info = f.let(f.load<"i32">("i32.load", record, Field.disp));
-  const at = f.var("i32", info);
-  const end = f.let(info.add(f.load<"i32">("i32.load", info, RegionInfo.pageCount).mul(RegionInfo.pageBytes)));
+  const distance = f.load<"i32">("i32.load", info, EntryInfo.distance);
+  const base = f.let(va.and(i64(-4096)).sub(distance.extS().shl(12)));
+  const at = f.var("i32", f.load("i32.load", info, EntryInfo.pages));
+  const count = f.load<"i32">("i32.load", at.get(), RegionPages.count);
+  const end = f.let(at.get().add(count.mul(RegionPages.pageBytes)));
   const allGlobal = f.var("i32", i32(GLOBAL));
   f.while(
     () => at.get().ltU(end),
     () => {
-      const distance = f.load<"i32">("i32.load", at.get(), RegionInfo.pages + RegionInfo.distance);
-      const page = f.let(va.and(i64(-4096)).add(distance.extS().shl(12)));
+      const distance = f.load<"i32">("i32.load", at.get(), RegionPages.first + RegionPages.distance);
+      const page = f.let(base.add(distance.extS().shl(12)));
       const index = page
         .shrU(8)
         .wrap()
@@ -42,14 +48,14 @@ export function defineLinkRegion(m: ModuleBuilder, fillItlb: Func): Func {
         f.if(f.call<"i32">(fillItlb, vb, page).eqz(), () => f.return(i32(0))),
       );
       const frame = f.let(f.load<"i32">("i32.load", entry, Itlb.frame));
-      const expected = f.load<"i32">("i32.load", at.get(), RegionInfo.pages + RegionInfo.frame);
+      const expected = f.load<"i32">("i32.load", at.get(), RegionPages.first + RegionPages.frame);
       f.if(frame.and(~GLOBAL).ne(expected), () => f.return(i32(0)));
       allGlobal.set(allGlobal.get().and(frame));
       emitNoteRegionPage(f, vb, page);
-      at.set(at.get().add(RegionInfo.pageBytes));
+      at.set(at.get().add(RegionPages.pageBytes));
     },
   );
-  emitEnterRegion(f, vb, va, place, allGlobal.get());
+  emitEnterRegion(f, vb, va, { place, entry }, allGlobal.get());
   f.return(place);
   f.unreachable();
   return func;

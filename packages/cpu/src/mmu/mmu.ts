@@ -4,6 +4,7 @@ import { defineCodeWritten, defineHoldsCode } from "./code-watch.ts";
 import { defineDropAllWriteEntries, defineDropWriteEntries, defineFlushTlb, defineFlushTlbPage } from "./flush.ts";
 import { defineLinkRegion } from "./link.ts";
 import { defineFindPage, defineQuick } from "./quick-access.ts";
+import { defineEmptyRegionCaches } from "./region-cache.ts";
 import { type CodeGuard, defineCommitBounce, defineSlowRead, defineSlowStore, defineSlowWrite } from "./slow-access.ts";
 import { defineBeginSplit, defineChangeSplit } from "./split-lock.ts";
 import { defineFillItlb, defineTranslate, defineTranslateCode } from "./translate.ts";
@@ -40,6 +41,8 @@ export interface Mmu {
   readonly dropWriteEntries: Func;
   /** (vb): every page's next store takes the slow path. */
   readonly dropAllWriteEntries: Func;
+  /** (vb): every region is looked for anew. */
+  readonly emptyRegionCaches: Func;
 }
 
 export interface MmuImports {
@@ -90,5 +93,6 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
     flushTlbPage: defineFlushTlbPage(m),
     dropWriteEntries: defineDropWriteEntries(m, layout),
     dropAllWriteEntries: defineDropAllWriteEntries(m),
+    emptyRegionCaches: defineEmptyRegionCaches(m),
   };
 }

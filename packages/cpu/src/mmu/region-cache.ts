@@ -1,4 +1,4 @@
-import { type Fn, type I32, type I64, i32, i64 } from "@xenoserver/wasm";
+import { type Fn, type Func, type I32, type I64, i32, i64, type ModuleBuilder } from "@xenoserver/wasm";
 import {
   REGION_CACHE_BITS,
   REGION_CACHE_HALF_BYTES,
@@ -21,25 +21,39 @@ function emitHash(f: Fn, at: I64): I32 {
 /** Emits the address of that entry. */
 const emitEntry = (f: Fn, vb: I32, hash: I32): I32 => f.let(hash.shl(4).add(state(f, vb, State.regionCache)));
 
-/** Emits the look-up of a linear address; `place` is valid if it matches. */
-export function emitFindRegion(f: Fn, vb: I32, at: I64): { readonly matches: I32; readonly place: I32 } {
-  const entry = emitEntry(f, vb, emitHash(f, at));
+/** What an entry says, valid if it matches. */
+export interface FoundRegion {
+  readonly matches: I32;
+  readonly place: I32;
+  /** Number of the region's entry. */
+  readonly entry: I32;
+}
+/** Emits the look-up of a linear address. */
+export function emitFindRegion(f: Fn, vb: I32, at: I64): FoundRegion {
+  const found = emitEntry(f, vb, emitHash(f, at));
   return {
-    matches: f.load<"i64">("i64.load", entry, RegionCache.address).eq(at),
-    place: f.load<"i32">("i32.load", entry, RegionCache.place),
+    matches: f.load<"i64">("i64.load", found, RegionCache.address).eq(at),
+    place: f.load<"i32">("i32.load", found, RegionCache.place),
+    entry: f.load<"i32">("i32.load", found, RegionCache.entry),
   };
 }
 
+/** A region's function by its place in the table, and the number of the entry that is meant. */
+export interface EnteredRegion {
+  readonly place: I32;
+  readonly entry: I32;
+}
 /**
  * Emits the making of an entry in the cache in use.
  * @param isGlobal whether all of the region's pages are global
  */
-export function emitEnterRegion(f: Fn, vb: I32, at: I64, place: I32, isGlobal: I32): void {
+export function emitEnterRegion(f: Fn, vb: I32, at: I64, region: EnteredRegion, isGlobal: I32): void {
   const hash = f.let(emitHash(f, at));
-  const entry = emitEntry(f, vb, hash);
+  const made = emitEntry(f, vb, hash);
   emitNoteRegion(f, vb, hash);
-  f.store("i64.store", entry, at, RegionCache.address);
-  f.store("i32.store", entry, place, RegionCache.place);
+  f.store("i64.store", made, at, RegionCache.address);
+  f.store("i32.store", made, region.place, RegionCache.place);
+  f.store("i32.store", made, region.entry, RegionCache.entry);
   const isUser = state(f, vb, State.regionCache).eq(vb.add(REGION_CACHE_OFFSET));
   const kernel = f.select(
     isGlobal,
@@ -107,4 +121,12 @@ export function emitEmptyRegionCaches(f: Fn, vb: I32, which: I32): void {
     const left = used.and(f.select(now.and(kernel | kernelLocal), i32(user), i32(-1)));
     f.store("i32.store", vb, left.and(f.select(now.and(user), i32(~user), i32(-1))), State.regionCacheUsed);
   });
+}
+
+/** (vb): empties both caches. */
+export function defineEmptyRegionCaches(m: ModuleBuilder): Func {
+  const func = m.func(["i32"], [], "emptyRegionCaches");
+  const { user, kernel, kernelLocal } = RegionCacheUse;
+  emitEmptyRegionCaches(func.fn, func.fn.param(0), i32(user | kernel | kernelLocal));
+  return func;
 }
