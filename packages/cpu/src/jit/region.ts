@@ -49,8 +49,8 @@ export interface Region {
   readonly returns: ReadonlyMap<Block, readonly Place[]>;
 }
 
-const MAX_INSTRUCTIONS = 160;
-const MAX_BLOCKS = 48;
+const MAX_INSTRUCTIONS = 240;
+const MAX_BLOCKS = 64;
 const MAX_ENTRIES = 32;
 /** Pages on either side of the entry's that a region may reach. */
 const MAX_DISTANCE = 1 << 18;
