@@ -238,7 +238,7 @@ export class CodeCache {
       const before = this.reachAt(frame, offset);
       return this.recordAt(frame, offset) !== 0 && (before === undefined || (before === "rest" && reach === "own"));
     };
-    if (!isWanted(entries[0]) || this.nextRecord + roomOf(entries.length, pages.length) > RECORDS) return false;
+    if (!entries.some(isWanted) || this.nextRecord + roomOf(entries.length, pages.length) > RECORDS) return false;
     const region: InstalledRegion = { place, reach, entries: new Map(), isDropped: false };
     const list = this.writePages(pages);
     entries.forEach((entry, number) => {

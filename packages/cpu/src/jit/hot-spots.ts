@@ -1,13 +1,7 @@
 import type { CodeCache } from "../interp/code-cache.ts";
 import type { Interpreter } from "../interp/interpreter.ts";
-import {
-  type CompiledRegions,
-  keyOf,
-  MAX_REGIONS_PER_MODULE,
-  type Reach,
-  type RegionService,
-  type Spot,
-} from "./region-compiler.ts";
+import { type CompiledRegions, MAX_REGIONS_PER_MODULE, type Reach, type RegionService } from "./region-compiler.ts";
+import { keyOf, type Spot } from "./spot.ts";
 
 /** Ticks at which an address must have been seen before its region is translated. */
 const HOT_AFTER = 16;

@@ -7,15 +7,10 @@ import type { DomainMemory } from "../memory/domain-memory.ts";
 import { importedHelpers } from "../semantics/helpers.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { CodeMode, State, vcpuArea } from "../state/layout.ts";
+import { CompiledBefore } from "./compiled-before.ts";
 import { type CodeSource, findRegion, type Place, type Region } from "./region.ts";
+import { keyOf, type Spot } from "./spot.ts";
 import { translateRegion } from "./translate.ts";
-
-/** Where a vcpu was seen: linear address of the page, its frame, and the offset in it. */
-export interface Spot {
-  readonly page: number;
-  readonly frame: number;
-  readonly offset: number;
-}
 
 /** Spots of a vcpu whose regions are wanted, in one module. */
 export interface RegionJob {
@@ -187,25 +182,45 @@ export class RegionCompiler {
   private readonly memory: DomainMemory;
   private readonly words: Int32Array;
   private readonly decoder = new Decoder();
-  private readonly recent = new RecentPlaces();
+  private readonly recent: RecentPlaces[] = [];
+  private readonly before: CompiledBefore;
 
   constructor(memory: DomainMemory) {
     this.memory = memory;
     this.words = new Int32Array(memory.memory.buffer);
+    this.before = new CompiledBefore(memory);
   }
 
-  compile(job: RegionJob): CompiledRegions {
+  /** @returns what other vcpus have of what is asked for, then the rest */
+  compile(job: RegionJob): CompiledRegions[] {
+    const known: CompiledRegions[] = [];
+    const spots = job.spots.filter((spot) => {
+      const found = this.before.find(spot, job.reach, job.vcpuId);
+      if (found) known.push(found);
+      return (
+        !found &&
+        !known.some(({ regions }) => regions.some(({ entries }) => entries.some((e) => keyOf(e) === keyOf(spot))))
+      );
+    });
+    if (spots.length === 0) return known;
+    const compiled = this.compileAnew({ ...job, spots });
+    this.before.note(compiled, job.vcpuId);
+    return [...known, compiled];
+  }
+
+  private compileAnew(job: RegionJob): CompiledRegions {
+    const recent = (this.recent[job.vcpuId] ??= new RecentPlaces());
     const candidates = job.spots.slice(0, MAX_REGIONS_PER_MODULE).flatMap((spot): Candidate[] => {
       const code = new SpotCode(this.memory, this.words, job, spot);
       const region = findRegion(code, spot.offset, this.decoder);
       if (!region) return [];
       return [{ spot, code, region, starts: new Set(region.blocks.map(({ start }) => code.keyOf(start))) }];
     });
-    const isRecent = (c: Candidate) => job.reach === "rest" && this.recent.has(keyOf(c.spot));
+    const isRecent = (c: Candidate) => job.reach === "rest" && recent.has(keyOf(c.spot));
     const isCovered = (c: Candidate) => job.reach !== "unseen" && (isRecent(c) || isWithin(c, candidates));
     const chosen = candidates.filter((c) => !isCovered(c));
     const covered = candidates.filter((c) => !chosen.includes(c)).map(({ spot }) => spot);
-    this.recent.note(chosen);
+    recent.note(chosen);
     if (chosen.length === 0) return { module: undefined, regions: [], covered };
     const m = newGuestModule(this.memory);
     const base = m.importGlobal("env", "base", "i32");
@@ -227,8 +242,6 @@ interface Candidate {
   /** Where its blocks start, by `keyOf`. */
   readonly starts: ReadonlySet<number>;
 }
-/** Numbers spots by where they are in memory. */
-export const keyOf = ({ frame, offset }: Spot): number => frame * 4096 + offset;
 
 /**
  * Whether another candidate has the spot's code. The places of a function become hot all at once, and a region from each on would be
@@ -269,7 +282,7 @@ export class LocalRegionService implements RegionService {
     this.compiler = new RegionCompiler(memory);
   }
   request(job: RegionJob): void {
-    this.done.push(this.compiler.compile(job));
+    this.done.push(...this.compiler.compile(job));
   }
   finished(): CompiledRegions[] {
     return this.done.splice(0);

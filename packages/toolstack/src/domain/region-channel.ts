@@ -45,7 +45,7 @@ export class RegionClient implements RegionService {
       const received = receiveMessageOnPort(this.#port);
       if (received === undefined) break;
       this.#received++;
-      done.push(received.message as CompiledRegions);
+      done.push(...(received.message as CompiledRegions[]));
     }
     return done;
   }
