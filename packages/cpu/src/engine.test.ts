@@ -46,6 +46,33 @@ describe("code that changes", () => {
     assert.equal(m.gpr(Gpr.rbx), sum);
   });
 
+  inEveryMode("a page that has data where it had code, and code again", (m, mode) => {
+    const page = 0x20000;
+    const watchers = (): number => {
+      const frame = m.memory.frameAt((page / 4096) as never);
+      return new Uint8Array(m.memory.memory.buffer)[m.memory.layout.frameFlags + frame]!;
+    };
+    m.load(page, Uint8Array.of(0xb8, 1, 0, 0, 0, 0xc3)); // mov eax, 1; ret
+    const rounds = 12;
+    const code = guest((a) => {
+      a.mov(rbx, 0).mov(ecx, rounds).mov(rdx, page);
+      a.label("again").call(rdx).add(rbx, rax);
+      for (const at of [0, 8]) a.mov(mem(64, rdx, at), 0);
+      a.cmp(ecx, rounds).jcc("ne", "go on").vmcall();
+      a.label("go on")
+        .mov(mem(8, rdx), 0xb8)
+        .mov(mem(32, rdx, 1), ecx)
+        .mov(mem(8, rdx, 5), 0xc3);
+      a.sub(ecx, 1).jcc("ne", "again");
+      a.hlt();
+    });
+    m.load(CODE, code);
+    assert.equal(m.run().kind, "hypercall", mode);
+    assert.equal(watchers(), 0, "stores go directly");
+    assert.deepEqual(m.run(), HALTED);
+    assert.equal(m.gpr(Gpr.rbx), 1 + (rounds * (rounds + 1)) / 2 - 1);
+  });
+
   inEveryMode("a function that is written through another mapping of its page", (m) => {
     const [alias, target] = [0x60000, 0x20000];
     m.mapPage(alias, target);

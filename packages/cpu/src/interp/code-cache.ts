@@ -51,7 +51,13 @@ interface CodePage {
   readonly views: Map<number, Heads>;
   traces: Trace[];
   pieces: InstalledPiece[];
+  /** Whether stores into the frame are to be seen. */
+  isWatched: boolean;
+  /** How often all its code was overwritten. */
+  timesEmptied: number;
 }
+/** A frame that so often was code and then data goes on being watched: to begin with that anew is not free. */
+const MAX_EMPTIED = 8;
 
 const recordsOfPages = (count: number): number =>
   Math.ceil((RegionPages.first + count * RegionPages.pageBytes) / RECORD_BYTES);
@@ -300,6 +306,10 @@ export class CodeCache {
   /** @param view  see `viewKey` */
   private headsOf(frame: number, view: number): Heads {
     let page = this.pages.get(frame);
+    if (page && !page.isWatched) {
+      page.isWatched = true;
+      this.watch(frame);
+    }
     const known = page?.views.get(view);
     if (known !== undefined) return known;
     let heads = this.index.addPage();
@@ -309,7 +319,7 @@ export class CodeCache {
       heads = this.index.addPage()!;
     }
     if (!page) {
-      page = { views: new Map(), traces: [], pieces: [] };
+      page = { views: new Map(), traces: [], pieces: [], isWatched: true, timesEmptied: 0 };
       this.pages.set(frame, page);
       this.watch(frame);
     }
@@ -397,10 +407,18 @@ export class CodeCache {
     page.traces = traces;
     page.pieces = pieces.filter(({ region }) => !region.isDropped);
     // Others' code may lie in the same granules; then the map stays as it is, which costs no more than a look.
-    if (this.bytes[this.memory.layout.frameFlags + frame] !== 1 << this.vcpuId) return;
-    const map = this.memory.layout.codeMaps + frame * 16;
-    this.bytes.fill(0, map, map + 16);
-    for (const { start, end } of [...page.traces, ...page.pieces]) this.markCode(frame, start, end);
+    if (this.bytes[this.memory.layout.frameFlags + frame] === 1 << this.vcpuId) {
+      const map = this.memory.layout.codeMaps + frame * 16;
+      this.bytes.fill(0, map, map + 16);
+      for (const { start, end } of [...page.traces, ...page.pieces]) this.markCode(frame, start, end);
+    }
+    if (page.traces.length === 0 && page.pieces.length === 0) this.unwatch(frame, page);
+  }
+  /** A frame has no code any more: until it has some again stores into it go directly. */
+  private unwatch(frame: number, page: CodePage): void {
+    if (++page.timesEmptied > MAX_EMPTIED) return;
+    page.isWatched = false;
+    Atomics.and(this.bytes, this.memory.layout.frameFlags + frame, ~(1 << this.vcpuId));
   }
 
   private dropRegion(region: InstalledRegion): void {
