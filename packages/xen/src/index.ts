@@ -10,7 +10,7 @@ export { Domain, type DomainConfig } from "./domain/domain.ts";
 export { type Discard, FrameReclaimer } from "./domain/reclaim.ts";
 export { loadControl, saveControl, specialPages } from "./domain/saved.ts";
 export { type HostChannel, HostEventChannels } from "./evtchn/host.ts";
-export { HostGrants, type MappedGrant } from "./grant/host.ts";
+export { HostGrants, type MappedGrant, type MappedPages } from "./grant/host.ts";
 export { type Clock, FakeClock, HostClock, TSC_KHZ } from "./time/clock.ts";
 export { isResting, pauseDomain, unpauseDomain } from "./vcpu/pause.ts";
 export { runVcpu, type VcpuLoopConfig } from "./vcpu/run.ts";

@@ -2,7 +2,7 @@
 import type { HostGrants } from "@xenoserver/xen";
 import { mapGrants, type RingIndices, unmapGrants } from "../ring/index.ts";
 import type { Connection, Nodes } from "../xenbus/index.ts";
-import type { BufferMapper } from "./buffers.ts";
+import { mapSegments } from "./buffers.ts";
 import {
   type BlkifRequest,
   BlkifRsp,
@@ -20,7 +20,6 @@ import type { BlockStore } from "./store.ts";
 export interface BlockConnectionConfig {
   readonly name: string;
   readonly store: BlockStore;
-  readonly mapper: BufferMapper;
   readonly grants: HostGrants;
   readonly limiter: RateLimiter;
   readonly stats: BlockStats;
@@ -175,17 +174,17 @@ export class BlockConnection implements Connection {
     { write, sector }: { readonly write: boolean; readonly sector: number },
     segments: readonly Segment[],
   ): Promise<void> {
-    const { store, mapper, stats } = this.#config;
+    const { store, grants, stats } = this.#config;
     let sectorCount = 0;
     for (const { firstSector, lastSector } of segments) sectorCount += lastSector + 1 - firstSector;
     this.#checkRange(sector, sectorCount);
     if (write && store.info.readOnly) throw new Refusal("writes to a disk that is read-only");
-    const buffers = mapper.map(segments, !write);
+    const buffers = mapSegments(grants, segments, !write);
     try {
       if (write) await store.write(sector * SECTOR_BYTES, buffers.parts);
       else await store.read(sector * SECTOR_BYTES, buffers.parts);
     } finally {
-      buffers.release(!write);
+      buffers.release();
     }
     const lengthBytes = sectorCount * SECTOR_BYTES;
     if (write) {
@@ -235,7 +234,6 @@ export class BlockConnection implements Connection {
       queue.push();
       queue.close();
     }
-    this.#config.mapper.close();
   }
 
   exportState(): readonly RingIndices[] {

@@ -9,7 +9,6 @@ import {
   type FrontendKeys,
   type Nodes,
 } from "../xenbus/index.ts";
-import { type BufferMapper, PersistentMapper, TransientMapper } from "./buffers.ts";
 import { BlockConnection } from "./connection.ts";
 import { BLKIF_LAYOUTS, SECTOR_BYTES, VDISK_READONLY } from "./protocol.ts";
 import { BlockQueue } from "./queue.ts";
@@ -25,17 +24,10 @@ export interface DiskConfig {
   readonly devid: number;
   readonly maxQueues: number;
   readonly limits?: RateLimits;
-  /**
-   * Whether the guest may use the same pages for all requests, which it then copies to and from. The default is that it may: its
-   * copying costs it less than granting, and us less than mapping.
-   */
-  readonly persistentGrants?: boolean;
 }
 
 const MAX_RING_PAGE_ORDER = 4;
 const MAX_INDIRECT_SEGMENTS = 256;
-/** Per queue, as many as a ring of one page can name in direct requests, three times over. */
-const PERSISTENT_GRANTS_PER_QUEUE = 1056;
 const PHYSICAL_SECTOR_BYTES = 4096;
 const MAX_GRANT_REF = 0xffffffff;
 
@@ -58,7 +50,7 @@ export class BlockDriver implements BackendDriver {
   }
 
   backendNodes(): Nodes {
-    const { store, vdev, maxQueues, persistentGrants = true } = this.#config;
+    const { store, vdev, maxQueues } = this.#config;
     const { readOnly, discardGranularityBytes } = store.info;
     const discard: Nodes =
       readOnly || discardGranularityBytes === undefined
@@ -80,7 +72,8 @@ export class BlockDriver implements BackendDriver {
       "hotplug-status": "connected",
       "feature-flush-cache": "1",
       "feature-barrier": "1",
-      "feature-persistent": persistentGrants ? "1" : "0",
+      // The guest would use the same pages for all requests and copy each of them, which costs it more than granting.
+      "feature-persistent": "0",
       "feature-max-indirect-segments": String(MAX_INDIRECT_SEGMENTS),
       "max-ring-page-order": String(MAX_RING_PAGE_ORDER),
       "max-ring-pages": String(2 ** MAX_RING_PAGE_ORDER),
@@ -120,7 +113,6 @@ export class BlockDriver implements BackendDriver {
       store,
       grants,
       log,
-      mapper: this.#mapper(frontend, queueCount),
       limiter: this.#limiter,
       stats: this.stats,
       properties: this.properties(),
@@ -151,14 +143,6 @@ export class BlockDriver implements BackendDriver {
     // The guest may have sent requests before we were there to be notified.
     setImmediate(() => connection.serveAll());
     return connection;
-  }
-
-  #mapper(frontend: FrontendKeys, queueCount: number): BufferMapper {
-    const wanted = frontend.readUnsigned("feature-persistent", { max: 1, absent: 0 }) === 1;
-    const { grants } = this.#host;
-    return wanted && this.#config.persistentGrants !== false
-      ? new PersistentMapper(grants, PERSISTENT_GRANTS_PER_QUEUE * queueCount)
-      : new TransientMapper(grants);
   }
 }
 

@@ -85,6 +85,26 @@ describe("a backend's use of a grant", () => {
     assert.equal(host.map(-1, false), Gntst.bad_gntref);
   });
 
+  test("many pages are mapped together or not at all, and neighbours are one run of bytes", () => {
+    grant(8, GTF_permit_access, 0x40);
+    grant(9, GTF_permit_access, 0x41);
+    grant(10, GTF_permit_access, 0x45);
+    assert.deepEqual(host.mapPages([8, 9, 11, 10], true), { ref: 11, status: Gntst.general_error });
+    assert.deepEqual([8, 9, 10].map(flagsOf), [GTF_permit_access, GTF_permit_access, GTF_permit_access]);
+    const pages = host.mapPages([8, 9, 10, 8], true);
+    assert.ok("frames" in pages);
+    const [first, second, third, again] = pages.frames as readonly number[];
+    assert.deepEqual([second, again], [first! + 1, first]);
+    assert.notEqual(third, second! + 1);
+    pages.bytes(0, 4094, 4).set(Buffer.from("edge"));
+    assert.equal(guest.peek(0x41000) & 0xffff, 0x6567);
+    assert.equal(flagsOf(8), GTF_permit_access | GTF_reading | GTF_writing);
+    pages.unmap();
+    pages.unmap();
+    assert.deepEqual([8, 9, 10].map(flagsOf), [GTF_permit_access, GTF_permit_access, GTF_permit_access]);
+    assert.equal(hasPins(guest.domain), false);
+  });
+
   test("copies stay inside the page", () => {
     grant(8, GTF_permit_access, 0x40);
     assert.equal(host.copyTo(8, 4090, new Uint8Array(6).fill(7)), Gntst.okay);

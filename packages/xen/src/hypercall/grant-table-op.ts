@@ -4,7 +4,7 @@ import { Errno, type HypercallResult } from "../abi/errno.ts";
 import { Gntst, GnttabOp } from "../abi/grant-table.ts";
 import { Field, MAX_GRANT_FRAMES } from "../domain/layout.ts";
 import { isUsableGfn } from "../domain/physmap.ts";
-import { growGrantTable, type PinnedGrant, pinGrant, unpinGrant } from "../grant/table.ts";
+import { growGrantTable, type PinnedGrant, pinGrant, unpinGrants } from "../grant/table.ts";
 import { GuestStruct, type HypercallArgs, type HypercallContext, isSelf, logOnce } from "./context.ts";
 
 /** Structures that one call may name; keeps its time bounded. */
@@ -126,9 +126,9 @@ function copy(ctx: HypercallContext, op: GuestStruct): void {
     const source = ctx.memory.frameBytes(from.frame).subarray(fromOffset, fromOffset + lengthBytes);
     ctx.memory.frameBytes(to.frame).set(source, toOffset);
     ctx.memory.markWritten(to.frame);
-    if (to.grant !== undefined) unpinGrant(ctx.domain, to.grant);
+    if (to.grant !== undefined) unpinGrants(ctx.domain, [to.grant]);
   }
-  if (from.grant !== undefined) unpinGrant(ctx.domain, from.grant);
+  if (from.grant !== undefined) unpinGrants(ctx.domain, [from.grant]);
   finish(typeof to === "number" ? to : Gntst.okay);
 }
 
