@@ -24,6 +24,7 @@ const WRITER = fileURLToPath(new URL("./testing/crash-writer.ts", import.meta.ur
 async function killAfter(kind: string, path: string, first: number, flushes: number) {
   const child = spawn(process.execPath, [
     ...process.execArgv.filter((arg) => !arg.startsWith("--test")),
+    "--disable-warning=ExperimentalWarning",
     WRITER,
     kind,
     path,

@@ -1,17 +1,19 @@
 /**
- * Reading and writing of a file at offsets, straight from and to the caller's buffers. The system calls run on libuv's
- * threads, so that a slow disk does not hold up this thread.
+ * Reading and writing of a file at offsets, straight from and to the caller's buffers. System calls that may wait run on
+ * libuv's threads, so that a slow disk does not hold up this thread.
  */
 import * as fs from "node:fs";
 import { totalBytes } from "@xenoserver/devices/block/store.ts";
 import { sliceBuffers, zeroBuffers } from "../buffers.ts";
 import { reasonOf, StorageError } from "../error.ts";
 import { type Lock, tryLock } from "../lock.ts";
+import { CachedReader } from "./cached-read.ts";
 
 export class RandomAccessFile {
   readonly path: string;
   readonly fd: number;
   readonly readOnly: boolean;
+  readonly #cached: CachedReader;
   #sizeBytes: number;
   #lock: Lock | undefined;
   #closed = false;
@@ -21,6 +23,7 @@ export class RandomAccessFile {
     this.fd = fd;
     this.readOnly = readOnly;
     this.#sizeBytes = sizeBytes;
+    this.#cached = new CachedReader(fd);
   }
 
   /**
@@ -75,7 +78,9 @@ export class RandomAccessFile {
 
   /** @throws StorageError  also if the file ends before the buffers are full */
   async read(offset: number, into: readonly Uint8Array[]): Promise<void> {
-    await this.#all("read", offset, into, (parts, at, done) => fs.readv(this.fd, parts, at, done));
+    const count = this.#cached.read(offset, into);
+    const left = count === 0 ? into : without(into, count);
+    await this.#all("read", offset + count, left, (parts, at, done) => fs.readv(this.fd, parts, at, done));
   }
 
   /** As `read`; what lies behind the end of the file is zero. */
