@@ -5,6 +5,7 @@ import { parseDisk } from "@xenoserver/toolstack/cfg/index.ts";
 import type { DomainProcessOptions } from "./domain-process.ts";
 import type { MachineProcess } from "./guest-console.ts";
 import type { Kernel } from "./guest-files.ts";
+import { tied } from "./tied-process.ts";
 import { tscKhz } from "./tsc-frequency.ts";
 
 export interface GuestSpec {
@@ -51,9 +52,8 @@ export async function tcgMachine(cpu = TCG_CPU): Promise<Machine | undefined> {
       const drive = disk === undefined ? [] : ["-drive", `if=none,id=disk,format=raw,file=${disk}`];
       const blk = disk === undefined ? [] : ["-device", "virtio-blk-device,drive=disk"];
       const devices = [...nic, ...drive, ...blk];
-      return spawn(QEMU, [...fixed.split(" "), ...args, ...devices, "-initrd", initramfs, "-append", append], {
-        stdio: "pipe",
-      });
+      const all = [...fixed.split(" "), ...args, ...devices, "-initrd", initramfs, "-append", append];
+      return spawn(...tied(QEMU, all), { stdio: "pipe" });
     },
   };
 }
@@ -78,7 +78,7 @@ export function ourMachine(engine: DomainProcessOptions["engine"]): Machine {
       const given = { kernel: kernel.bzImage, ramdisk, memoryMib, cmdline, engine, network };
       const options: DomainProcessOptions = { ...given, ...disks };
       const args = [...process.execArgv, script, JSON.stringify(options)];
-      return spawn(process.execPath, args, { stdio: "pipe" });
+      return spawn(...tied(process.execPath, args), { stdio: "pipe" });
     },
   };
 }

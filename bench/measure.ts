@@ -44,6 +44,7 @@ export async function measureGuest(
   const process = machine.start(guest);
   const shell = new GuestConsole(process);
   const rowOf = ({ id, title, rate }: Workload) => results.row(id, title, rate?.unit ?? "s");
+  const warmRowOf = ({ id, title, rate }: Workload) => results.row(`${id}-warm`, `${title}, warm`, rate?.unit ?? "s");
   let current = set.boot ? results.row(BOOT.id, BOOT.title, "s") : undefined;
   try {
     const bootSeconds = await shell.booted(BOOT_TIMEOUT_SECONDS);
@@ -52,12 +53,16 @@ export async function measureGuest(
     const first = await shell.run("true", COMMAND_TIMEOUT_SECONDS);
     if (Number.isNaN(first.guestTime)) throw new Error("the guest's shell has no EPOCHREALTIME");
     for (const workload of set.workloads) {
-      current = rowOf(workload);
-      const result = await measureCommand(shell, workload);
-      if (typeof result === "string") current.failures.push(`${machine.id}: ${result}`);
-      else note(current, machine.id, result.value, result.cpuSeconds);
-      const text = typeof result === "string" ? result : `${result.value.toPrecision(4)} ${current.unit}`;
-      progress(`${machine.id}: ${workload.title} ${text}`);
+      const { warmAfter = 0 } = workload;
+      for (let turn = 0; turn <= warmAfter; turn++) {
+        current = turn === 0 ? rowOf(workload) : warmRowOf(workload);
+        const result = await measureCommand(shell, workload);
+        const counts = turn === 0 || turn === warmAfter;
+        if (typeof result === "string") current.failures.push(`${machine.id}: ${result}`);
+        else if (counts) note(current, machine.id, result.value, result.cpuSeconds);
+        const text = typeof result === "string" ? result : `${result.value.toPrecision(4)} ${current.unit}`;
+        if (counts) progress(`${machine.id}: ${current.title} ${text}`);
+      }
     }
     current = undefined;
     const last = await shell.run("true", COMMAND_TIMEOUT_SECONDS);

@@ -19,6 +19,7 @@ import { openKernel } from "./guest-files.ts";
 import { FIXED_ARGS, TCG_CPU } from "./machines.ts";
 import { Qmp } from "./qmp.ts";
 import { median } from "./summary.ts";
+import { tied } from "./tied-process.ts";
 
 const MEMORY_MIB = 512;
 /** How long a guest works before it moves, and moves again. */
@@ -106,7 +107,7 @@ class QemuMachine implements Machine {
     const given = ["-accel", "tcg", "-cpu", TCG_CPU, "-m", String(MEMORY_MIB), "-kernel", vmlinux, "-initrd", ramdisk];
     const args = [...machine.split(" "), ...given, "-append", "console=ttyS0 quiet loglevel=3"];
     const more = ["-qmp", `unix:${socket},server=on,wait=off`, ...(incoming ? ["-incoming", `unix:${incoming}`] : [])];
-    const child = spawn("qemu-system-x86_64", [...args, ...more], { stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn(...tied("qemu-system-x86_64", [...args, ...more]), { stdio: ["ignore", "pipe", "inherit"] });
     child.stdout.resume();
     return [child, await Qmp.connect(socket)];
   }

@@ -18,6 +18,8 @@ export interface Workload {
   readonly network?: boolean;
   /** Needs a disk, /dev/bench, whose bytes are anybody's. */
   readonly disk?: boolean;
+  /** It is run so many times more in the same guest, and the last time is a row of its own: warm. */
+  readonly warmAfter?: number;
   /** Part of the short suite, which needs nothing but busybox. */
   readonly core?: boolean;
 }
