@@ -4,13 +4,14 @@ import type { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts"
 
 export const FILE_BYTES = 64 << 10;
 
-/** Numbers rows; what is said to be committed is on the disk. The file is empty for moments. */
+/** Numbers rows; what is said to be committed is on the disk. The file is replaced whole, since a server that reads it may be asked at any moment. */
 const WRITER = `#!/bin/sh
 n=1
 while :; do
   echo "INSERT INTO t VALUES ($n, hex(randomblob(200)));"
-  echo ".once /www/committed"
+  echo ".once /www/next"
   echo "SELECT max(n) FROM t;"
+  echo ".shell mv /www/next /www/committed"
   n=$((n+1))
 done | sqlite3 /mnt/db
 `;

@@ -8,13 +8,14 @@ const PATIENCE_MS = 30_000;
 export class Load {
   requests = 0;
   readonly failures: string[] = [];
-  /** The longest time that a request took since this was last set to 0. */
-  longestMs = 0;
   readonly #base: string;
   readonly #fileSum: string;
   #ended = false;
   #running: Promise<void>[] = [];
   #committed = 0;
+  #longestMs = 0;
+  /** When each client's request began that has no answer yet. */
+  readonly #pending = new Map<number, number>();
 
   constructor(base: string, fileSum: string) {
     this.#base = base;
@@ -32,7 +33,7 @@ export class Load {
 
   /** @param clients  how many ask at the same time */
   start(clients: number): void {
-    this.#running = Array.from({ length: clients }, (_, n) => this.#ask(n % 2 === 0 ? "committed" : "file"));
+    this.#running = Array.from({ length: clients }, (_, client) => this.#ask(client));
   }
 
   async stop(): Promise<void> {
@@ -40,19 +41,30 @@ export class Load {
     await Promise.all(this.#running);
   }
 
-  async #ask(path: "committed" | "file"): Promise<void> {
+  /** The longest time that a request took, or has waited by now, since this was last asked for. */
+  takeLongestMs(): number {
+    const now = performance.now();
+    const longestMs = Math.max(this.#longestMs, ...[...this.#pending.values()].map((begin) => now - begin));
+    this.#longestMs = 0;
+    return longestMs;
+  }
+
+  async #ask(client: number): Promise<void> {
+    const path = client % 2 === 0 ? "committed" : "file";
     while (!this.#ended) {
       const begin = performance.now();
+      this.#pending.set(client, begin);
       try {
         const bytes = await this.get(path);
         if (path === "file" && sumOf(bytes) !== this.#fileSum) this.failures.push("the file came with another sum");
-        if (path === "committed" && bytes.length > 0) this.#follow(Number(bytes.toString()));
+        if (path === "committed") this.#follow(Number(bytes.toString()));
       } catch (error) {
         this.failures.push(`${path}: ${(error as Error).message}`);
         await sleep(100);
       }
       this.requests++;
-      this.longestMs = Math.max(this.longestMs, performance.now() - begin);
+      this.#pending.delete(client);
+      this.#longestMs = Math.max(this.#longestMs, performance.now() - begin);
     }
   }
 

@@ -5,9 +5,6 @@
  *   npm run migration-checks                           50 moves between two agents of this machine
  *   npm run migration-checks -- --moves 10 --link far  over TLS between network namespaces, with delay, loss and cuts; takes root
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { ImageStore } from "@xenoserver/storage";
@@ -15,7 +12,9 @@ import { openBridge } from "@xenoserver/toolstack/domain/bridge.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
 import { median } from "../../bench/summary.ts";
-import { buildGuest } from "./guest.ts";
+import { whenInterrupted } from "../interrupted.ts";
+import { buildGuest, type CheckGuest } from "./guest.ts";
+import { clearLeftovers, makeFolder, removeFolder } from "./leftovers.ts";
 import { Load } from "./load.ts";
 import { type CheckServer, CheckServers, type Link } from "./servers.ts";
 
@@ -38,44 +37,48 @@ const tell = (line: string): void => console.error(line);
 async function main(folder: string): Promise<boolean> {
   const debian = await DebianGuest.open();
   if (typeof debian === "string") throw new Error(debian);
-  const { kernel, ramdisk, fileSum } = await buildGuest(debian);
+  const guest = await buildGuest(debian);
   const name = `checks-${process.pid}`;
   const forwards = [{ protocol: "tcp", host: "127.0.0.1", hostPort: 0, guestPort: 80 }] as const;
   const bridge = await openBridge(name, { log: () => {}, userNetwork: { forwards } });
   const servers = CheckServers.open(folder, values.link as Link);
-  const load = new Load(`http://127.0.0.1:${bridge.forwards[0]!.hostPort}`, fileSum);
+  const load = new Load(`http://127.0.0.1:${bridge.forwards[0]!.hostPort}`, guest.fileSum);
   try {
-    const store = await ImageStore.open(servers.left.env["XENO_STORE"]!);
-    await store.import("empty:1", {
-      info: { sizeBytes: DISK_BYTES, readOnly: true },
-      read: async (_at, into) => into.forEach((part) => part.fill(0)),
-      isHole: () => true,
-    });
-    const spec = {
-      name: DOMAIN,
-      kernel,
-      ramdisk,
-      cmdline: "console=hvc0 quiet",
-      memory: Number(values.memory),
-      vcpus: Number(values.vcpus),
-      disk: ["empty:1,image,xvda"],
-      vif: [`bridge=${name}`],
-    };
-    await servers.left.agent.post("/v1/domains", { spec, overcommit: true });
-    while ((await load.get("ready", 2000).catch(() => undefined)) === undefined) await sleep(1500);
-    while (Number((await load.get("committed").catch(() => "0")).toString()) < 10) await sleep(500);
-    tell(`the guest serves and writes; it moves ${values.moves} times`);
-    load.start(Number(values.clients));
-    await sleep(2000);
-    const reports = await moveAround(servers, load);
-    const rows = await load.checkDatabase();
-    await load.stop();
-    return conclude(reports, load, rows);
+    return await Promise.race([interrupted, check(guest, name, servers, load)]);
   } finally {
     for (const server of [servers.left, servers.right]) await server.stop(DOMAIN);
     servers.close();
     await bridge.close();
   }
+}
+
+async function check(guest: CheckGuest, bridge: string, servers: CheckServers, load: Load): Promise<boolean> {
+  const store = await ImageStore.open(servers.left.env["XENO_STORE"]!);
+  await store.import("empty:1", {
+    info: { sizeBytes: DISK_BYTES, readOnly: true },
+    read: async (_at, into) => into.forEach((part) => part.fill(0)),
+    isHole: () => true,
+  });
+  const spec = {
+    name: DOMAIN,
+    kernel: guest.kernel,
+    ramdisk: guest.ramdisk,
+    cmdline: "console=hvc0 quiet",
+    memory: Number(values.memory),
+    vcpus: Number(values.vcpus),
+    disk: ["empty:1,image,xvda"],
+    vif: [`bridge=${bridge}`],
+  };
+  await servers.left.agent.post("/v1/domains", { spec, overcommit: true });
+  while ((await load.get("ready", 2000).catch(() => undefined)) === undefined) await sleep(1500);
+  while (Number((await load.get("committed").catch(() => "0")).toString()) < 10) await sleep(500);
+  tell(`the guest serves and writes; it moves ${values.moves} times`);
+  load.start(Number(values.clients));
+  await sleep(2000);
+  const reports = await moveAround(servers, load);
+  const rows = await load.checkDatabase();
+  await load.stop();
+  return conclude(reports, load, rows);
 }
 
 interface Moved extends MigrationReport {
@@ -86,20 +89,21 @@ async function moveAround(servers: CheckServers, load: Load): Promise<Moved[]> {
   const moved: Moved[] = [];
   let [here, there]: [CheckServer, CheckServer] = [servers.left, servers.right];
   for (let n = 1; n <= Number(values.moves); n++) {
-    load.longestMs = 0;
+    load.takeLongestMs();
     const isCut = servers.isFar && n % CUT_EVERY === 0;
     const cutting = isCut ? sleep(Math.random() * 2000).then(() => servers.cut(1500)) : Promise.resolve();
     try {
       const report = await here.migrate(DOMAIN, there);
       await sleep(500);
-      moved.push({ ...report, longestMs: load.longestMs });
+      const longestMs = load.takeLongestMs();
+      moved.push({ ...report, longestMs });
       [here, there] = [there, here];
       const { downtimeMs, downtime, totalMs, diskBytes, sentBytes, rounds } = report;
       const laps = Object.entries(downtime)
         .map(([lap, ms]) => `${lap.replace("Ms", "")} ${(ms as number).toFixed(0)}`)
         .join(", ");
       tell(
-        `${n}: to ${here.name}, stood still ${downtimeMs.toFixed(0)} ms (${laps}), ${(totalMs / 1000).toFixed(1)} s, ${mb(sentBytes)} MB, ${mb(diskBytes)} of disks, ${rounds} rounds; the slowest request took ${load.longestMs.toFixed(0)} ms`,
+        `${n}: to ${here.name}, stood still ${downtimeMs.toFixed(0)} ms (${laps}), ${(totalMs / 1000).toFixed(1)} s, ${mb(sentBytes)} MB, ${mb(diskBytes)} of disks, ${rounds} rounds; the slowest request took ${longestMs.toFixed(0)} ms`,
       );
     } catch (error) {
       if (!isCut) throw error;
@@ -141,11 +145,15 @@ function conclude(moved: readonly Moved[], load: Load, rows: number): boolean {
   return load.failures.length === 0;
 }
 
-const folder = mkdtempSync(join(tmpdir(), "xeno-mc-"));
+const interrupted = whenInterrupted();
+await clearLeftovers(DOMAIN);
+const folder = makeFolder();
 let isGood = false;
 try {
   isGood = await main(folder);
+} catch (error) {
+  console.error((error as Error).message);
 } finally {
-  rmSync(folder, { recursive: true, force: true });
+  removeFolder(folder);
 }
 process.exit(isGood ? 0 : 1);

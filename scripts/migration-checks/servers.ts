@@ -1,5 +1,6 @@
 /** Two servers for checks: agents of this machine, side by side or each in a network namespace of its own. */
 import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentClient, agentHome } from "@xenoserver/agent/index.ts";
@@ -19,10 +20,14 @@ function run(command: readonly string[], env: NodeJS.ProcessEnv = {}): void {
   if (status !== 0) throw new Error(`${command.join(" ")}: ${error?.message ?? stderr}`);
 }
 
+const namespacesOf = (pid: number): string[] => ["l", "r"].map((side) => `xeno-${pid}-${side}`);
+
 export class CheckServer {
   readonly name: string;
   readonly agent: AgentClient;
   readonly env: NodeJS.ProcessEnv;
+  /** The folder of its agent. */
+  readonly home: string;
   /** By which the other server's agent reaches this one. */
   readonly address: string;
   readonly #namespace: string | undefined;
@@ -32,6 +37,7 @@ export class CheckServer {
     this.#namespace = namespace;
     this.env = { XENO_AGENT_HOME: join(folder, name), XENO_STORE: join(folder, `${name}-store`) };
     const home = agentHome(this.env);
+    this.home = home.folder;
     this.agent = new AgentClient(home.socket);
     this.address = namespace === undefined ? home.socket : `${PREFIX}.${index + 1}:${PORT}`;
   }
@@ -78,7 +84,7 @@ export class CheckServers {
       for (const server of [near.left, near.right]) server.xeno("list");
       return near;
     }
-    const names = ["l", "r"].map((side) => `xeno-${process.pid}-${side}`);
+    const names = namespacesOf(process.pid);
     const servers = new CheckServers(folder, names);
     try {
       servers.#connect(names);
@@ -96,6 +102,12 @@ export class CheckServers {
       servers.close();
       throw error;
     }
+  }
+
+  /** The servers that a process had which is gone. */
+  static leftBy(pid: number, folder: string): CheckServers {
+    const names = namespacesOf(pid);
+    return new CheckServers(folder, existsSync(join("/run/netns", names[0]!)) ? names : []);
   }
 
   #connect(names: readonly string[]): void {

@@ -1,0 +1,38 @@
+/** Folders of checks, and what is left of checks that were killed. */
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { CheckServers } from "./servers.ts";
+
+const PREFIX = "xeno-mc-";
+
+/** @returns a folder named after this process, for servers */
+export const makeFolder = (): string => mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
+
+export const removeFolder = (folder: string): void => rmSync(folder, { recursive: true, force: true });
+
+/** Ends the domains and servers of checks whose process is gone, and removes their folders. */
+export async function clearLeftovers(domain: string): Promise<void> {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = Number(new RegExp(`^${PREFIX}(\\d+)-`).exec(name)?.[1]);
+    if (!(pid > 0) || isAlive(pid)) continue;
+    const folder = join(tmpdir(), name);
+    const servers = CheckServers.leftBy(pid, folder);
+    for (const server of [servers.left, servers.right]) {
+      if (!existsSync(server.home)) continue;
+      // Its agent may have been killed while its domain runs on: another one finds that again.
+      server.xeno("list");
+      await server.stop(domain);
+    }
+    servers.close();
+    removeFolder(folder);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
