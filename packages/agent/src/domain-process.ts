@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ControlClient } from "@xenoserver/toolstack/control/index.ts";
-import { FAILED_FILE, type ProcessSpec, SOCKET_FILE, SPEC_FILE } from "@xenoserver/toolstack/control/process.ts";
+import { FAILED_FILE, type ProcessSpec, SOCKET_FILE, SPEC_FILE } from "@xenoserver/toolstack/control/process-folder.ts";
 import { findProcess, LOG_FILE, spawnDomain } from "./spawn.ts";
 
 const MAX_LOG_BYTES = 1 << 20;

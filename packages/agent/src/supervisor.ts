@@ -27,7 +27,7 @@ import {
   type ProcessSpec,
   SOCKET_FILE,
   SPEC_FILE,
-} from "@xenoserver/toolstack/control/process.ts";
+} from "@xenoserver/toolstack/control/process-folder.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import type { SnapshotReport } from "@xenoserver/toolstack/snapshot/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";

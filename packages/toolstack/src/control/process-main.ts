@@ -1,4 +1,4 @@
-/** What a domain's own process does; see process.ts. */
+/** What a domain's own process does; see process-folder.ts. */
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { configOf, type DomainConfig, type DomainSpec } from "../cfg/index.ts";
@@ -15,7 +15,7 @@ import {
   type ProcessSpec,
   SOCKET_FILE,
   SPEC_FILE,
-} from "./process.ts";
+} from "./process-folder.ts";
 import { ControlServer } from "./server.ts";
 
 /** @param folder  with its spec */

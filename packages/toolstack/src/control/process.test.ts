@@ -34,6 +34,16 @@ function start(guest: keyof typeof GUESTS, settings = {}, changes = {}): DomainP
   return domain;
 }
 
+test("a process runs from its sources where no bundles are up to date", async () => {
+  // As program.ts keeps it.
+  const withoutBundles = "data:text/javascript,globalThis[Symbol.for(%22xenoserver.bundles%22)]=null";
+  const domain = { name: "poweroff", kernel: join(folder, "poweroff"), memory: 32 };
+  const process = DomainProcess.start(domain, {}, { env: { NODE_OPTIONS: `--import=${withoutBundles}` } });
+  started.push(process);
+  assert.equal(await process.gone, 0, process.log);
+  assert.equal(process.end().reason, "poweroff");
+});
+
 const eventOf = <K extends ControlEvent["event"]>(client: ControlClient, kind: K) =>
   new Promise<Extract<ControlEvent, { event: K }>>((resolve) => {
     client.onEvent = (event) => event.event === kind && resolve(event as Extract<ControlEvent, { event: K }>);

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { ControlClient, type DomainEnd, type DomainSpec } from "../control/index.ts";
-import { END_FILE, FAILED_FILE, type ProcessSpec, SOCKET_FILE, SPEC_FILE } from "../control/process.ts";
+import { END_FILE, FAILED_FILE, type ProcessSpec, SOCKET_FILE, SPEC_FILE } from "../control/process-folder.ts";
 
 const ENTRY = fileURLToPath(new URL("../control/process.ts", import.meta.url));
 /** What the command sets too; without it each process and thread would strip the types off by itself. */

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ImageStore } from "@xenoserver/storage";
 import type { DomainSpec } from "../control/index.ts";
-import { ARRIVAL_FILE } from "../control/process.ts";
+import { ARRIVAL_FILE } from "../control/process-folder.ts";
 import type { MigrationReport } from "../migrate/index.ts";
 import { type Fault, relay } from "./cut-link.ts";
 import { DomainProcess } from "./domain-process.ts";
