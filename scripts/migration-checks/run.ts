@@ -138,7 +138,7 @@ function conclude(moved: readonly Moved[], load: Load, rows: number): boolean {
         column("slowest request, ms", ({ longestMs }) => longestMs),
         column("took altogether, ms", ({ totalMs }) => totalMs),
         column("sent, MB", ({ sentBytes }) => sentBytes / 1e6),
-        column("of that disks, MB", ({ diskBytes }) => diskBytes / 1e6),
+        column("read of disks, MB", ({ diskBytes }) => diskBytes / 1e6),
       ].join("\n"),
     );
   for (const failure of new Set(load.failures)) console.log(`failed: ${failure}`);
