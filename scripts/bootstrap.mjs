@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { ENVIRONMENT, findNode, nodePackage, pinnedVersion, ROOT, run, runUnderPinnedNode } from "./pinned-node.mjs";
 
 const COMMANDS = {
-  start: ["apps/cli/src/main.ts", "try"],
+  start: ["apps/cli/src/main.ts", "try", "--demo"],
   xeno: ["apps/cli/src/main.ts"],
   test: ["scripts/check.ts"],
 };

@@ -1,6 +1,6 @@
 /** `xeno try`, from the outside: a stock Debian kernel to its shell and back. Skipped where no package source is. */
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -44,6 +44,30 @@ test("where no Debian can be built, a sentence says so, and the busybox guest is
       /xeno: no Debian can be built here, so this is the busybox guest: mmdebstrap for Debian bookworm failed: nothing/,
     );
     assert.match(stdout, /\nroot\r\n/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test("what npm start shows behind the guest is told apart from its output, and leaves nothing behind", {
+  skip: unreachable,
+}, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "xeno-try-"));
+  try {
+    const options = { input: "echo bye\n", env: { TMPDIR: folder } };
+    const { status, stdout, stderr } = await xeno(["try", "--demo", "--timeout=120"], options);
+    assert.equal(status, 0, stderr);
+    const [guest, demo] = stderr.split("next, a domain moves between two servers");
+    assert.match(guest!, /xeno: debian powered off/);
+    assert.match(
+      demo!,
+      /left {2}\| count 15 on[\s\S]*moved: \d+ MB in \d+ rounds?[\s\S]*right \| count \d+ on[\s\S]*left nothing out\n/,
+    );
+    for (const server of ["left", "right"])
+      assert.match(demo!, new RegExp(`counter, on the ${server} server +\\d+ +\\d+\\.\\d`));
+    assert.match(stdout, /\nbye\r\n/);
+    assert.doesNotMatch(stdout, /count \d/);
+    assert.deepEqual(readdirSync(folder), []);
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -1,24 +1,36 @@
 /** `xeno try --busybox`: fetches a Debian kernel, builds an initramfs around busybox, and gives the user its shell. */
 import { applyOverrides, type CfgSetting, domainConfig } from "@xenoserver/toolstack/cfg/index.ts";
-import { buildInitramfs, fetchKernel, fetchShim, openPackageSource } from "@xenoserver/toolstack/guest/index.ts";
+import {
+  buildInitramfs,
+  fetchKernel,
+  fetchShim,
+  openPackageSource,
+  type PackageSource,
+  type Progress,
+} from "@xenoserver/toolstack/guest/index.ts";
 import { runForeground } from "./foreground.ts";
-import type { TryOptions } from "./try-command.ts";
+import { progress } from "./store-access.ts";
+import type { SourceOptions, TryOptions } from "./try-command.ts";
 
 /** Errors below "critical" are hidden, as the kernel counts the absence of PCI and of an I/O APIC among them. */
 const CMDLINE = "console=hvc0 quiet loglevel=3";
+
+/** Where packages come from, as the command line says it. @throws PackageError */
+export function openSource({ suite, mirror, keyring }: SourceOptions, progress: Progress): Promise<PackageSource> {
+  return openPackageSource({
+    progress,
+    ...(suite !== undefined && { suite }),
+    ...(mirror !== undefined && { mirror }),
+    ...(keyring !== undefined && { keyring }),
+  });
+}
 
 /**
  * @param overrides  settings of xl.cfg on top of the built guest, e.g. memory=512
  * @returns          the exit status
  */
 export async function smallGuest(overrides: readonly string[], options: TryOptions): Promise<number> {
-  const progress = (line: string): void => void process.stderr.write(`xeno: ${line}\n`);
-  const source = await openPackageSource({
-    progress,
-    ...(options.suite !== undefined && { suite: options.suite }),
-    ...(options.mirror !== undefined && { mirror: options.mirror }),
-    ...(options.keyring !== undefined && { keyring: options.keyring }),
-  });
+  const source = await openSource(options, progress);
   const kernel = await fetchKernel(source, options.flavour ?? "cloud", progress);
   const modules = { kernel, names: ["xen-netfront"] };
   const initramfs = await buildInitramfs(source, { modules }, progress);

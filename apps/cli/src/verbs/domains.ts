@@ -100,22 +100,8 @@ function addListings(program: Command): void {
       const { openAgent, say, sayJson } = await access();
       const { usage } = await (await openAgent()).get<{ usage: import("@xenoserver/agent").UsageSum[] }>("/v1/usage");
       if (options.json === true) return sayJson(usage);
-      say(
-        `${"Name".padEnd(32)} ${"ID".padStart(5)} ${["vcpu s", "reserved", "GiB h", "read MB", "written", "sent MB", "received"].map((word) => word.padStart(9)).join(" ")}`,
-      );
-      for (const { name, domid, totals: t } of usage) {
-        const gibHours = t.memoryReservedByteSeconds / 2 ** 30 / 3600;
-        const mb = [t.diskReadBytes, t.diskWrittenBytes, t.netSentBytes, t.netReceivedBytes].map((bytes) =>
-          (bytes / 1e6).toFixed(1),
-        );
-        const columns = [
-          (t.vcpuUsedNs / 1e9).toFixed(1),
-          (t.vcpuReservedNs / 1e9).toFixed(1),
-          gibHours.toFixed(4),
-          ...mb,
-        ];
-        say(`${name.padEnd(32)} ${String(domid).padStart(5)} ${columns.map((column) => column.padStart(9)).join(" ")}`);
-      }
+      const { usageTable } = await import("../usage-table.ts");
+      for (const line of usageTable(usage)) say(line);
     },
   );
 }

@@ -6,13 +6,14 @@ import { addBridge } from "./bridge.ts";
 import { addCompletion } from "./completion.ts";
 import { addDomains } from "./domains.ts";
 import { addExec } from "./exec.ts";
-import { addRun, addTry } from "./run.ts";
+import { addDemo, addRun, addTry } from "./run.ts";
 import type { AddVerb } from "./verb.ts";
 import { addWatching } from "./watching.ts";
 
 export const VERBS: readonly AddVerb[] = [
   addRun,
   addTry,
+  addDemo,
   addDomains,
   addExec,
   addWatching,
