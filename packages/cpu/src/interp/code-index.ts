@@ -1,4 +1,4 @@
-import { type Fn, type I32, i32 } from "@xenoserver/wasm";
+import { type Fn, type I32, type I64, i32 } from "@xenoserver/wasm";
 import {
   CODE_GRANULE_BYTES,
   CODE_NODES,
@@ -6,18 +6,20 @@ import {
   CODE_PAGES,
   CODE_PAGES_OFFSET,
   CodeNode,
+  Itlb,
   JUMP_CACHE_BITS,
-  JUMP_CACHE_FACTOR,
+  JUMP_CACHE_BYTES,
   JUMP_CACHE_OFFSET,
+  JumpCache,
   PAGE_HEADS_BYTES,
 } from "../state/layout.ts";
+import { Builtin, Field } from "./record.ts";
 
 /** Host address of the heads of a page with code: for each granule of it the first of its nodes, 0 if there is none. */
 export type Heads = number & { readonly __brand: "Heads" };
 /** Names an offset of a page with code, among all of the domain's: no other page's numbers are near. */
 export type CodeKey = number & { readonly __brand: "CodeKey" };
 
-const HASH_SHIFT = 32 - JUMP_CACHE_BITS;
 const GRANULE_SHIFT = Math.log2(CODE_GRANULE_BYTES);
 const OFFSET_BITS = 12;
 const KEY_SHIFT = OFFSET_BITS - Math.log2(PAGE_HEADS_BYTES);
@@ -99,7 +101,6 @@ export class CodeIndex {
   remove(key: CodeKey): void {
     const words = this.#words;
     const offset = offsetOf(key);
-    words[cacheEntry(this.#vb, key) >>> 2] = 0;
     const head = headWord(headsOf(key), offset);
     let before = -1;
     for (let node = words[head]; node !== 0; ) {
@@ -120,7 +121,7 @@ export class CodeIndex {
   /** Forgets everything. */
   reset(): void {
     const cache = (this.#vb + JUMP_CACHE_OFFSET) >>> 2;
-    this.#words.fill(0, cache, cache + (2 << JUMP_CACHE_BITS));
+    this.#words.fill(0, cache, cache + JUMP_CACHE_BYTES / 4);
     this.#pages = 0;
     this.#nodes = 1;
     this.#freeNode = 0;
@@ -128,25 +129,50 @@ export class CodeIndex {
   }
 }
 
-const cacheEntry = (vb: number, key: CodeKey): number =>
-  vb + JUMP_CACHE_OFFSET + (Math.imul(key, JUMP_CACHE_FACTOR) >>> HASH_SHIFT) * 8;
+/** Neighbours of the same sixteen bytes of code share a line of the host's cache. */
+const CACHE_UNIT_BITS = 2;
 
-/** Emits the look-up of an offset of a page by its heads, through the cache; 0 if no trace starts there. */
-export function emitFindRecord(f: Fn, vb: I32, heads: I32, offset: I32): I32 {
-  const key = f.let(heads.shl(KEY_SHIFT).or(offset));
-  const entry = f.let(key.mul(i32(JUMP_CACHE_FACTOR)).shrU(HASH_SHIFT).shl(3).add(vb));
-  const found = f.var("i32", f.load("i32.load", entry, JUMP_CACHE_OFFSET + 4));
-  f.if(f.load<"i32">("i32.load", entry, JUMP_CACHE_OFFSET).ne(key), () => {
-    found.set(emitSearch(f, vb, heads, offset));
-    f.if(found.get(), () => {
-      f.store("i32.store", entry, key, JUMP_CACHE_OFFSET);
-      f.store("i32.store", entry, found.get(), JUMP_CACHE_OFFSET + 4);
-    });
-  });
-  return found.get();
+/** What control looks up: an address, the page that it lies in, and the page's entry in the ITLB, which may be another page's. */
+export interface SoughtCode {
+  readonly target: I64;
+  readonly page: I64;
+  readonly itlbEntry: I32;
 }
 
-function emitSearch(f: Fn, vb: I32, heads: I32, offset: I32): I32 {
+/**
+ * Emits the look-up of a linear address in the cache.
+ * @returns the record there, which is known to be right if `isKnown`; and the entry's address
+ */
+export function emitFindCached(f: Fn, vb: I32, { target, page, itlbEntry }: SoughtCode) {
+  const low = f.let(target.wrap());
+  const hash = low.shrU(CACHE_UNIT_BITS).xor(low.shrU(CACHE_UNIT_BITS + JUMP_CACHE_BITS));
+  const entry = f.let(
+    hash
+      .and((1 << JUMP_CACHE_BITS) - 1)
+      .mul(i32(JumpCache.bytes))
+      .add(vb),
+  );
+  const field = (at: number): I32 => f.load<"i32">("i32.load", entry, JUMP_CACHE_OFFSET + at);
+  const record = f.let(field(JumpCache.record));
+  const isKnown = f
+    .load<"i64">("i64.load", entry, JUMP_CACHE_OFFSET + JumpCache.address)
+    .eq(target)
+    .and(f.load<"i64">("i64.load", itlbEntry, Itlb.tag).eq(page))
+    .and(f.load<"i32">("i32.load", itlbEntry, Itlb.heads).eq(field(JumpCache.heads)))
+    // What was overwritten is to be looked for anew, and not where it was.
+    .and(f.load<"i32">("i32.load16_u", record, Field.handler).ne(Builtin.relook));
+  return { entry, record, isKnown };
+}
+
+/** Emits that an address leads to a record. @param entry  as of `emitFindCached` */
+export function emitNoteCached(f: Fn, entry: I32, target: I64, record: I32, heads: I32): void {
+  f.store("i64.store", entry, target, JUMP_CACHE_OFFSET + JumpCache.address);
+  f.store("i32.store", entry, record, JUMP_CACHE_OFFSET + JumpCache.record);
+  f.store("i32.store", entry, heads, JUMP_CACHE_OFFSET + JumpCache.heads);
+}
+
+/** Emits the look-up of an offset of a page by its heads; 0 if no trace starts there. */
+export function emitFindRecord(f: Fn, vb: I32, heads: I32, offset: I32): I32 {
   const found = f.var("i32", i32(0));
   const node = f.var("i32", f.load("i32.load", heads.add(offset.shrU(GRANULE_SHIFT).shl(2))));
   f.block((end) =>

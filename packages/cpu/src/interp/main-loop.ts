@@ -12,7 +12,7 @@ import {
 import type { Decoded } from "../decode/decoded.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { ITLB_ENTRIES, Itlb, PROFILE_OFFSET, RECORD_BYTES, Slot, State } from "../state/layout.ts";
-import { emitFindRecord } from "./code-index.ts";
+import { emitFindCached, emitFindRecord, emitNoteCached } from "./code-index.ts";
 import { functionExits, type HandlerExits, InterpOps } from "./interp-ops.ts";
 
 import {
@@ -164,25 +164,40 @@ export class MainLoop {
     const { vb, pc, progress, target, linkFrom } = this;
     f.if(this.spent(), () => this.leaveTo(target.get(), LoopExit.tick));
     const page = f.let(target.get().and(i64(-4096)));
-    const index = target
-      .get()
-      .shrU(8)
-      .wrap()
-      .and((ITLB_ENTRIES - 1) << 4);
-    const entry = f.let(index.add(f.load("i32.load", vb, State.itlb)));
-    f.if(f.load<"i64">("i64.load", entry, Itlb.tag).ne(page), () =>
-      f.if(f.call<"i32">(this.mmu.fillItlb, vb, page).eqz(), () => this.leaveTo(target.get(), LoopExit.miss)),
+    const itlbEntry = this.itlbEntry(page);
+    const cached = emitFindCached(f, vb, { target: target.get(), page, itlbEntry });
+    const found = f.var("i32", cached.record);
+    f.if(
+      cached.isKnown.eqz(),
+      () => {
+        f.if(f.load<"i64">("i64.load", itlbEntry, Itlb.tag).ne(page), () =>
+          f.if(f.call<"i32">(this.mmu.fillItlb, vb, page).eqz(), () => this.leaveTo(target.get(), LoopExit.miss)),
+        );
+        const heads = f.let(f.load<"i32">("i32.load", itlbEntry, Itlb.heads));
+        found.set(emitFindRecord(f, vb, heads, f.let(target.get().wrap().and(4095))));
+        f.if(found.get().eqz(), () => this.leaveTo(target.get(), LoopExit.miss));
+        emitNoteCached(f, cached.entry, target.get(), found.get(), heads);
+      },
+      undefined,
+      false,
     );
-    const heads = f.let(f.load<"i32">("i32.load", entry, Itlb.heads));
-    const found = emitFindRecord(f, vb, heads, f.let(target.get().wrap().and(4095)));
-    f.if(found.eqz(), () => this.leaveTo(target.get(), LoopExit.miss));
     f.if(linkFrom.get(), () => {
-      f.store("i32.store", linkFrom.get(), found, Field.imm);
+      f.store("i32.store", linkFrom.get(), found.get(), Field.imm);
+      f.store("i32.store", linkFrom.get(), f.load<"i32">("i32.load", itlbEntry, Itlb.heads), Field.heads);
       linkFrom.set(i32(0));
     });
     f.store("i64.store", vb, page, Slot.pageVa);
-    progress.set(progress.get().add(pc.get()).sub(found));
-    pc.set(found);
+    progress.set(progress.get().add(pc.get()).sub(found.get()));
+    pc.set(found.get());
+  }
+  /** Where the ITLB in use has a page, if it has it. */
+  private itlbEntry(page: I64): I32 {
+    const f = this.func.fn;
+    const index = page
+      .shrU(8)
+      .wrap()
+      .and((ITLB_ENTRIES - 1) << 4);
+    return f.let(index.add(f.load("i32.load", this.vb, State.itlb)));
   }
 
   /** Instructions since the entry, interpreted and translated ones. */
@@ -229,14 +244,25 @@ export class MainLoop {
   }
   private follow(): void {
     const f = this.func.fn;
-    const { pc } = this;
+    const { pc, vb } = this;
     const link = f.let(f.load<"i32">("i32.load", pc.get(), Field.imm));
-    f.if(link, () => this.arrive(link));
-    // Only targets in the same page may be linked: they move with it.
     const leavesPage = f.load<"i32">("i32.load16_u", pc.get(), Field.place).and(1 << 13);
-    this.linkFrom.set(f.select(leavesPage, i32(0), pc.get()));
-    const page = f.load<"i64">("i64.load", this.vb, Slot.pageVa);
-    this.redirect(page.add(f.load<"i32">("i32.load", pc.get(), Field.disp).extS()));
+    // A target in the same page moves with it.
+    f.if(link, () => f.if(leavesPage.eqz(), () => this.arrive(link)));
+    const distance = f.load<"i32">("i32.load", pc.get(), Field.disp).extS();
+    const target = f.let(f.load<"i64">("i64.load", vb, Slot.pageVa).add(distance));
+    f.if(link, () => {
+      const page = f.let(target.and(i64(-4096)));
+      const entry = this.itlbEntry(page);
+      const isThere = f.load<"i64">("i64.load", entry, Itlb.tag).eq(page);
+      const heads = f.load<"i32">("i32.load", pc.get(), Field.heads);
+      f.if(isThere.and(f.load<"i32">("i32.load", entry, Itlb.heads).eq(heads)), () => {
+        f.store("i64.store", vb, page, Slot.pageVa);
+        this.arrive(link);
+      });
+    });
+    this.linkFrom.set(pc.get());
+    this.redirect(target);
   }
 
   private next(): void {

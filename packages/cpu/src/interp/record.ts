@@ -4,6 +4,7 @@
  * ```
  *  0 u16  handler
  *  2 u8   first register operand  (byte offset of its slot, or 16 × number for XMM and MMX)
+ *    i32  for direct branches the heads of the target's page once its record is known
  *  3 u8   second register operand
  *  4 u8   base slot        5 u8  index slot
  *  6 u16  bits 0–12 offset of the instruction in its page, bits 14–15 index scale
@@ -12,7 +13,7 @@
  * ```
  * Records of a trace lie one behind the other. A trace ends in a record that never goes on to the next.
  */
-export const Field = { handler: 0, dst: 2, src: 3, base: 4, index: 5, place: 6, disp: 8, imm: 12 } as const;
+export const Field = { handler: 0, heads: 2, dst: 2, src: 3, base: 4, index: 5, place: 6, disp: 8, imm: 12 } as const;
 export const OFFSET_MASK = 0x1fff;
 export const SCALE_SHIFT = 14;
 

@@ -189,11 +189,14 @@ export const TLB_OFFSET = 0x10000;
 export const TLB_SETS = 4;
 export const EMPTY_TLB_SET = 3;
 export const ITLB_OFFSET = TLB_OFFSET + TLB_SETS * TLB_BYTES;
-/** Traces that were looked up lately, by a hash of their key. Entry: the key, the record. */
+/**
+ * Traces that were looked up lately, by linear address. Entry: the address (i64), the record (i32), and the heads of the page that it
+ * belongs to (i32): it holds only while the ITLB leads from the address to those.
+ */
 export const JUMP_CACHE_OFFSET = ITLB_OFFSET + 2 * ITLB_BYTES;
-export const JUMP_CACHE_BITS = 13;
-export const JUMP_CACHE_BYTES = 8 << JUMP_CACHE_BITS;
-export const JUMP_CACHE_FACTOR = 0x9e3779b1 | 0;
+export const JUMP_CACHE_BITS = 12;
+export const JumpCache = { address: 0, record: 8, heads: 12, bytes: 16 } as const;
+export const JUMP_CACHE_BYTES = JumpCache.bytes << JUMP_CACHE_BITS;
 /**
  * Translated regions by the linear address of their entry, for jumps from region to region: a cache for programs and one for the
  * kernel. Entry: the address (i64), the region's place in the table (i32), the number of its entry (i32). What an address leads to was checked when its entry was

@@ -62,9 +62,17 @@ define("IMUL", ["0f af Gv,Ev", "69 Gv,Ev,Iz", "6b Gv,Ev,Ibs"], (o, i) => {
   const product = f.let(a.mul(b));
   const low = f.let(product.signExtend(bitsOf(width)));
   dst.write(low);
-  const fits = width === 8 ? mulHighS(o, a, b).eq(low.shrS(63)) : low.eq(product);
-  setProductFlags(o, low, fits.eqz().extU());
+  setProductFlags(o, low, width === 8 ? overflows(o, a, b, low) : low.ne(product).extU());
 });
+
+/** 1 if a signed product needs more than 64 bits; of small factors that is known without multiplying their parts. */
+function overflows(o: Ops, a: I64, b: I64, low: I64): I64 {
+  const { f } = o;
+  const overflow = f.var("i64", i64(0));
+  const areSmall = a.signExtend(32).eq(a).and(b.signExtend(32).eq(b));
+  f.if(areSmall.eqz(), () => overflow.set(mulHighS(o, a, b).ne(low.shrS(63)).extU()));
+  return overflow.get();
+}
 
 /** Quotient and remainder of a dividend that fits 64 bits; raises #DE if the quotient does not fit `width`. */
 function divideNarrow(o: Ops, dividend: I64, divisor: I64, width: number, signed: boolean): { q: I64; r: I64 } {
