@@ -12,6 +12,7 @@ const PROGRAMS = [
   "packages/toolstack/src/control/process-main.ts",
   "packages/toolstack/src/domain/region-thread.ts",
   "packages/toolstack/src/domain/vcpu-thread.ts",
+  "packages/toolstack/src/migrate/later/later-thread.ts",
 ];
 
 /** Packages of others stay packages; and files go on finding what lies beside their sources. */

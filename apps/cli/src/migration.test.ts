@@ -45,8 +45,8 @@ class Server {
   create(of = `${disk},raw,xvda`): Promise<DomainInfo> {
     return this.json("create", "name=mover", `kernel=${kernel}`, "memory=32", `disk=['${of}']`, "--overcommit");
   }
-  migrate(to: Server): Promise<Outcome> {
-    return this.xeno("migrate", "mover", to.folder, "--overcommit", "--json");
+  migrate(to: Server, ...options: string[]): Promise<Outcome> {
+    return this.xeno("migrate", "mover", to.folder, "--overcommit", "--json", ...options);
   }
   /** The guest has gone through its memory since. */
   async goesOn(): Promise<void> {
@@ -110,6 +110,20 @@ describe("a domain that moves to another agent", { timeout: 500_000 }, () => {
     assert.equal((await there.migrate(here)).status, 0);
     assert.deepEqual([(await there.list()).length, there.folders], [0, []]);
     await here.goesOn();
+  });
+
+  test("goes and comes back before all of its memory has", async () => {
+    for (const [from, to] of [
+      [here, there],
+      [there, here],
+    ] as const) {
+      const { status, stdout, stderr } = await from.migrate(to, "--postcopy");
+      assert.equal(status, 0, stderr);
+      const report = JSON.parse(stdout) as MigrationReport;
+      assert.deepEqual([report.rounds, report.laterFrames! >= report.fetchedFrames!], [1, true]);
+      assert.deepEqual([await from.list(), from.folders], [[], []]);
+      await to.goesOn();
+    }
   });
 
   test("stays where it is when it is refused there", async () => {

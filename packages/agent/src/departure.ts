@@ -30,6 +30,8 @@ export interface DepartureOptions {
   readonly overcommit: boolean;
   /** Disks that are files or devices are copied. */
   readonly copyStorage: boolean;
+  /** Some of its memory follows when it runs there. */
+  readonly postCopy: boolean;
 }
 
 /** In a domain's folder, while it goes to another machine. */
@@ -43,7 +45,7 @@ const DEPARTURE_FILE = "departure.sock";
 export async function sendAway(
   { domid, spec, client, transfers, settled }: LeavingDomain,
   to: string,
-  { overcommit, copyStorage }: DepartureOptions,
+  { overcommit, ...wishes }: DepartureOptions,
   home: AgentHome,
   work: Work,
 ): Promise<MigrationReport> {
@@ -53,7 +55,7 @@ export async function sendAway(
   const departure = join(home.domain(domid), DEPARTURE_FILE);
   const close = isHere ? () => {} : await tunnel(departure, () => there.arrive(place.domid));
   try {
-    const report = await transfers.migrate({ socket: isHere ? place.socket : departure, copyStorage }, work);
+    const report = await transfers.migrate({ socket: isHere ? place.socket : departure, ...wishes }, work);
     await settled;
     await there.get(`/v1/domains/${place.domid}/arrival`);
     return report;

@@ -3,7 +3,7 @@
  * instruction, which only a vcpu's thread should have to hold.
  */
 export * from "./engine.ts";
-export type { FrameSource } from "./memory/absent-frames.ts";
+export type { AbsentFrames, FrameSource } from "./memory/absent-frames.ts";
 export { DirtyLog } from "./memory/dirty-log.ts";
 export * from "./memory/domain-memory.ts";
 export * from "./memory/guest-memory.ts";

@@ -43,6 +43,8 @@ export interface CreateOptions extends Watching {
 
 export interface MigrateOptions extends Watching {
   readonly overcommit?: boolean;
+  /** Memory is sent once; what the guest writes meanwhile follows when it runs there. */
+  readonly postCopy?: boolean;
 }
 
 /** A domain under an agent. */
@@ -221,8 +223,8 @@ class ServedDomain implements AgentDomain {
     const copies = await this.#operate<DomainInfo[]>("fork", body, watching);
     return copies.map((info) => new ServedDomain(this.#client, info));
   }
-  async migrate(to: Server, { overcommit = false, ...watching }: MigrateOptions = {}) {
-    const body: MigrateDomain = { to: to.address, overcommit };
+  async migrate(to: Server, { overcommit = false, postCopy = false, ...watching }: MigrateOptions = {}) {
+    const body: MigrateDomain = { to: to.address, overcommit, postCopy };
     const report = await this.#operate<MigrationReport>("migrate", body, watching);
     return { domain: await to.get(this.name), report };
   }

@@ -170,6 +170,7 @@ function addMigration(program: Command): void {
     )
     .option("--overcommit", "move it even if too little memory is free there")
     .option("--copy-storage", "copy disks that are files or devices; those on images go along by themselves")
+    .option("--postcopy", "for a guest that writes faster than can be sent: the rest follows when it runs there")
     .action(async (ref: string, target: string, options: MigrateOptions) => {
       const { openAgent, openAgentOf, say, sayJson } = await access();
       const { agentHome } = await import("@xenoserver/agent/index.ts");
@@ -179,14 +180,16 @@ function addMigration(program: Command): void {
         await openAgentOf(there);
         to = there.socket;
       }
-      const { overcommit, copyStorage } = options;
-      const body = { to, overcommit: overcommit === true, copyStorage: copyStorage === true };
+      const { overcommit, copyStorage, postcopy } = options;
+      const wishes = { copyStorage: copyStorage === true, postCopy: postcopy === true };
+      const body = { to, overcommit: overcommit === true, ...wishes };
       const report = await migrate(await openAgent(), ref, body);
       if (options.json === true) return sayJson(report);
-      const { rounds, sentBytes, diskBytes, totalMs, downtimeMs, leftHere } = report;
+      const { rounds, sentBytes, diskBytes, totalMs, downtimeMs, leftHere, laterFrames, fetchedFrames } = report;
       const took = `${(totalMs / 1000).toFixed(1)} s, of which it stood still for ${Math.round(downtimeMs)} ms`;
       const disks = diskBytes > 0 ? `, ${(diskBytes / 1e6).toFixed(0)} MB of them disks,` : "";
       say(`${ref} is at ${target}: ${(sentBytes / 1e6).toFixed(0)} MB${disks} in ${rounds} rounds took ${took}`);
+      if (laterFrames !== undefined) say(`${laterFrames} pages followed, ${fetchedFrames} of which it waited for`);
       for (const sentence of leftHere) say(sentence);
     });
 }
@@ -194,6 +197,7 @@ function addMigration(program: Command): void {
 interface MigrateOptions extends JsonOption {
   readonly overcommit?: true;
   readonly copyStorage?: true;
+  readonly postcopy?: true;
 }
 
 /** With its progress on the terminal, if there is one. */

@@ -4,6 +4,8 @@ import type { Frame } from "./guest-memory.ts";
 export interface FrameSource {
   /** Fills `into`, 4096 bytes, before it returns. @throws Error  it cannot */
   read(frame: Frame, into: Uint8Array): void;
+  /** Waits a moment for a frame that another thread is having fetched; without it, that takes microseconds. @throws Error  it will not come */
+  waitFor?(frame: Frame): void;
 }
 
 /** A frame's state, a byte in the domain's memory. */
@@ -46,7 +48,7 @@ export class AbsentFrames {
       const was = Atomics.compareExchange(states, frame, Presence.absent, Presence.beingFetched);
       if (was === Presence.present) return;
       if (was === Presence.absent) break;
-      // Somebody reads it just now, which takes microseconds; the main thread may not sleep.
+      this.source?.waitFor?.(frame);
     }
     try {
       if (this.source === undefined) throw new Error(`frame ${frame} is absent, expected a source to fetch it from`);
@@ -56,5 +58,23 @@ export class AbsentFrames {
       throw error;
     }
     Atomics.store(states, frame, Presence.present);
+  }
+
+  isPresent(frame: Frame): boolean {
+    return Atomics.load(this.states, frame) === Presence.present;
+  }
+
+  /**
+   * Puts in a frame's contents that came by themselves, or because a thread waits for them. One thread does that for all frames of a
+   * domain, whose sources only wait.
+   * @param into  the frame's bytes
+   * @returns false if they were there
+   */
+  supply(frame: Frame, contents: Uint8Array, into: Uint8Array): boolean {
+    if (this.isPresent(frame)) return false;
+    Atomics.compareExchange(this.states, frame, Presence.absent, Presence.beingFetched);
+    into.set(contents);
+    Atomics.store(this.states, frame, Presence.present);
+    return true;
   }
 }

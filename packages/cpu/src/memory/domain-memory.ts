@@ -127,6 +127,11 @@ export class DomainMemory implements GuestMemory {
     const at = this.frameAddress(frame);
     this.absent.fetch(frame, this.bytes.subarray(at, at + PAGE_BYTES));
   }
+  /** Puts in an absent frame's contents; see `AbsentFrames.supply`. @returns false if it is not absent */
+  supply(frame: Frame, contents: Uint8Array): boolean {
+    const at = this.frameAddress(frame);
+    return this.absent.supply(frame, contents, this.bytes.subarray(at, at + PAGE_BYTES));
+  }
   mapFrame(gfn: Gfn, frame: Frame): void {
     const word = this.leafWord(gfn, true);
     if (word < 0) throw new RangeError(`gfn 0x${gfn.toString(16)} is beyond the guest-physical address space`);

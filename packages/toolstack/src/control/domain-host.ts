@@ -20,7 +20,7 @@ import {
 import { affinityOf } from "../domain/affinity.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
 import { type ExitReason, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
-import { MigrationInDoubt, type MigrationReport } from "../migrate/index.ts";
+import { type LeaveOptions, MigrationInDoubt, type MigrationReport, MigrationTorn } from "../migrate/index.ts";
 import { type SavedFile, SaveError } from "../save/index.ts";
 import type { SnapshotReport } from "../snapshot/index.ts";
 import { UsageMeter, type UsageReading } from "../usage/meter.ts";
@@ -79,7 +79,7 @@ export class DomainHost {
   readonly console: Scrollback;
   readonly store: HostedStore;
   readonly meter: UsageMeter;
-  readonly transfers = new Transfers();
+  readonly transfers: Transfers;
   /** Settles when the domain has ended and will not be restarted. */
   readonly ended: Promise<DomainEnd>;
   readonly #options: HostOptions;
@@ -121,6 +121,8 @@ export class DomainHost {
     this.#vcpusWanted = vcpusAtStart(config);
     this.#affinity = affinityOf(cpusOf(config));
     this.store = new HostedStore(domain.store);
+    this.transfers = new Transfers(options.from?.whole);
+    options.from?.whole.catch((error: Error) => options.log(error.message));
     this.meter = new UsageMeter(options.folder, options.runId, () => this.#reading());
     this.ended = this.#live();
   }
@@ -235,9 +237,13 @@ export class DomainHost {
 
   /**
    * Sends the domain to a process that awaits it, and ends it here.
-   * @throws ControlError  it runs on here; or, in doubt, it is paused here and may run there
+   * @throws ControlError  it runs on here; or, in doubt, it is paused here and may run there; or, with post-copy, it runs there without all of its memory
    */
-  migrate(socket: string, copyStorage: boolean, { token, tell }: Tracked = UNTRACKED): Promise<MigrationReport> {
+  migrate(
+    socket: string,
+    wishes: Pick<LeaveOptions, "copyStorage" | "postCopy">,
+    { token, tell }: Tracked = UNTRACKED,
+  ): Promise<MigrationReport> {
     return this.transfers.run(token, async (hand) => {
       this.#refuseStanding();
       const link = connect(socket);
@@ -246,13 +252,13 @@ export class DomainHost {
       const { ownDisks, folder } = this.#options;
       this.#moving = true;
       try {
-        const options = { copyStorage, folder, ...(ownDisks !== undefined && { ownDisks }) };
+        const options = { ...wishes, folder, ...(ownDisks !== undefined && { ownDisks }) };
         report = await this.#domain.migrate(link, this.#spec, options, tell, hand);
       } catch (error) {
         this.#moving = false;
         if (!(error instanceof SaveError)) throw error;
         const isInDoubt = error instanceof MigrationInDoubt;
-        if (isInDoubt) this.#become("paused");
+        if (isInDoubt || error instanceof MigrationTorn) this.#become("paused");
         throw new ControlError(isInDoubt ? "in-doubt" : "conflict", error.message);
       }
       await this.destroy();

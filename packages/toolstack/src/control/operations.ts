@@ -78,7 +78,10 @@ const HANDLERS: Handlers = {
     if (!path.startsWith("/")) throw new ControlError("invalid", `path is "${path}", expected an absolute one`);
     return host.snapshot(path, tracked(args, peer));
   },
-  migrate: (host, args, peer) => host.migrate(text(args, "socket"), args["copyStorage"] === true, tracked(args, peer)),
+  migrate: (host, args, peer) => {
+    const options = { copyStorage: args["copyStorage"] === true, postCopy: args["postCopy"] === true };
+    return host.migrate(text(args, "socket"), options, tracked(args, peer));
+  },
   cancel: (host, args) => {
     host.transfers.cancel(text(args, "token"));
     return NOTHING;

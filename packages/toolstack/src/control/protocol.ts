@@ -64,7 +64,12 @@ export interface Operations {
   snapshot: [args: { readonly path: string; readonly token?: string }, result: SnapshotReport];
   /** Sends the domain to a process that awaits it at a socket; it ends here then. */
   migrate: [
-    args: { readonly socket: string; readonly copyStorage?: boolean; readonly token?: string },
+    args: {
+      readonly socket: string;
+      readonly copyStorage?: boolean;
+      readonly postCopy?: boolean;
+      readonly token?: string;
+    },
     result: MigrationReport,
   ];
   /** Takes back a save, snapshot or migration that was begun with a token; that one fails then, and the domain is as it was. */

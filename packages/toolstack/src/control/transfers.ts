@@ -7,7 +7,12 @@ export type TransferProgress = MigrationProgress | SnapshotProgress | { readonly
 
 export class Transfers {
   readonly #underWay = new Map<string, AbortController>();
-  #last: Promise<unknown> = Promise.resolve();
+  #last: Promise<unknown>;
+
+  /** @param whole  settles when all of the domain's memory is here */
+  constructor(whole: Promise<void> = Promise.resolve()) {
+    this.#last = whole.catch(() => {});
+  }
 
   /**
    * Does something when nothing else of the kind is under way: they share the dirty log.

@@ -3,7 +3,7 @@ import type { DomainMemory, VcpuStart } from "@xenoserver/cpu";
 import type { Domain } from "@xenoserver/xen";
 import { VcpuField, VcpuLife } from "@xenoserver/xen/domain/layout.ts";
 import { ALL_CPUS, type DomainConfig, vcpusAtStart } from "../cfg/index.ts";
-import type { SnapshotFramesHandle } from "../snapshot/frames.ts";
+import type { FramesHandle } from "../snapshot/frame-source.ts";
 import { affinityOf } from "./affinity.ts";
 import { RegionThread } from "./region-channel.ts";
 import { type ExitReason, FIRST_DOMID, type LaunchOptions } from "./running-domain.ts";
@@ -67,7 +67,7 @@ export class DomainThreads {
     domain: Domain,
     from: VcpuStart | readonly Uint8Array[],
     listener: ThreadListener,
-    frames?: SnapshotFramesHandle,
+    frames?: FramesHandle,
   ): void {
     this.#listener = listener;
     this.#domain = domain;

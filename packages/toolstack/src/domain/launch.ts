@@ -41,7 +41,7 @@ export async function launchDomain(
     const devices = await prepareDevices(config, {
       patienceMs: from === undefined ? 0 : HANDOVER_MS,
       ...(from !== undefined && {
-        disks: from.frames === undefined ? "known" : "new",
+        disks: from.isCopy ? "new" : "known",
         diskOf: (vdev) => from.diskOf(vdev),
       }),
     });

@@ -213,7 +213,7 @@ export class LocalDomain implements RunningDomain {
     onProgress?: (progress: MigrationProgress) => void,
     hand?: Hand,
   ): Promise<MigrationReport> {
-    return sendDomain(link, this.#moving(spec, options), onProgress, hand);
+    return sendDomain(link, this.#moving(spec, options), onProgress, hand, options.postCopy);
   }
 
   async removeLuggage(): Promise<void> {

@@ -3,7 +3,7 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "
 import type { DomainMemoryHandle } from "@xenoserver/cpu";
 import type { CompiledRegions, RegionJob, RegionService } from "@xenoserver/cpu/jit/region-compiler.ts";
 import { programUrl } from "../program.ts";
-import type { SnapshotFramesHandle } from "../snapshot/frames.ts";
+import type { FramesHandle } from "../snapshot/frame-source.ts";
 
 /** Jobs of a vcpu that may wait; what is asked for beyond that is forgotten, and asked for again if it stays hot. */
 const MAX_WAITING = 24;
@@ -12,7 +12,7 @@ export interface RegionThreadData {
   readonly memory: DomainMemoryHandle;
   readonly ends: readonly RegionEnd[];
   /** From where frames are fetched that are not in memory yet. */
-  readonly frames?: SnapshotFramesHandle;
+  readonly frames?: FramesHandle;
 }
 /** One vcpu's end of the channel. `answers` counts what was sent, so that the vcpu need not look at the port in vain. */
 export interface RegionEnd {
@@ -66,7 +66,7 @@ export class RegionThread {
     this.ends = ends("port1");
     this.#data = { memory, ends: ends("port2") };
   }
-  start(frames?: SnapshotFramesHandle): void {
+  start(frames?: FramesHandle): void {
     this.#worker = new Worker(programUrl(new URL("./region-thread.ts", import.meta.url)), {
       workerData: { ...this.#data, ...(frames && { frames }) },
       transferList: this.#data.ends.map(({ port }) => port),

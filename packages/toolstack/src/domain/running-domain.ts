@@ -86,6 +86,7 @@ export interface RunningDomain {
    * @param spec  its configuration as it is now
    * @throws SaveError         it runs on here
    * @throws MigrationInDoubt  it stands still here, and may run there
+   * @throws MigrationTorn     it stands still here, and runs there without some of its memory
    */
   migrate(
     link: Duplex,

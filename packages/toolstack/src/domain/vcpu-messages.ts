@@ -1,6 +1,6 @@
 /** What a vcpu's thread is given, and what it tells the main thread. */
 import type { DomainMemoryHandle, VcpuStart } from "@xenoserver/cpu";
-import type { SnapshotFramesHandle } from "../snapshot/frames.ts";
+import type { FramesHandle } from "../snapshot/frame-source.ts";
 import type { RegionEnd } from "./region-channel.ts";
 import type { EngineChoice } from "./running-domain.ts";
 
@@ -22,7 +22,7 @@ export interface VcpuBegin {
   /** Only for the vcpu that runs from the start; the others wait for a startup IPI. */
   readonly start?: VcpuStart;
   /** From where frames are fetched that are not in memory yet. */
-  readonly frames?: SnapshotFramesHandle;
+  readonly frames?: FramesHandle;
   /** What `saveVcpu` gave, for a vcpu that goes on. */
   readonly saved?: Uint8Array;
 }

@@ -3,7 +3,7 @@ import { isMainThread, parentPort } from "node:worker_threads";
 import { DomainMemory, type Vcpu, type VcpuEngine } from "@xenoserver/cpu";
 import { WasmEngine } from "@xenoserver/cpu/wasm-engine.ts";
 import { cpuidLeaves, Domain, HostClock, runVcpu } from "@xenoserver/xen";
-import { SnapshotFrames } from "../snapshot/frames.ts";
+import { fetchFrames } from "../snapshot/frame-source.ts";
 import { RegionClient } from "./region-channel.ts";
 import { threadId } from "./thread-id.ts";
 import type { VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
@@ -26,7 +26,7 @@ function prepare({ vcpuId, nrVcpus, domid, memory: handle, engine: choice, regio
   const engine = new WasmEngine(memory, { cpuid, nowNs: () => clock!.nowNs(), ...choice, ...service });
   const vcpu = engine.createVcpu(vcpuId);
   return ({ control, start, saved, frames }: VcpuBegin): void => {
-    if (frames !== undefined) memory.absent.fetchFrom(new SnapshotFrames(frames));
+    if (frames !== undefined) fetchFrames(memory, frames);
     const domain = Domain.attach(control, memory);
     clock = new HostClock(domain);
     if (start !== undefined) engine.start(vcpu, start);

@@ -1,4 +1,4 @@
-import { rmSync } from "node:fs";
+import { renameSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { SaveError } from "../save/error.ts";
 import { ArrivingDomain } from "./receive.ts";
@@ -22,8 +22,11 @@ export async function awaitArrival(path: string): Promise<ArrivingDomain> {
     link.setTimeout(ARRIVAL_MS, () => link.destroy());
     ArrivingDomain.from(link).then(resolve, reject);
   });
+  // Who finds the socket connects to it: it gets its name when it listens.
+  const part = `${path}.part`;
+  rmSync(part, { force: true });
   const mask = process.umask(0o177);
-  server.listen(path);
+  server.listen(part, () => renameSync(part, path));
   process.umask(mask);
   try {
     return await promise;

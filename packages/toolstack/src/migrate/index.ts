@@ -5,4 +5,4 @@ export { removeLeft } from "./left-list.ts";
 export type { Places } from "./luggage.ts";
 export type { Hand, MigrationProgress } from "./progress.ts";
 export { ArrivingDomain } from "./receive.ts";
-export { MigrationInDoubt, type MigrationReport, sendDomain } from "./send.ts";
+export { MigrationInDoubt, type MigrationReport, MigrationTorn, sendDomain } from "./send.ts";

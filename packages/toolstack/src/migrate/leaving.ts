@@ -32,6 +32,8 @@ export interface LeaveOptions {
   readonly ownDisks?: string;
   /** What is in this folder goes when the domain does. */
   readonly folder?: string;
+  /** Memory is sent once; what the guest writes meanwhile follows when it runs there. */
+  readonly postCopy?: boolean;
 }
 
 const PIECE_BYTES = 1 << 20;

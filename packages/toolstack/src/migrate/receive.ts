@@ -1,12 +1,14 @@
 /** The other end of send.ts: a domain that arrives. */
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { DomainMemory } from "@xenoserver/cpu";
+import type { DomainMemory, Frame } from "@xenoserver/cpu";
 import type { BlockStore } from "@xenoserver/devices";
 import type { DomainConfig } from "../cfg/index.ts";
 import { SaveError } from "../save/error.ts";
 import { RecordReader, RecordType, RecordWriter, type SavedRecord, Sync } from "../save/records.ts";
 import { type CheckDevices, SavedFile, type SavedHeader, type SavedParts } from "../save/saved-domain.ts";
+import { type FramesHandle, fetchFrames } from "../snapshot/frame-source.ts";
+import { LaterLine } from "./later/later-line.ts";
 import { Luggage, type Places } from "./luggage.ts";
 import { checkOffer } from "./offer.ts";
 import { Requests } from "./requests.ts";
@@ -19,6 +21,11 @@ export class ArrivingDomain extends SavedFile {
   readonly #answers: RecordWriter;
   #luggage: Luggage | undefined;
   #isSettled = false;
+  #isRunning = false;
+  /** If some of its memory comes when it runs here. */
+  #later: LaterLine | undefined;
+  /** Such frames, once they were told. */
+  #laterFrames: readonly Frame[] = [];
   #check: CheckDevices = async () => {};
 
   private constructor(
@@ -59,6 +66,11 @@ export class ArrivingDomain extends SavedFile {
       this.#luggage = await Luggage.fetch(this.config, offer, places, requests);
       this.config = this.#luggage.config;
     }
+    if (this.header.postCopy === true) {
+      this.#later = LaterLine.for(this.#link);
+      if (this.#later === undefined)
+        throw new SaveError("post-copy: this server cannot take a domain whose memory comes later, expected Linux");
+    }
     const disks = this.#luggage?.wanted ?? [];
     await this.#answers.write(RecordType.placed, Buffer.from(JSON.stringify({ disks })));
   }
@@ -66,16 +78,31 @@ export class ArrivingDomain extends SavedFile {
   override async load(memory: DomainMemory, check: CheckDevices): Promise<SavedParts> {
     if (!this.#isSettled) await this.settle();
     this.#check = check;
-    return super.load(memory, check);
+    const parts = await super.load(memory, check);
+    if (this.#later !== undefined) {
+      for (const frame of this.#laterFrames) memory.absent.markAbsent(frame);
+      this.#later.take(this.#link, memory);
+      fetchFrames(memory, this.#later.frames);
+    }
+    return parts;
+  }
+  override get frames(): FramesHandle | undefined {
+    return this.#later?.frames;
+  }
+  override get whole(): Promise<void> {
+    return this.#later?.whole ?? Promise.resolve();
   }
 
-  protected override async takeOther({ type, payload }: SavedRecord): Promise<boolean> {
+  protected override async takeOther({ type, payload }: SavedRecord, memory: DomainMemory): Promise<boolean> {
     switch (type) {
       case RecordType.idle:
         return true;
       case RecordType.blocks:
         if (this.#luggage === undefined) throw new RangeError("blocks of a disk, expected none");
         await this.#luggage.take(payload);
+        return true;
+      case RecordType.later:
+        this.#laterFrames = laterFrames(payload, memory.frameCount);
         return true;
       case RecordType.sync:
         if (payload[0] === Sync.flushed) await this.#prepare();
@@ -100,8 +127,8 @@ export class ArrivingDomain extends SavedFile {
   /** Says that it could run, and waits for the word that it does not run there any more, nor has its devices. */
   override async commit(): Promise<void> {
     await this.#luggage?.flush();
-    await this.#answers.write(RecordType.ready, new Uint8Array());
-    const { type } = await this.records.next();
+    await this.#say(RecordType.ready);
+    const { type } = await (this.#later ?? this.records).next();
     if (type !== RecordType.commit) throw new SaveError(`the other server says ${type}, expected ${RecordType.commit}`);
   }
 
@@ -111,17 +138,32 @@ export class ArrivingDomain extends SavedFile {
     await this.#luggage?.keep().catch(() => {});
     // Who cannot be told asks this server whether the domain runs here.
     const ran = Buffer.from(JSON.stringify({ ranMs: performance.now() - begin }));
-    await this.#answers.write(RecordType.running, ran).catch(() => {});
-    this.#link.end();
+    this.#isRunning = true;
+    await this.#say(RecordType.running, ran).catch(() => {});
+    if (this.#later === undefined) this.#link.end();
+  }
+
+  async #say(type: number, payload: Uint8Array = new Uint8Array()): Promise<void> {
+    if (this.#later === undefined) await this.#answers.write(type, payload);
+    else this.#later.say(type, payload);
   }
 
   /** The link stays: it is told why. */
   override close(): void {}
+  override closeFrames(): void {
+    if (this.#isRunning) void this.#later?.close();
+  }
 
   /** Tells the other side why it will not run here; the domain goes on there. What came along is removed. */
   async refuse(reason: string): Promise<void> {
     await this.#luggage?.discard();
-    await refuse({ link: this.#link, records: this.records, answers: this.#answers }, reason);
+    if (this.#later?.isTaken === true) {
+      this.#later.say(RecordType.refused, Buffer.from(reason));
+      // The other side ends the line when it has heard that.
+      const isHeard = this.#later.whole.catch(() => {});
+      await Promise.race([isHeard, sleep(HEARING_MS, undefined, { ref: false })]);
+    } else await refuse({ link: this.#link, records: this.records, answers: this.#answers }, reason);
+    await this.#later?.close();
   }
 }
 
@@ -137,4 +179,12 @@ async function refuse({ link, records, answers }: Line, reason: string): Promise
   // Were it closed with something unread, the other side might not read the reason.
   await Promise.race([records.drain(), sleep(HEARING_MS, undefined, { ref: false })]);
   link.destroy();
+}
+
+/** The frames that come later. @throws RangeError */
+function laterFrames(payload: Buffer, frameCount: number): Frame[] {
+  const frames = [...new Uint32Array(Uint8Array.from(payload).buffer, 0, payload.length >>> 2)] as Frame[];
+  const strange = frames.find((frame) => frame >= frameCount);
+  if (strange !== undefined) throw new RangeError(`frame ${strange}, expected one of ${frameCount}`);
+  return frames;
 }

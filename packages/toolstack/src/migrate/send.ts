@@ -14,8 +14,15 @@
  *     commit                           →               its disks and ports are closed here
  *                                      ←    running    or `refused`
  *
+ * With post-copy, memory is sent once, and what was written meanwhile follows when the domain runs there:
+ *
+ *     later, end                       →               instead of the last frames
+ *     frames …                         ←    fetch …    from then on, whenever some are asked for
+ *     frames …                         →               behind `running`: all others
+ *                                      ←    arrived
+ *
  * Until `commit` was sent the domain is here, and runs on if anything goes wrong. From then on it must not run here again unless it
- * is known not to run there: a link that is cut in between leaves it standing.
+ * is known not to run there: a link that is cut in between leaves it standing. With post-copy that is so until `arrived`.
  */
 import type { Duplex } from "node:stream";
 import { DirtyLog, type DomainMemory } from "@xenoserver/cpu";
@@ -24,6 +31,7 @@ import { SaveError } from "../save/error.ts";
 import { RecordType, RecordWriter, Sync } from "../save/records.ts";
 import { json, type SavedHeader, type SavedParts, usedFrames, writeFrames, writeParts } from "../save/saved-domain.ts";
 import { ANSWER_MS, Answers, Refused } from "./answers.ts";
+import { LaterSender } from "./later/send-later.ts";
 import type { Leaving } from "./leaving.ts";
 import { type Hand, MigrationMeter, type MigrationProgress } from "./progress.ts";
 import { DiskSender } from "./send-disks.ts";
@@ -66,10 +74,16 @@ export interface MigrationReport {
   readonly downtime: Downtime;
   /** Sentences on what went along and could not be removed here. */
   readonly leftHere: readonly string[];
+  /** With post-copy: frames that came when the domain ran there, and those of them that it had to wait for. */
+  readonly laterFrames?: number;
+  readonly fetchedFrames?: number;
 }
 
 /** The link was cut when the domain may run there already: it stands still here, and somebody must find out. */
 export class MigrationInDoubt extends SaveError {}
+
+/** The link was cut when the domain ran there without all of its memory: it stands still here as it was when it left. */
+export class MigrationTorn extends SaveError {}
 
 /** So few frames are sent faster than another round would take. */
 const FEW_FRAMES = 256;
@@ -87,14 +101,16 @@ const FRAMES_PER_PIECE = 1024;
 /**
  * @throws SaveError         the domain runs on here; also if the hand's signal aborts before the commit
  * @throws MigrationInDoubt  it stands still here
+ * @throws MigrationTorn     it stands still here, and runs there until it misses something
  */
 export async function sendDomain(
   link: Duplex,
   domain: MovingDomain,
   onProgress: (progress: MigrationProgress) => void = () => {},
   hand: Hand = {},
+  postCopy = false,
 ): Promise<MigrationReport> {
-  const sending = new Sending(link, domain, onProgress, hand);
+  const sending = new Sending(link, domain, onProgress, hand, postCopy);
   try {
     return await sending.run();
   } catch (error) {
@@ -119,8 +135,18 @@ class Sending {
   #halted = false;
   #held = false;
   #committed = false;
+  readonly #postCopy: boolean;
+  #later: LaterSender | undefined;
+  #runsThere = false;
 
-  constructor(link: Duplex, domain: MovingDomain, onProgress: (progress: MigrationProgress) => void, hand: Hand) {
+  constructor(
+    link: Duplex,
+    domain: MovingDomain,
+    onProgress: (progress: MigrationProgress) => void,
+    hand: Hand,
+    postCopy: boolean,
+  ) {
+    this.#postCopy = postCopy;
     this.#link = link;
     this.#hand = hand;
     this.#abandon = () => void link.destroy(new Error(CANCELLED));
@@ -138,10 +164,13 @@ class Sending {
     const { signal, onCommit } = this.#hand;
     signal?.throwIfAborted();
     const leaving = (this.#leaving = await this.#domain.leave());
-    await this.#writer.write(RecordType.config, json({ ...this.#domain.header, offer: leaving.offer }));
+    const postCopy = this.#postCopy && { postCopy: true };
+    await this.#writer.write(RecordType.config, json({ ...this.#domain.header, offer: leaving.offer, ...postCopy }));
     await leaving.serve(this.#answers, this.#writer);
     const disks = new DiskSender(this.#writer, leaving.taken);
-    const { rounds, rest } = await this.#sendWhileItRuns(disks);
+    const sent = () => ({ sentBytes: this.#writer.bytes, diskBytes: disks.bytes, diskTotalBytes: disks.usedBytes });
+    const meter = new MigrationMeter(sent, this.#onProgress);
+    const { rounds, rest } = await this.#sendWhileItRuns(disks, meter);
 
     const still = new Stopwatch();
     this.#halted = true;
@@ -149,11 +178,15 @@ class Sending {
     still.lap("haltMs");
     await this.#writer.write(RecordType.clock, json(parts.header));
     await disks.sendWritten();
-    await writeFrames(this.#writer, memory, [...new Set([...rest, ...(await this.#dirtyFrames())])]);
+    const last = [...new Set([...rest, ...(await this.#dirtyFrames())])];
+    if (this.#postCopy) {
+      this.#later = new LaterSender(this.#writer, this.#answers, memory, last);
+      await LaterSender.announce(this.#writer, last);
+    } else await writeFrames(this.#writer, memory, last);
     await writeParts(this.#writer, parts, this.#newMap());
     await this.#writer.write(RecordType.end, new Uint8Array());
     still.lap("writeMs");
-    await this.#answers.next(RecordType.ready);
+    await this.#answer(RecordType.ready);
     still.lap("readyMs");
     await this.#domain.release();
     still.lap("releaseMs");
@@ -162,21 +195,30 @@ class Sending {
     signal?.removeEventListener("abort", this.#abandon);
     onCommit?.();
     await this.#writer.write(RecordType.commit, new Uint8Array());
-    const running = await this.#answers.next(RecordType.running);
+    const running = await this.#answer(RecordType.running);
     still.lap("startMs", ranBefore(running.payload));
+    this.#runsThere = true;
+    await this.#later?.sendAll(() => meter.piece());
     const totalMs = performance.now() - begin;
     const leftHere = await leaving.remove();
     const [sentBytes, diskBytes] = [this.#writer.bytes, disks.bytes];
-    return { rounds, sentBytes, diskBytes, totalMs, downtimeMs: still.totalMs, downtime: still.laps, leftHere };
+    const later = this.#later && { laterFrames: this.#later.count, fetchedFrames: this.#later.fetched };
+    const downtime = { downtimeMs: still.totalMs, downtime: still.laps };
+    return { rounds, sentBytes, diskBytes, totalMs, ...downtime, leftHere, ...later };
+  }
+
+  /** Waits for an answer, and serves what is asked for meanwhile. @throws SaveError */
+  #answer(wanted: number): Promise<unknown> & Promise<{ readonly payload: Buffer }> {
+    return this.#later?.next(wanted) ?? this.#answers.next(wanted);
   }
 
   /** @returns the frames that are still to be sent */
-  async #sendWhileItRuns(disks: DiskSender): Promise<{ rounds: number; rest: readonly Frame[] }> {
+  async #sendWhileItRuns(
+    disks: DiskSender,
+    meter: MigrationMeter,
+  ): Promise<{ rounds: number; rest: readonly Frame[] }> {
     const { memory } = this.#domain;
     const { signal } = this.#hand;
-    const diskTotalBytes = disks.usedBytes;
-    const sent = () => ({ sentBytes: this.#writer.bytes, diskBytes: disks.bytes, diskTotalBytes });
-    const meter = new MigrationMeter(sent, this.#onProgress);
     await disks.sendRounds(() => {
       signal?.throwIfAborted();
       meter.disksSent();
@@ -190,12 +232,12 @@ class Sending {
       }
       await disks.sendWritten();
     };
-    const rounds = await sendRounds(this.#log, this.#domain, send, (round, dirtyFrames) =>
-      meter.roundEnded(round, dirtyFrames),
-    );
+    const onRound = (round: number, dirtyFrames: number): void => meter.roundEnded(round, dirtyFrames);
+    const mostRounds = this.#postCopy ? 1 : MAX_ROUNDS;
+    const rounds = await sendRounds(this.#log, this.#domain, send, onRound, mostRounds);
     // What the other side has not caught up with when the domain stands still, it waits for.
     await this.#domain.settle();
-    await writeFrames(this.#writer, memory, rounds.left);
+    if (!this.#postCopy) await writeFrames(this.#writer, memory, rounds.left);
     await disks.sendWritten();
     await this.#catchUp(Sync.flushed);
     // Code that runs for the first time takes many times as long as later: it is not to do so in the standstill.
@@ -209,7 +251,7 @@ class Sending {
     await this.#domain.settle();
     await disks.sendWritten();
     await this.#catchUp(Sync.flushed);
-    return { rounds: rounds.count, rest: await this.#sendQuickly() };
+    return { rounds: rounds.count, rest: this.#postCopy ? rounds.left : await this.#sendQuickly() };
   }
 
   /** Rounds of what was written while the other side took in the one before, which is ever less. @returns what is left */
@@ -244,6 +286,12 @@ class Sending {
   async failed(error: Error): Promise<SaveError> {
     const isCancelled = this.#hand.signal?.aborted === true && !this.#committed;
     const reason = `the domain could not be moved: ${isCancelled ? CANCELLED : error.message}`;
+    if (this.#runsThere) {
+      const missing = `${this.#later?.left ?? 0} frames of it are here`;
+      return new MigrationTorn(`${reason}; it runs there, but ${missing}, where it stands still as it left`, {
+        cause: error,
+      });
+    }
     if (this.#committed && !(error instanceof Refused))
       return new MigrationInDoubt(`${reason}; it may run there, and is paused here`, { cause: error });
     await this.#leaving?.stay();
@@ -315,6 +363,7 @@ export async function sendRounds(
   { memory, isResting }: Pick<MovingDomain, "memory" | "isResting">,
   send: (frames: readonly Frame[]) => Promise<void>,
   onRound: (round: number, dirtyFrames: number) => void = () => {},
+  mostRounds = MAX_ROUNDS,
 ): Promise<{ readonly count: number; readonly left: Frame[] }> {
   await log.start(isResting);
   for await (const frames of usedFrames(memory)) await send(frames);
@@ -322,7 +371,7 @@ export async function sendRounds(
   for (let count = 1; ; count++) {
     const left = await log.collect(isResting);
     onRound(count, left.length);
-    if (left.length <= FEW_FRAMES || count === MAX_ROUNDS || left.length > before * SHRINKING) return { count, left };
+    if (left.length <= FEW_FRAMES || count === mostRounds || left.length > before * SHRINKING) return { count, left };
     before = left.length;
     await send(left);
   }

@@ -48,6 +48,10 @@ export const RecordType = {
   synced: 21,
   /** Of a snapshot: which frames its file has, see snapshot/head.ts. */
   slots: 13,
+  // Frames that come when the domain runs there already; see migrate/later/
+  later: 22,
+  fetch: 23,
+  arrived: 24,
 } as const;
 
 /** How far the other side shall have caught up: what came is loaded, or its disks are flushed as well and its devices looked at. */
@@ -72,14 +76,17 @@ export class RecordWriter {
 
   readonly #stallMs: number | undefined;
 
-  /** @param stallMs  how long the target may take nothing before it counts as gone */
-  constructor(target: Writable, isCompressed: boolean, stallMs?: number) {
+  /**
+   * @param stallMs  how long the target may take nothing before it counts as gone
+   * @param goesOn   another has begun the stream
+   */
+  constructor(target: Writable, isCompressed: boolean, stallMs?: number, goesOn = false) {
     this.#target = target;
     this.#stallMs = stallMs;
     const head = Buffer.alloc(HEAD_BYTES);
     head.write(MAGIC, "latin1");
     head.writeUInt32LE(VERSION, 8);
-    target.write(head);
+    if (!goesOn) target.write(head);
     this.#into = target;
     if (isCompressed) {
       this.#into = createZstdCompress(FAST);
@@ -156,9 +163,13 @@ export class RecordReader {
       unpacker.destroy();
     });
   }
+  /** The rest of a stream whose beginning another has read. */
+  static ofRest(name: string, source: Readable): RecordReader {
+    return new RecordReader(name, source, () => source.destroy());
+  }
   /** Records that are not compressed. @throws SaveError  as `ofFile` */
   static async ofStream(name: string, source: Readable): Promise<RecordReader> {
-    const reader = new RecordReader(name, source, () => source.destroy());
+    const reader = RecordReader.ofRest(name, source);
     checkMagic(name, await reader.#pieces.take(HEAD_BYTES).catch((cause) => Promise.reject(asSaveError(name, cause))));
     return reader;
   }

@@ -8,7 +8,7 @@ import type { BlockStore, ConsoleState, SavedDevice } from "@xenoserver/devices"
 import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
 import type { StoreState } from "@xenoserver/xenstore";
 import { ConfigError, configOf, type DomainConfig, type DomainSpec } from "../cfg/index.ts";
-import type { SnapshotFramesHandle } from "../snapshot/frames.ts";
+import type { FramesHandle } from "../snapshot/frame-source.ts";
 import { SaveError } from "./error.ts";
 import { RecordReader, RecordType, RecordWriter, type SavedRecord } from "./records.ts";
 
@@ -24,6 +24,8 @@ export interface SavedHeader {
   readonly mostPages: number;
   /** Of one that moves: what it could bring along; see `migrate/offer.ts`, which looks at it. */
   readonly offer?: unknown;
+  /** Of one that moves: some of its memory comes when it runs there; see `migrate/later/`. */
+  readonly postCopy?: true;
 }
 export interface SavedBackends {
   readonly console: ConsoleState;
@@ -183,7 +185,7 @@ export class SavedFile {
     try {
       for (;;) {
         const record = await this.records.next();
-        if (!(await this.takeOther(record)) && !loading.take(record)) break;
+        if (!(await this.takeOther(record, memory)) && !loading.take(record)) break;
       }
     } catch (error) {
       this.close();
@@ -209,7 +211,7 @@ export class SavedFile {
   }
 
   /** Takes a record that has to do with where this comes from. @returns whether it was one @throws Error */
-  protected async takeOther(_record: SavedRecord): Promise<boolean> {
+  protected async takeOther(_record: SavedRecord, _memory: DomainMemory): Promise<boolean> {
     return false;
   }
   /** A disk that came along, for its device, which closes it; undefined if it is to be opened. */
@@ -217,7 +219,7 @@ export class SavedFile {
     return undefined;
   }
   /** From where its threads fetch frames; undefined if all are in memory. */
-  get frames(): SnapshotFramesHandle | undefined {
+  get frames(): FramesHandle | undefined {
     return undefined;
   }
   /** @throws RangeError  they cannot be where this comes from */
@@ -226,6 +228,14 @@ export class SavedFile {
   }
   /** Called when no thread fetches frames any more. */
   closeFrames(): void {}
+  /** Whether its disks are others than those that it had. */
+  get isCopy(): boolean {
+    return false;
+  }
+  /** Settles when all of its memory is here, or will be whenever it is wanted; rejects if it will not come. */
+  get whole(): Promise<void> {
+    return Promise.resolve();
+  }
 
   /** Called when it runs. */
   async started(): Promise<void> {}
@@ -274,7 +284,8 @@ class Loading {
         this.#memory.loadMap(new Int32Array(Uint8Array.from(payload).buffer));
         return true;
       case RecordType.frames:
-        loadFrames(this.#memory, payload);
+        for (const [frame, bytes] of framesOf(payload, this.#memory.frameCount))
+          this.#memory.frameBytes(frame).set(bytes);
         return true;
       case RecordType.end:
         return false;
@@ -284,15 +295,15 @@ class Loading {
   }
 }
 
-/** @throws RangeError */
-function loadFrames(memory: DomainMemory, payload: Buffer): void {
+/** The frames in a record's payload, as `writeFrames` makes it. @throws RangeError */
+export function* framesOf(payload: Buffer, frameCount: number): Generator<readonly [Frame, Uint8Array]> {
   const count = payload.length < 4 ? 0 : payload.readUInt32LE(0);
   const head = 4 + count * 4;
   if (payload.length !== head + count * PAGE_BYTES) throw new RangeError(`${count} frames in ${payload.length} bytes`);
   for (let k = 0; k < count; k++) {
     const frame = payload.readUInt32LE(4 + k * 4);
-    if (frame >= memory.frameCount) throw new RangeError(`frame ${frame}, expected one of ${memory.frameCount}`);
+    if (frame >= frameCount) throw new RangeError(`frame ${frame}, expected one of ${frameCount}`);
     const at = head + k * PAGE_BYTES;
-    memory.frameBytes(frame as Frame).set(payload.subarray(at, at + PAGE_BYTES));
+    yield [frame as Frame, payload.subarray(at, at + PAGE_BYTES)];
   }
 }

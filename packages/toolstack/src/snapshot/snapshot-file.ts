@@ -37,6 +37,10 @@ export class SnapshotFile extends SavedFile {
     return this.#frames;
   }
 
+  override get isCopy(): boolean {
+    return true;
+  }
+
   protected override takeSlots(memory: DomainMemory, { payload }: SavedRecord): void {
     const slots = new Uint32Array(Uint8Array.from(payload).buffer);
     this.#frames = fetchFromFile(memory, slots, { fd: this.#fd, path: this.#path });

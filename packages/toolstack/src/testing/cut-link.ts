@@ -6,13 +6,16 @@ const HEAD_BYTES = 12;
 /** What goes wrong with a link. */
 export interface Fault {
   /** Whose words are counted. */
-  readonly by: "sender" | "receiver";
+  readonly by: "sender" | "receiver" | "both";
   /** The record at which it is cut, before it has passed. */
   readonly cutAt: (type: number, count: number) => boolean;
 }
 
-/** Joins a link's halves, the sender's first; the records of one side are counted. */
-export function relay(sender: Duplex, receiver: Duplex, fault?: Fault): void {
+/**
+ * Joins a link's halves, the sender's first; the records of one side are counted.
+ * @param restMs  how long it takes nothing from the sender after each piece
+ */
+export function relay(sender: Duplex, receiver: Duplex, fault?: Fault, restMs: () => number = () => 0): void {
   const cut = (): void => {
     for (const end of [sender, receiver]) end.destroy();
   };
@@ -21,18 +24,19 @@ export function relay(sender: Duplex, receiver: Duplex, fault?: Fault): void {
     from.on("data", (bytes: Buffer) => {
       if (to.destroyed) return;
       const passed = isCounted ? records.before(bytes, fault!.cutAt) : bytes.length;
-      if (!to.write(bytes.subarray(0, passed))) {
-        from.pause();
-        to.once("drain", () => from.resume());
-      }
+      const isFull = !to.write(bytes.subarray(0, passed));
+      const rest = from === sender ? restMs() : 0;
+      if (isFull || rest > 0) from.pause();
+      if (rest > 0) setTimeout(() => from.resume(), rest);
+      else if (isFull) to.once("drain", () => from.resume());
       if (passed < bytes.length) setImmediate(cut);
     });
     from.on("close", cut);
     from.on("end", () => to.end());
     from.on("error", () => {});
   };
-  pass(sender, receiver, fault?.by === "sender");
-  pass(receiver, sender, fault?.by === "receiver");
+  pass(sender, receiver, fault !== undefined && fault.by !== "receiver");
+  pass(receiver, sender, fault !== undefined && fault.by !== "sender");
 }
 
 /** Finds records in a stream of bytes. */

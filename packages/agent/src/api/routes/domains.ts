@@ -111,8 +111,8 @@ export const DOMAIN_ROUTES: readonly Route[] = [
     result: MigrationReport,
     refusals: [409, 502],
     slow: () => ({ kind: "migrate", ...CANCELLABLE }),
-    answer: ({ supervisor, ref, body: { to, overcommit = false, copyStorage = false } }, work) =>
-      supervisor.migrate(ref, to, { overcommit, copyStorage }, work),
+    answer: ({ supervisor, ref, body: { to, overcommit = false, copyStorage = false, postCopy = false } }, work) =>
+      supervisor.migrate(ref, to, { overcommit, copyStorage, postCopy }, work),
   }),
   post({
     id: "saveDomain",

@@ -159,6 +159,8 @@ export const MigrationReport = answer({
     startMs: anyNumber().describe("Until the domain runs there."),
   }),
   leftHere: listOf(text()).describe("Sentences on what went along and could not be removed here."),
+  laterFrames: optional(wholeNumber()).describe("With post-copy: pages that followed when the domain ran there."),
+  fetchedFrames: optional(wholeNumber()).describe("Those of them that it had to wait for."),
 });
 export type MigrationReport = z.infer<typeof MigrationReport>;
 true satisfies Same<MigrationReport, ToolstackMigration>;

@@ -43,6 +43,9 @@ export const MigrateDomain = request({
   to: matching(/./, "HOST[:PORT] of another agent, or the path of its socket"),
   overcommit,
   copyStorage: optional(flag()).describe("Copy disks that are files or devices; those on images go along anyway."),
+  postCopy: optional(flag()).describe(
+    "Send memory once, and what the guest writes meanwhile when it runs there: for guests that write faster than can be sent. If the line is cut then, the domain is lost.",
+  ),
 });
 export type MigrateDomain = z.infer<typeof MigrateDomain>;
 
