@@ -54,6 +54,34 @@ test("the first command starts an agent; a domain is listed as xl lists it", asy
   );
 });
 
+test("a domain's weight and cap are set and told as with xl", async () => {
+  const weight = 128;
+  const rows = async () => (await run("sched-credit2")).trimEnd().split("\n");
+  const set = await json<DomainInfo>("sched-credit2", "-d", "one", "-w", String(weight), "-c", "50");
+  assert.deepEqual([set.weight, set.capPercent], [weight, 50]);
+  assert.deepEqual(
+    (await rows()).map((row) => row.trim().split(/\s+/)),
+    [
+      ["Name", "ID", "Weight", "Cap"],
+      ["one", String(set.domid), String(weight), "50"],
+    ],
+  );
+  assert.deepEqual(await json("sched-credit2", "-d", "one"), [
+    { name: "one", domid: set.domid, weight, capPercent: 50 },
+  ]);
+  await run("sched-credit2", "-d", "one", "-c", "0");
+  const refused: [args: string[], sentence: RegExp][] = [
+    [["-w", "128"], /^xeno: weight is 128, of no domain: expected -d DOMAIN beside it\n$/],
+    [["-c", "50"], /^xeno: cap is 50, of no domain: expected -d DOMAIN beside it\n$/],
+    [["-d", "one", "-w", "0"], /^xeno: weight of one: 0, expected 1 to 65535\n$/],
+  ];
+  for (const [args, sentence] of refused) {
+    const { status, stderr } = await xeno(["sched-credit2", ...args], { env });
+    assert.notEqual(status, 0);
+    assert.match(stderr, sentence);
+  }
+});
+
 const pinsNot =
   process.platform !== "linux" || spawnSync("taskset", ["-c", "1", "true"]).status !== 0
     ? "no thread can be pinned to processor 1 here"

@@ -64,6 +64,11 @@ describe("requests", { timeout: 200_000 }, () => {
         'count is "2", expected a whole number, at least 0',
       ],
       [
+        agent.post("/v1/domains/one/weight-set", { weight: "heavy" }),
+        400,
+        'weight is "heavy", expected a whole number, at least 0',
+      ],
+      [
         agent.post("/v1/domains/one/vcpu-pin", { vcpu: "first", cpus: "0" }),
         400,
         'vcpu is "first", expected a vcpu\'s number, or all',

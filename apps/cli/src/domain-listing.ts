@@ -40,11 +40,12 @@ export function describeVcpus(domains: readonly DomainInfo[]): string[] {
   return [head, ...rows];
 }
 
-/** As xl sched-credit2 shows it, without weights, of which there are none. */
-export function describeCaps(domains: readonly DomainInfo[]): string[] {
-  const row = (name: string, domid: string, cap: string): string =>
-    `${name.padEnd(33)} ${domid.padStart(4)} ${cap.padStart(4)}`;
-  return [row("Name", "ID", "Cap"), ...domains.map((d) => row(d.name, String(d.domid), String(d.capPercent)))];
+/** As xl sched-credit2 shows it. */
+export function describeShares(domains: readonly DomainInfo[]): string[] {
+  const row = (name: string, domid: string, weight: string, cap: string): string =>
+    `${name.padEnd(33)} ${domid.padStart(4)} ${weight.padStart(6)} ${cap.padStart(4)}`;
+  const rows = domains.map((d) => row(d.name, String(d.domid), String(d.weight), String(d.capPercent)));
+  return [row("Name", "ID", "Weight", "Cap"), ...rows];
 }
 
 export function describeUptime(domains: readonly DomainInfo[], nowSeconds: number): string[] {

@@ -1,7 +1,12 @@
 /** Runs a domain in the foreground until it ends for good, restarting it as its configuration says. */
 import type { DomainConfig } from "@xenoserver/toolstack/cfg/index.ts";
 import { actionFor } from "@xenoserver/toolstack/control/actions.ts";
-import { type ExitReport, launchDomain, type RunningDomain } from "@xenoserver/toolstack/domain/index.ts";
+import {
+  type DomainListener,
+  type ExitReport,
+  launchDomain,
+  type RunningDomain,
+} from "@xenoserver/toolstack/domain/index.ts";
 import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
 import { BootWatch } from "./boot-watch.ts";
 import { type ConsoleEnd, type ConsoleEvents, openConsole } from "./console-io.ts";
@@ -88,7 +93,7 @@ async function runUntilEnd(
     let bootMs: number | null = null;
     const { promise: booted, resolve: onBooted } = Promise.withResolvers<void>();
     // The files are read again at each start, so that they need not be kept in memory while the guest runs.
-    const domain = await launchDomain(config, {
+    const listener: DomainListener = {
       onConsole: (bytes) => {
         const lineEnd = watch.feed(bytes);
         if (lineEnd === undefined) return end.write(bytes);
@@ -99,7 +104,8 @@ async function runUntilEnd(
         return lineEnd < bytes.length ? end.write(bytes.subarray(lineEnd)) : undefined;
       },
       ...(options.verbose && { onLog: (message: string) => end.note(message) }),
-    });
+    };
+    const domain = await launchDomain(config, listener, { ownsProcess: true });
     if (type === undefined) end.attach((bytes) => type!(bytes), events);
     type = (bytes) => domain.writeConsole(bytes);
     if (options.endsWithInput) void booted.then(async () => typeEndOfInput(domain, await inputEnded));

@@ -10,6 +10,7 @@ const domain = {
     memoryTargetBytes: 2 ** 28,
     memoryMaxBytes: 2 ** 28,
     vcpusWanted: 1,
+    weight: 256,
     capPercent: 0,
     consoleBytes: 0,
   },

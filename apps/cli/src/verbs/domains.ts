@@ -290,24 +290,11 @@ function addResources(program: Command): void {
     .action((ref: string, vcpu: number | "all", cpus: string, options: JsonOption) =>
       operate(ref, "vcpu-pin", { vcpu, cpus }, options),
     );
-  verb(program, "sched-credit2", "how much processors' time domains may take; with -d and -c, set it")
+  verb(program, "sched-credit2", "how much processors' time domains get; with -d and -w or -c, set it")
     .option("-d, --domain <domain>", "this one")
+    .option("-w, --weight <weight>", "its share where domains want more than there is, 256 by default", wholeNumber)
     .option("-c, --cap <percent>", "of one processor, for its vcpus together; 0 for no cap", wholeNumber)
-    .action(async ({ domain, cap, ...options }: JsonOption & { domain?: string; cap?: number }) => {
-      const { openAgent, say, sayJson } = await access();
-      if (cap !== undefined) {
-        if (domain === undefined)
-          throw new ExitError(ExitStatus.badConfig, `cap is ${cap}, of no domain: expected -d DOMAIN beside it`);
-        return void (await operate(domain, "cap-set", { percent: cap }, options));
-      }
-      const agent = await openAgent();
-      const path = domain === undefined ? "/v1/domains" : `/v1/domains/${encodeURIComponent(domain)}`;
-      const found = await agent.get<DomainInfo | { domains: DomainInfo[] }>(path);
-      const all = "domains" in found ? found.domains : [found];
-      if (options.json === true)
-        return sayJson(all.map(({ name, domid, capPercent }) => ({ name, domid, capPercent })));
-      for (const line of (await tables()).describeCaps(all)) say(line);
-    });
+    .action(schedule);
   verb(program, "block-attach", "plug a disk in")
     .argument("<domain>")
     .argument("<disk>", "as in xl.cfg: disk.img,raw,xvdb")
@@ -327,6 +314,33 @@ function addResources(program: Command): void {
     .argument("<domain>")
     .argument("<number>", "the first is 0", wholeNumber)
     .action((ref: string, devid: number, options: JsonOption) => operate(ref, "network-detach", { devid }, options));
+}
+
+interface ScheduleOptions extends JsonOption {
+  readonly domain?: string;
+  readonly weight?: number;
+  readonly cap?: number;
+}
+
+/** Tells domains' weights and caps, or changes one's. */
+async function schedule({ domain, weight, cap, json }: ScheduleOptions): Promise<void> {
+  const changes: readonly (readonly [what: string, op: string, body: Readonly<Record<string, number>>])[] = [
+    ...(weight === undefined ? [] : ([[`weight is ${weight}`, "weight-set", { weight }]] as const)),
+    ...(cap === undefined ? [] : ([[`cap is ${cap}`, "cap-set", { percent: cap }]] as const)),
+  ];
+  if (domain === undefined && changes.length > 0)
+    throw new ExitError(ExitStatus.badConfig, `${changes[0]![0]}, of no domain: expected -d DOMAIN beside it`);
+  const { openAgent, say, sayJson } = await access();
+  for (const [n, [, op, body]] of changes.entries())
+    await operate(domain!, op, body, { json: json === true && n === changes.length - 1 });
+  if (changes.length > 0) return;
+  const agent = await openAgent();
+  const path = domain === undefined ? "/v1/domains" : `/v1/domains/${encodeURIComponent(domain)}`;
+  const found = await agent.get<DomainInfo | { domains: DomainInfo[] }>(path);
+  const all = "domains" in found ? found.domains : [found];
+  if (json === true)
+    return sayJson(all.map(({ name, domid, weight, capPercent }) => ({ name, domid, weight, capPercent })));
+  for (const line of (await tables()).describeShares(all)) say(line);
 }
 
 function addDeviceLists(program: Command): void {

@@ -34,6 +34,8 @@ export interface DomainConfig {
   readonly vcpusAtStart?: number;
   /** How much its vcpus may take together, in percent of one processor; no more than there is, if absent. */
   readonly cap?: number;
+  /** Its share where domains want more than there is, beside theirs; `WEIGHT.default`, if absent. */
+  readonly weight?: number;
   /** By vcpu: the host's processors that it may run on, as `parseCpuList` gives them; every vcpu on all, if absent. */
   readonly cpus?: readonly string[];
   readonly disks?: readonly DiskSpec[];
@@ -63,6 +65,8 @@ export type Action = "destroy" | "restart";
 
 export const MEMORY_MIB = { min: MIN_MEMORY_MIB, max: MAX_MEMORY_MIB, default: 256 } as const;
 export const VCPUS = { min: 1, max: MAX_VCPUS, default: 1 } as const;
+/** As Xen's credit2 has it. */
+export const WEIGHT = { min: 1, max: 65535, default: 256 } as const;
 /** In percent of one processor; 0 for none. */
 export const CAP = { min: 0, max: 100 * MAX_VCPUS } as const;
 /** Linux cuts a longer command line off without a word. */
@@ -95,6 +99,7 @@ const READERS = {
   vcpus: integer("", VCPUS),
   maxvcpus: integer("", VCPUS),
   cap: integer(" (percent of a processor)", CAP),
+  cpu_weight: integer("", WEIGHT),
   cpus: readCpus,
   disk: readDisks,
   vif: readVifs,
@@ -155,6 +160,7 @@ export function domainConfig(
     ...memoryOf(given, name),
     ...vcpusOf(given, name),
     ...(given.cap !== undefined && given.cap !== 0 && { cap: given.cap }),
+    ...weighed(given.cpu_weight),
     ...pinsOf(given),
     ...(given.disk !== undefined && given.disk.length > 0 && { disks: given.disk }),
     ...(given.vif !== undefined && given.vif.length > 0 && { vifs: given.vif }),
@@ -199,6 +205,10 @@ function pinsOf(given: {
   const nrVcpus = maxvcpus ?? vcpus ?? VCPUS.default;
   return pinned(Array.from({ length: nrVcpus }, (_, id) => (typeof cpus === "string" ? cpus : (cpus[id] ?? ALL_CPUS))));
 }
+
+/** @param weight  the default one, if absent */
+export const weighed = (weight: number = WEIGHT.default): Pick<DomainConfig, "weight"> =>
+  weight === WEIGHT.default ? {} : { weight };
 
 /** @param cpus  for each vcpu */
 export const pinned = (cpus: readonly string[]): Pick<DomainConfig, "cpus"> =>

@@ -13,6 +13,8 @@ export {
   SHIM_CMDLINE,
   VCPUS,
   vcpusAtStart,
+  WEIGHT,
+  weighed,
 } from "./domain-config.ts";
 export { SUPPORTED_KEYS } from "./keys.ts";
 export { describeP9, type P9Spec, parseP9 } from "./p9.ts";

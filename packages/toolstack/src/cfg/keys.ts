@@ -29,6 +29,7 @@ export const SUPPORTED_KEYS = [
   "vcpus",
   "maxvcpus",
   "cap",
+  "cpu_weight",
   "cpus",
   "disk",
   "vif",

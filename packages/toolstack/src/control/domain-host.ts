@@ -16,6 +16,8 @@ import {
   pinned,
   specOfConfig,
   vcpusAtStart,
+  WEIGHT,
+  weighed,
 } from "../cfg/index.ts";
 import { affinityOf } from "../domain/affinity.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
@@ -132,7 +134,8 @@ export class DomainHost {
     const { domid, log } = options;
     const console = new Scrollback(SCROLLBACK_BYTES);
     const listener = { onConsole: (bytes: Uint8Array) => console.append(bytes), onLog: log };
-    const launch: Launch = (of, paused, from) => launchDomain(of, listener, { domid, paused, ...(from && { from }) });
+    const launch: Launch = (of, paused, from) =>
+      launchDomain(of, listener, { domid, paused, ownsProcess: true, ...(from && { from }) });
     return new DomainHost(config, options, console, launch, await launch(config, options.paused, options.from));
   }
 
@@ -158,6 +161,7 @@ export class DomainHost {
       memoryMaxBytes: this.#config.memoryMib * MIB,
       vcpus,
       vcpusWanted: this.#vcpusWanted,
+      weight: this.#config.weight ?? WEIGHT.default,
       capPercent: this.#config.cap ?? 0,
       affinity: this.#affinity,
       devices,
@@ -325,6 +329,17 @@ export class DomainHost {
     }
     this.#config = { ...this.#config, vcpusAtStart: count };
     this.meter.record("vcpus");
+  }
+
+  /** Kept as `setMemory` is. @throws ControlError, ConfigError  nothing is changed */
+  async setWeight(weight: number): Promise<void> {
+    this.#refuseEnded();
+    this.#refuseMoving();
+    if (weight < WEIGHT.min || weight > WEIGHT.max)
+      throw new ControlError("invalid", `weight of ${this.#name}: ${weight}, expected ${WEIGHT.min} to ${WEIGHT.max}`);
+    await this.#domain.setWeight(weight);
+    const { weight: _, ...others } = this.#config;
+    this.#config = { ...others, ...weighed(weight) };
   }
 
   /** Kept as `setMemory` is. @throws ControlError  out of range */

@@ -119,6 +119,10 @@ const HANDLERS: Handlers = {
     await host.pinVcpus(vcpu, text(args, "cpus"));
     return host.info();
   },
+  "weight-set": async (host, args) => {
+    await host.setWeight(integer(args, "weight"));
+    return host.info();
+  },
   "cap-set": (host, args) => {
     host.setCap(integer(args, "percent"));
     return host.info();

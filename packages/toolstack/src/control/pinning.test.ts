@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { after, afterEach, before, describe, test } from "node:test";
 import { buildGuest, dword, eax, ShutdownReason, shutdownGuest, spinGuest } from "@xenoserver/testkit";
 import { DomainProcess, type ProcessPlace } from "../testing/domain-process.ts";
 
@@ -45,10 +45,9 @@ describe("vcpus that are pinned", { skip: missing(), timeout: 120_000 }, () => {
     writeFileSync(join(folder, "spin"), spinGuest());
     writeFileSync(join(folder, "second"), secondVcpuGuest());
   });
-  after(async () => {
-    await Promise.all(domains.map((domain) => domain.remove()));
-    rmSync(folder, { recursive: true });
-  });
+  after(() => rmSync(folder, { recursive: true }));
+  // Those that spin would take the next ones' time.
+  afterEach(() => Promise.all(domains.splice(0).map((domain) => domain.remove())));
 
   function start(settings = {}, changes = {}, place: ProcessPlace = {}): DomainProcess {
     const spec = { name: "pin", kernel: join(folder, "spin"), memory: 32, ...settings };
@@ -69,6 +68,24 @@ describe("vcpus that are pinned", { skip: missing(), timeout: 120_000 }, () => {
     assert.deepEqual(affinity, ["1", "0", "all"]);
     assert.deepEqual(threadsOf(domain), { vcpu0: "1", vcpu1: "0", vcpu2: whole });
     assert.equal(allowed(domain.child.pid!, domain.child.pid!), whole);
+  });
+
+  test("take the rest of their process along once all of them are pinned", async () => {
+    const domain = start({ vcpus: 2, cpus: ["1", "1"] });
+    const client = await domain.client();
+    const tasks = (): string[] => readdirSync(`/proc/${domain.child.pid}/task`);
+    const places = (): string[] => [...new Set(tasks().map((tid) => allowed(domain.child.pid!, tid)))];
+    assert.ok(tasks().length > 5, "vcpus, main, and those that compile");
+    assert.deepEqual(places(), ["1"]);
+    await client.call("vcpu-pin", { vcpu: 0, cpus: "0" });
+    assert.deepEqual(threadsOf(domain), { vcpu0: "0", vcpu1: "1" });
+    assert.equal(allowed(domain.child.pid!, domain.child.pid!), "0-1");
+    await client.call("vcpu-pin", { vcpu: "all", cpus: "0" });
+    assert.deepEqual(places(), ["0"]);
+    // What it may use at all is not what it was pinned to.
+    await client.call("vcpu-pin", { vcpu: 1, cpus: "1" });
+    await client.call("vcpu-pin", { vcpu: "all", cpus: "all" });
+    assert.deepEqual(places(), [whole]);
   });
 
   test("go where they are pinned while they run, one or all", async () => {
@@ -121,6 +138,7 @@ describe("vcpus that are pinned", { skip: missing(), timeout: 120_000 }, () => {
     await client.call("unpause", {});
     await restarted;
     assert.deepEqual([(await client.call("info", {})).affinity, threadsOf(domain)], [["1"], { vcpu0: "1" }]);
+    assert.equal(allowed(domain.child.pid!, domain.child.pid!), "1");
   });
 
   test("are not moved by what is refused", async () => {

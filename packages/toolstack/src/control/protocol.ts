@@ -29,6 +29,8 @@ export interface DomainInfo {
   readonly vcpus: readonly VcpuCounters[];
   /** Vcpus that the guest is to have online. */
   readonly vcpusWanted: number;
+  /** Its share where domains want more than there is, beside theirs. */
+  readonly weight: number;
   /** What its vcpus may take together, in percent of one processor; 0 for no cap. */
   readonly capPercent: number;
   /** By vcpu: the host's processors that it may run on, as xl writes them: "0,2-3", or "all". */
@@ -85,6 +87,7 @@ export interface Operations {
   "vcpu-set": [args: { readonly count: number }, result: DomainInfo];
   /** `cpus` as in xl.cfg. */
   "vcpu-pin": [args: { readonly vcpu: number | "all"; readonly cpus: string }, result: DomainInfo];
+  "weight-set": [args: { readonly weight: number }, result: DomainInfo];
   "cap-set": [args: { readonly percent: number }, result: DomainInfo];
   "block-attach": [args: { readonly disk: string }, result: DomainInfo];
   "block-detach": [args: { readonly vdev: string }, result: { readonly agreed: boolean }];

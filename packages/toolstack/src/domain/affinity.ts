@@ -1,11 +1,21 @@
-/** On which of the host's processors vcpus' threads run. Node cannot say that to the kernel, so util-linux' taskset does. */
+/** On which of the host's processors a domain's threads run. Node cannot say that to the kernel, so util-linux' taskset does. */
 import { execFile } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { promisify } from "node:util";
 import { ALL_CPUS, ConfigError, formatCpuList, resolveCpuList } from "../cfg/index.ts";
 import { Complaint } from "../cfg/readers.ts";
+import { processThreads } from "./process-threads.ts";
 
 const ONLINE = "/sys/devices/system/cpu/online";
+/** Pins threads one by one, and passes over those that are gone. */
+const PIN =
+  'command -v taskset >/dev/null || exit 127; for tid; do taskset -p -c "$0" "$tid" >/dev/null || [ ! -e /proc/$PPID/task/$tid ] || exit 1; done';
+const NO_TASKSET = 127;
+
+/** What this process may use altogether, as it was before anything of it was pinned. */
+let usable: number[] | undefined;
+/** Where threads are that are no vcpu's. */
+let others: string | undefined = ALL_CPUS;
 
 /** @throws ConfigError */
 function refuse(missing: string, cause: unknown): never {
@@ -17,10 +27,15 @@ function refuse(missing: string, cause: unknown): never {
  * @throws ConfigError  the system does not tell
  */
 function hostCpus(): number[] {
+  usable ??= readHostCpus();
+  return usable;
+}
+
+/** @throws ConfigError */
+function readHostCpus(): number[] {
   let allowed: string;
   let online: string;
   try {
-    // Of the main thread, which nobody pins.
     allowed = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync("/proc/self/status", "utf8"))![1]!;
     online = readFileSync(ONLINE, "utf8").trim();
   } catch (cause) {
@@ -65,14 +80,49 @@ export function affinityOf(cpus: readonly string[]): string[] {
  */
 export async function pinThread(tid: number | undefined, affinity: string): Promise<void> {
   if (tid === undefined) refuse("/proc/thread-self does not tell which thread is a vcpu's", undefined);
+  await pinThreads([tid], affinity);
+}
+
+/**
+ * Has all threads of this process that are no vcpu's run where vcpus may, if each of those was pinned; so do threads that they start from then on.
+ * @param vcpus     what `threadId` gave
+ * @param affinity  of `affinityOf`
+ * @throws ConfigError  as above
+ */
+export async function pinOtherThreads(
+  vcpus: readonly (number | undefined)[],
+  affinity: readonly string[],
+): Promise<void> {
+  const wanted = unionOf(affinity);
+  if (wanted === others) return;
+  others = undefined;
+  const done = new Set<number | undefined>(vcpus);
+  for (;;) {
+    // One that was not pinned yet may have started another meanwhile.
+    const left = [...processThreads()].filter((tid) => !done.has(tid));
+    if (left.length === 0) break;
+    await pinThreads(left, wanted);
+    for (const tid of left) done.add(tid);
+  }
+  others = wanted;
+}
+
+/** Those that any vcpu may use. */
+function unionOf(affinity: readonly string[]): string {
+  if (affinity.includes(ALL_CPUS)) return ALL_CPUS;
+  const union = [...new Set(affinity.flatMap(expand))].sort((a, b) => a - b);
+  return union.length === hostCpus().length ? ALL_CPUS : formatCpuList(union);
+}
+
+/** @throws ConfigError */
+async function pinThreads(tids: readonly number[], affinity: string): Promise<void> {
   const list = affinity === ALL_CPUS ? formatCpuList(hostCpus()) : affinity;
   try {
-    await promisify(execFile)("taskset", ["-p", "-c", list, String(tid)]);
+    await promisify(execFile)("/bin/sh", ["-c", PIN, list, ...tids.map(String)]);
   } catch (cause) {
-    if (!existsSync(`/proc/self/task/${tid}`)) return;
     const { code, stderr } = cause as { code?: unknown; stderr?: string };
-    if (code === "ENOENT") refuse("there is no taskset", cause);
-    throw new ConfigError(`vcpus cannot be pinned to processors ${list}: ${(stderr ?? String(cause)).trim()}`, {
+    if (code === NO_TASKSET) refuse("there is no taskset", cause);
+    throw new ConfigError(`vcpus cannot be pinned to processors ${list}: ${(stderr || String(cause)).trim()}`, {
       cause,
     });
   }

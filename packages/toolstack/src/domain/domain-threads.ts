@@ -2,13 +2,14 @@
 import type { DomainMemory, VcpuStart } from "@xenoserver/cpu";
 import type { Domain } from "@xenoserver/xen";
 import { VcpuField, VcpuLife } from "@xenoserver/xen/domain/layout.ts";
-import { ALL_CPUS, type DomainConfig, vcpusAtStart } from "../cfg/index.ts";
+import { ALL_CPUS, ConfigError, type DomainConfig, vcpusAtStart } from "../cfg/index.ts";
 import type { FramesHandle } from "../snapshot/frame-source.ts";
-import { affinityOf } from "./affinity.ts";
+import { affinityOf, pinOtherThreads } from "./affinity.ts";
 import { RegionThread } from "./region-channel.ts";
 import { type ExitReason, FIRST_DOMID, type LaunchOptions } from "./running-domain.ts";
 import type { VcpuBegin } from "./vcpu-messages.ts";
 import { VcpuThread } from "./vcpu-worker.ts";
+import { weighProcess } from "./weight.ts";
 
 export interface ThreadListener {
   onLog(message: string): void;
@@ -31,11 +32,15 @@ export class DomainThreads {
   #all: VcpuBegin | undefined;
   /** By vcpu, once any was pinned. */
   #affinity: readonly string[] | undefined;
+  readonly #ownsProcess: boolean;
+  /** Settles when threads that are no vcpu's run where they were last told to; never rejects. */
+  #othersPinned: Promise<void> = Promise.resolve();
   #failed = false;
   #listener: ThreadListener | undefined;
 
-  constructor(memory: DomainMemory, config: DomainConfig, { domid, translate }: LaunchOptions) {
+  constructor(memory: DomainMemory, config: DomainConfig, { domid, translate, ownsProcess }: LaunchOptions) {
     const nrVcpus = config.vcpus;
+    this.#ownsProcess = ownsProcess === true;
     if (translate !== "never") this.#regions = new RegionThread(memory.handle, nrVcpus);
     this.#start = (vcpuId) => {
       const data = {
@@ -103,13 +108,32 @@ export class DomainThreads {
 
   /**
    * Has each vcpu run on certain processors of the host only, those that are started later too. The thread of one that ends meanwhile is passed over.
+   * Once all are pinned, whatever else the domain's process does follows them.
    * @param cpus  by vcpu, as in a configuration
    * @throws ConfigError  a processor is not there, or the system does not let it
    */
   async pin(cpus: readonly string[]): Promise<void> {
     const affinity = affinityOf(cpus);
     this.#affinity = affinity;
+    if (this.#ownsProcess) await this.#pinOthers(affinity);
     await Promise.all([...this.#vcpus].map(([id, vcpu]) => vcpu.pin(affinity[id]!)));
+  }
+
+  #pinOthers(affinity: readonly string[]): Promise<void> {
+    const tids = Promise.all(this.#started.map((vcpu) => vcpu.tid));
+    const done = tids.then((vcpus) => pinOtherThreads(vcpus, affinity));
+    this.#othersPinned = done.catch(() => {});
+    return done;
+  }
+
+  /**
+   * Has the host weigh the domain beside others.
+   * @throws ConfigError  it does not let it; nothing is changed
+   */
+  async weigh(weight: number): Promise<void> {
+    if (!this.#ownsProcess)
+      throw new ConfigError(`cpu_weight is ${weight}, expected none for a domain in a process that is not its own`);
+    await weighProcess(weight);
   }
 
   #startPinned(id: number): VcpuThread {
@@ -117,7 +141,9 @@ export class DomainThreads {
     this.#vcpus.set(id, vcpu);
     const affinity = this.#affinity?.[id] ?? ALL_CPUS;
     if (affinity !== ALL_CPUS)
-      vcpu.pin(affinity).catch((error: Error) => this.#listener?.onLog(`vcpu${id}: ${error.message}`));
+      vcpu
+        .pin(affinity, this.#othersPinned)
+        .catch((error: Error) => this.#listener?.onLog(`vcpu${id}: ${error.message}`));
     return vcpu;
   }
 

@@ -31,6 +31,7 @@ export async function launchDomain(
   const domid = from?.header.domid ?? options.domid ?? FIRST_DOMID;
   const threads = new DomainThreads(memory, config, { ...options, domid });
   try {
+    if (config.weight !== undefined) await threads.weigh(config.weight);
     // Where it comes from it stands still as long as this takes: what can be refused is refused before.
     const saved = await from?.load(memory, checkDevices);
     const plan = saved === undefined ? planDomain(config) : undefined;

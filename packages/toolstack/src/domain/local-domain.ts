@@ -316,6 +316,10 @@ export class LocalDomain implements RunningDomain {
     setCap(this.#built.domain, percent);
   }
 
+  setWeight(weight: number): Promise<void> {
+    return this.#threads.weigh(weight);
+  }
+
   pin(cpus: readonly string[]): Promise<void> {
     return this.#threads.pin(cpus);
   }

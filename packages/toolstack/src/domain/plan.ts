@@ -143,6 +143,7 @@ export function describePlan({ config, kernel, modules }: DomainPlan): string {
     [`vcpus = ${vcpusAtStart(config)}`],
     ...(config.vcpusAtStart === undefined ? [] : [[`maxvcpus = ${config.vcpus}`] as [string]]),
     ...(config.cap === undefined ? [] : [[`cap = ${config.cap}`] as [string]]),
+    ...(config.weight === undefined ? [] : [[`cpu_weight = ${config.weight}`] as [string]]),
     ...(config.cpus === undefined
       ? []
       : [[`cpus = [${config.cpus.map((list) => `"${list}"`).join(", ")}]`] as [string]]),

@@ -107,6 +107,11 @@ export interface RunningDomain {
   /** How much its vcpus may take together from now on, in percent of one processor; 0 for no cap. */
   setCap(percent: number): void;
   /**
+   * Its share where domains want more than there is, from now on.
+   * @throws ConfigError  the system does not let it; nothing is changed
+   */
+  setWeight(weight: number): Promise<void>;
+  /**
    * On which of the host's processors each vcpu may run from now on.
    * @param cpus  by vcpu, as in a configuration
    * @throws ConfigError  a processor is not there, or the system does not let it
@@ -129,6 +134,8 @@ export const FIRST_DOMID = 1;
 export interface LaunchOptions extends EngineChoice {
   /** 1 ≤ domid < 0x7ff0; a process holds one domain, so the default serves wherever numbers of several do not meet. */
   readonly domid?: number;
+  /** The process is this domain's alone: what is said of its processors' time holds for all threads. */
+  readonly ownsProcess?: boolean;
   /** Builds the domain and leaves its vcpus standing before their first instruction. */
   readonly paused?: boolean;
   /** Where the domain goes on, instead of at its kernel's entry. Its guest keeps the number that it had. */

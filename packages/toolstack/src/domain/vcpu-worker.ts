@@ -22,6 +22,8 @@ export class VcpuThread {
   readonly #worker: Worker;
   readonly #exit: Promise<void>;
   readonly #tid = Promise.withResolvers<number | undefined>();
+  /** The system's number of the thread; undefined if it does not tell, or has ended. */
+  readonly tid = this.#tid.promise;
   #hasExited = false;
   /** Settles when it runs where it was last told to; never rejects. */
   #pinned: Promise<void> | undefined;
@@ -61,9 +63,14 @@ export class VcpuThread {
     else void this.#pinned.then(() => this.#worker.postMessage(message));
   }
 
-  /** One after the other. @param affinity  of `affinityOf` @throws ConfigError  the system does not let it */
-  pin(affinity: string): Promise<void> {
-    const done = Promise.all([this.#tid.promise, this.#pinned]).then(([tid]) => {
+  /**
+   * One after the other.
+   * @param affinity  of `affinityOf`
+   * @param behind    what else comes first
+   * @throws ConfigError  the system does not let it
+   */
+  pin(affinity: string, behind?: Promise<void>): Promise<void> {
+    const done = Promise.all([this.tid, this.#pinned, behind]).then(([tid]) => {
       if (!this.#hasExited) return pinThread(tid, affinity);
     });
     this.#pinned = done.catch(() => {});

@@ -17,6 +17,8 @@ const COMPILE_CACHE = fileURLToPath(new URL("../../../../node_modules/.cache/nod
 export interface ProcessPlace {
   readonly env?: NodeJS.ProcessEnv;
   readonly cwd?: string;
+  /** In a session of its own, as the agent starts it. */
+  readonly detached?: boolean;
 }
 
 export class DomainProcess {
@@ -28,7 +30,7 @@ export class DomainProcess {
   readonly #clients: ControlClient[] = [];
   log = "";
 
-  private constructor(folder: string, spec: ProcessSpec, { env, cwd }: ProcessPlace) {
+  private constructor(folder: string, spec: ProcessSpec, { env, cwd, detached }: ProcessPlace) {
     this.folder = folder;
     this.runId = spec.runId;
     writeFileSync(join(folder, SPEC_FILE), JSON.stringify(spec));
@@ -37,6 +39,7 @@ export class DomainProcess {
       stdio: ["ignore", "ignore", "pipe"],
       env: { NODE_COMPILE_CACHE: COMPILE_CACHE, ...process.env, ...env },
       cwd: cwd ?? process.cwd(),
+      detached: detached ?? false,
     });
     this.child.stderr!.on("data", (bytes: Buffer) => (this.log += bytes.toString()));
     this.gone = new Promise((resolve) => this.child.on("close", resolve));

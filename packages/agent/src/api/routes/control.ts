@@ -37,6 +37,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
   control("memory-set", "How much memory its guest is to have", schema.SetMemory, DomainInfo, REPEATABLE),
   control("vcpu-set", "How many vcpus its guest is to use", schema.SetVcpus, DomainInfo, REPEATABLE),
   control("vcpu-pin", "On which processors its vcpus may run", schema.PinVcpus, DomainInfo, REPEATABLE),
+  control("weight-set", "Its share where domains want more than there is", schema.SetWeight, DomainInfo, REPEATABLE),
   control("cap-set", "How much its vcpus may take together", schema.SetCap, DomainInfo, REPEATABLE),
   control("block-attach", "Plug a disk in", schema.AttachDisk, DomainInfo),
   control("block-detach", "Take a disk out", schema.DetachDisk, schema.Agreed),

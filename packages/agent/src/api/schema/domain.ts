@@ -64,6 +64,7 @@ const SETTINGS = {
   memoryTargetBytes: wholeNumber(),
   memoryMaxBytes: wholeNumber(),
   vcpusWanted: wholeNumber().describe("Vcpus that the guest is to have online."),
+  weight: wholeNumber().describe("Its share where domains want more than there is, beside theirs; 256 by default."),
   capPercent: wholeNumber().describe("What its vcpus may take together, in percent of one processor; 0 for no cap."),
   affinity: listOf(text()).describe(
     'By vcpu: the host\'s processors that it may run on, as xl writes them: "0,2-3", or "all".',
@@ -93,7 +94,7 @@ export type DomainSettings = z.infer<typeof DomainSettings>;
 /** A domain without what counts by itself. */
 export function settingsOf(info: ToolstackInfo): DomainSettings {
   const { runId, domid, name, uuid, state, startedAt, restarts } = info;
-  const { memoryTargetBytes, memoryMaxBytes, vcpusWanted, capPercent, affinity } = info;
+  const { memoryTargetBytes, memoryMaxBytes, vcpusWanted, weight, capPercent, affinity } = info;
   const devices = info.devices.map((device) =>
     device.kind === "disk"
       ? { kind: device.kind, vdev: device.vdev, devid: device.devid }
@@ -101,7 +102,7 @@ export function settingsOf(info: ToolstackInfo): DomainSettings {
   );
   return {
     ...{ runId, domid, name, uuid, state, startedAt, restarts },
-    ...{ memoryTargetBytes, memoryMaxBytes, vcpusWanted, capPercent, affinity: [...affinity] },
+    ...{ memoryTargetBytes, memoryMaxBytes, vcpusWanted, weight, capPercent, affinity: [...affinity] },
     devices,
   };
 }

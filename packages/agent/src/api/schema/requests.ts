@@ -63,6 +63,7 @@ export const PinVcpus = request({
   vcpu: z.union([wholeNumber(), z.literal("all")], { error: "a vcpu's number, or all" }),
   cpus: text('processors such as "0-3,^1", or "all"').describe("Of the host, as in xl.cfg."),
 });
+export const SetWeight = request({ weight: wholeNumber() });
 export const SetCap = request({ percent: wholeNumber() });
 export const AttachDisk = request({ disk: text("a disk as in xl.cfg") });
 export const DetachDisk = request({ vdev: text("the guest's name of a disk, such as xvdb") });
