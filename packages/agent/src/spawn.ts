@@ -30,14 +30,22 @@ export function spawnDomain(folder: string): void {
 
 /** The process that serves a domain's folder, by its command line; undefined if there is none. */
 export function findProcess(folder: string): number | undefined {
+  for (const [pid, args] of domainProcesses()) if (args.includes(folder)) return pid;
+  return undefined;
+}
+
+/** By the folder that it serves. */
+export const findProcesses = (): Map<string, number> =>
+  new Map([...domainProcesses()].map(([pid, args]) => [args[args.indexOf(ENTRY) + 1] ?? "", pid]));
+
+function* domainProcesses(): Generator<[pid: number, args: readonly string[]]> {
   for (const name of readdirSync("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     try {
-      const argv = readFileSync(`/proc/${name}/cmdline`, "utf8").split("\0");
-      if (argv.includes(ENTRY) && argv.includes(folder)) return Number(name);
+      const args = readFileSync(`/proc/${name}/cmdline`, "utf8").split("\0");
+      if (args.includes(ENTRY)) yield [Number(name), args];
     } catch {
       // It ended meanwhile.
     }
   }
-  return undefined;
 }

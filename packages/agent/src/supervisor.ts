@@ -5,7 +5,6 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, rmSync } from "node:fs";
 import { connect } from "node:net";
-import { freemem } from "node:os";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -17,7 +16,6 @@ import {
   type DomainEnd,
   type DomainInfo,
   type DomainSpec,
-  memoryAtStartMib,
   type OperationName,
   type ResultOf,
 } from "@xenoserver/toolstack/control/index.ts";
@@ -39,6 +37,7 @@ import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
 import type { OperationTable } from "./operations/operation-table.ts";
 import { unwatched, type Work } from "./operations/work.ts";
+import { type Promised, promisedBy, refuseTooLarge } from "./spare-memory.ts";
 import { findProcess } from "./spawn.ts";
 import { checked, specOfSaved } from "./specs.ts";
 import { TransferCalls } from "./transfer-calls.ts";
@@ -57,9 +56,6 @@ interface CreateOptions {
   readonly restore?: string;
 }
 
-const MIB = 2 ** 20;
-/** Beside the guest's own memory; see docs/memory.md. */
-const OVERHEAD_MIB = 200;
 const COLLECT_MS = 10_000;
 
 export class Supervisor {
@@ -149,13 +145,7 @@ export class Supervisor {
   ): DomainRow {
     const uuid = spec["uuid"] ?? randomUUID();
     const { config } = checked(() => configOf({ ...spec, uuid }, "domain"));
-    const neededMib = memoryAtStartMib(config) + OVERHEAD_MIB;
-    const freeMib = Math.floor(freemem() / MIB);
-    if (!overcommit && neededMib > freeMib)
-      throw new AgentError(
-        409,
-        `domain ${config.name} needs ${neededMib} MiB with its overhead, expected ≤ ${freeMib} that are free`,
-      );
+    if (!overcommit) refuseTooLarge(config, this.#promised());
     const whole = { ...spec, name: config.name, uuid };
     const domid = this.#journal.add(config.name, runId, whole, paused);
     startProcess(this.#home.domain(domid), {
@@ -168,6 +158,10 @@ export class Supervisor {
       ...source,
     });
     return this.#journal.find(domid)!;
+  }
+
+  #promised(): Promised[] {
+    return this.#journal.live().map(({ domid, spec }) => ({ folder: this.#home.domain(domid), mib: promisedBy(spec) }));
   }
 
   /**
