@@ -2,27 +2,34 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { findProcesses } from "@xenoserver/agent/spawn.ts";
 import { CheckServers } from "./servers.ts";
 
-const PREFIX = "xeno-mc-";
+const prefixOf = (checks: string): string => `xeno-${checks}-`;
 
-/** @returns a folder named after this process, for servers */
-export const makeFolder = (): string => mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
+/**
+ * @param checks  what they are called
+ * @returns a folder named after this process, for servers
+ */
+export const makeFolder = (checks: string): string => mkdtempSync(join(tmpdir(), `${prefixOf(checks)}${process.pid}-`));
 
 export const removeFolder = (folder: string): void => rmSync(folder, { recursive: true, force: true });
 
 /** Ends the domains and servers of checks whose process is gone, and removes their folders. */
-export async function clearLeftovers(domain: string): Promise<void> {
+export async function clearLeftovers(checks: string, domains: readonly string[]): Promise<void> {
   for (const name of readdirSync(tmpdir())) {
-    const pid = Number(new RegExp(`^${PREFIX}(\\d+)-`).exec(name)?.[1]);
+    const pid = Number(new RegExp(`^${prefixOf(checks)}(\\d+)-`).exec(name)?.[1]);
     if (!(pid > 0) || isAlive(pid)) continue;
     const folder = join(tmpdir(), name);
+    // Some may have been halted.
+    for (const [served, domain] of findProcesses())
+      if (served.startsWith(`${folder}/`)) process.kill(domain, "SIGCONT");
     const servers = CheckServers.leftBy(pid, folder);
     for (const server of [servers.left, servers.right]) {
       if (!existsSync(server.home)) continue;
       // Its agent may have been killed while its domain runs on: another one finds that again.
       server.xeno("list");
-      await server.stop(domain);
+      await server.stop(...domains);
     }
     servers.close();
     removeFolder(folder);

@@ -28,6 +28,7 @@ const { values } = parseArgs({
     json: { type: "boolean", default: false },
   },
 });
+const CHECKS = "mc";
 const DOMAIN = "mover";
 const DISK_BYTES = 256 << 20;
 /** In every so many moves of a far link, that is taken away for a while. */
@@ -146,8 +147,8 @@ function conclude(moved: readonly Moved[], load: Load, rows: number): boolean {
 }
 
 const interrupted = whenInterrupted();
-await clearLeftovers(DOMAIN);
-const folder = makeFolder();
+await clearLeftovers(CHECKS, [DOMAIN]);
+const folder = makeFolder(CHECKS);
 let isGood = false;
 try {
   isGood = await main(folder);

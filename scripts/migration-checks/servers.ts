@@ -58,8 +58,9 @@ export class CheckServer {
     return domains.some(({ name }) => name === domain);
   }
 
-  async stop(domain: string): Promise<void> {
-    await this.agent.post(`/v1/domains/${domain}/destroy`).catch(() => {});
+  /** Ends these domains, those that are there, and the agent. */
+  async stop(...domains: readonly string[]): Promise<void> {
+    for (const domain of domains) await this.agent.post(`/v1/domains/${domain}/destroy`).catch(() => {});
     await this.agent.post("/v1/agent/stop").catch(() => {});
     while (await this.agent.isThere()) await sleep(50);
   }
