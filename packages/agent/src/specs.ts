@@ -19,12 +19,13 @@ export async function specOfSaved(path: string): Promise<DomainSpec> {
 /** Copies have the addresses of the domain that they were made of. @throws AgentError  they would meet on a bridge */
 export function refuseSharedNetworks(spec: DomainSpec): void {
   const { config } = checked(() => configOf(spec, "domain"));
-  const shared = (config.vifs ?? []).findIndex(({ network }) => network.kind === "bridge");
-  if (shared >= 0)
+  (config.vifs ?? []).forEach(({ network: { kind } }, n) => {
+    if (kind !== "bridge" && kind !== "tap") return;
     throw new AgentError(
       409,
-      `vif ${shared} of ${config.name}: is on a bridge, where its copies would have the same address`,
+      `vif ${n} of ${config.name}: is on a ${kind}, where its copies would have the same address`,
     );
+  });
 }
 
 /** @throws AgentError  with one line for each mistake of a configuration */

@@ -31,6 +31,9 @@ describe("an interface", () => {
       "mac=00:16:3e:12:34:56,bridge=lan,accept=tcp:22,accept=udp:53",
       "mac=00:16:3e:12:34:56,net=user,accept=none",
       "mac=00:16:3e:12:34:56,net=passt",
+      "mac=00:16:3e:12:34:56,bridge=xenbr0,vifname=vif1.0",
+      "mac=00:16:3e:12:34:56,net=tap",
+      "mac=00:16:3e:12:34:56,net=tap,bridge=xenbr0,vifname=vif1.0,deny=10.0.0.0/8",
     ]) {
       assert.equal(describeVif(parseVif(text)), text);
     }
@@ -47,10 +50,10 @@ describe("an interface", () => {
 
   test("several in a list, with what has no effect remarked on", () => {
     const { config: domain, warnings } = config(
-      `vif = ["mac=00:16:3e:00:00:01,model=e1000", "bridge=b,type=vif,vifname=x"]`,
+      `vif = ["mac=00:16:3e:00:00:01,model=e1000", "bridge=b,type=vif,vifname=x", "vifname=x"]`,
     );
-    assert.equal(domain.vifs!.length, 2);
-    assert.deepEqual(warnings, ["vif 0: model= is ignored", "vif 1: vifname= is ignored", "vif 1: type= is ignored"]);
+    assert.equal(domain.vifs!.length, 3);
+    assert.deepEqual(warnings, ["vif 0: model= is ignored", "vif 1: type= is ignored", "vif 2: vifname= is ignored"]);
   });
 
   test("none at all", () => {
@@ -61,7 +64,10 @@ describe("an interface", () => {
     ["mac=00:16:3e:12:34", /has mac=00:16:3e:12:34, expected a station's address/],
     ["mac=01:16:3e:12:34:56", /expected a station's address/],
     ["bridge=../x", /has bridge=\.\.\/x, expected a name/],
-    ["net=tap", /has net=tap, expected user, passt or none/],
+    ["net=bridged", /has net=bridged, expected user, passt, tap or none/],
+    ["net=tap,forward=1:2", /has forward= and net=tap, expected it with net=user/],
+    ["net=tap,vifname=a-name-that-is-long", /has vifname=a-name-that-is-long, expected a name of at most 15 letters/],
+    ["bridge=b,vifname=v%d", /has vifname=v%d, expected a name/],
     ["net=user,bridge=b", /has net=user and bridge=b, expected one of them/],
     ["bridge=b,forward=1:2", /has forward= and bridge=b, expected it with net=user/],
     ["forward=22", /has forward=22, expected \[tcp:\|udp:\]\[ADDRESS:\]PORT:GUESTPORT/],

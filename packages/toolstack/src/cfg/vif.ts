@@ -1,14 +1,15 @@
 /**
- * A network interface in xl's syntax: "key=value,…", see xl-network-configuration(5). Beside xl's keys there are some of
- * our own, for networks that need no bridge of the host:
+ * A network interface in xl's syntax: "key=value,…", see xl-network-configuration(5). `bridge=` names a switch of ours, or a bridge
+ * of the host. Beside xl's keys there are some of our own:
  *
  *     net=user        a network of its own behind this process's sockets; the default without bridge=
  *     net=passt       the same through the program passt
+ *     net=tap         an interface of the host, called vifname=, in the host's bridge= if that is said; takes root, or a tap of this user's
  *     net=none        a cable with nothing at its other end
  *     subnet=BLOCK    of net=user, 10.0.2.0/24 by default
  *     forward=[tcp:|udp:][ADDRESS:]PORT:GUESTPORT   a port of the host that leads to the guest; may be repeated
  *     host=1          lets the guest reach this host, under its gateway's address too
- *     allow=BLOCK, deny=BLOCK                       of addresses outside; may be repeated, also with bridge=
+ *     allow=BLOCK, deny=BLOCK                       of addresses outside; may be repeated, also with bridge= and net=tap
  *     accept=tcp:PORT, accept=udp:PORT, accept=none  what others may begin with the guest; may be repeated
  *     antispoof=0     lets the guest send under addresses that are not its own
  */
@@ -44,19 +45,31 @@ export type NetworkSpec =
     }
   | {
       readonly kind: "bridge";
+      /** Of a switch of ours; if there is none, of a bridge of the host. */
       readonly name: string;
+      /** What the interface on the host is called, if it is one of the host's bridges. */
+      readonly vifname?: string;
+      readonly allow: readonly AddressBlock[];
+      readonly deny: readonly AddressBlock[];
+    }
+  | {
+      readonly kind: "tap";
+      /** Of the host. */
+      readonly bridge?: string;
+      readonly vifname?: string;
       readonly allow: readonly AddressBlock[];
       readonly deny: readonly AddressBlock[];
     }
   | { readonly kind: "none" };
 
 /** Understood and without effect: there is nothing emulated, and no script is run. */
-const IGNORED = ["model", "vifname", "type", "accel", "gatewaydev", "script", "trusted"];
+const IGNORED = ["model", "type", "accel", "gatewaydev", "script", "trusted"];
 const USER_KEYS = ["subnet", "forward", "host"];
 const REPEATED = ["forward", "allow", "deny", "accept"];
 const KEYS = [
   "mac",
   "bridge",
+  "vifname",
   "ip",
   "rate",
   "mtu",
@@ -87,13 +100,15 @@ export function parseVif(text: string): VifSpec {
   const accept = fields.get("accept");
   const antispoof = flag("antispoof", one("antispoof"), true);
   if (accept !== undefined && !antispoof) throw new Complaint("has accept= and antispoof=0, expected one of them");
+  const network = networkOf(fields);
+  const hasName = network.kind === "bridge" || network.kind === "tap";
   return {
     mac: macOf(one("mac")),
-    network: networkOf(fields),
+    network,
     addresses: (one("ip") ?? "").split(/\s+/).filter(Boolean).map(addressOf),
     antispoof,
     ...(accept !== undefined && { accept: accept.filter((text) => text !== "none").map(acceptOf) }),
-    ignored: IGNORED.filter((key) => fields.has(key)),
+    ignored: [...(hasName ? [] : ["vifname"]), ...IGNORED].filter((key) => fields.has(key)),
     ...(rate !== undefined && { rate: rateOf(rate) }),
     ...(mtu !== undefined && { mtuBytes: mtuOf(mtu) }),
   };
@@ -129,15 +144,9 @@ function networkOf(fields: Fields): NetworkSpec {
   const own = USER_KEYS.filter((key) => fields.has(key));
   const blocks = (key: string): AddressBlock[] => (fields.get(key) ?? []).map((text) => blockOf(key, text));
   const rules = { allow: blocks("allow"), deny: blocks("deny") };
-  if (bridge !== undefined) {
-    if (net !== "bridge") throw new Complaint(`has net=${net} and bridge=${bridge}, expected one of them`);
-    if (own.length > 0) throw new Complaint(`has ${own[0]}= and bridge=${bridge}, expected it with net=user`);
-    if (!/^[A-Za-z0-9][\w.-]{0,31}$/.test(bridge))
-      throw new Complaint(`has bridge=${bridge}, expected a name such as xenbr0`);
-    return { kind: "bridge", name: bridge, ...rules };
-  }
+  if (bridge !== undefined || net === "tap") return wiredOf(fields, net, bridge, rules);
   if (net === "none" && own.length === 0) return { kind: "none" };
-  if (net !== "user" && net !== "passt") throw new Complaint(`has net=${net}, expected user, passt or none`);
+  if (net !== "user" && net !== "passt") throw new Complaint(`has net=${net}, expected user, passt, tap or none`);
   const subnet = fields.get("subnet")?.[0];
   return {
     kind: net,
@@ -146,6 +155,28 @@ function networkOf(fields: Fields): NetworkSpec {
     host: flag("host", fields.get("host")?.[0], false),
     ...rules,
   };
+}
+
+/** On a switch or a bridge, or an interface of the host. */
+function wiredOf(
+  fields: Fields,
+  net: string,
+  bridge: string | undefined,
+  rules: Pick<Extract<NetworkSpec, { kind: "bridge" }>, "allow" | "deny">,
+): NetworkSpec {
+  const at = bridge === undefined ? "net=tap" : `bridge=${bridge}`;
+  if (net !== "bridge" && net !== "tap") throw new Complaint(`has net=${net} and ${at}, expected one of them`);
+  const own = USER_KEYS.find((key) => fields.has(key));
+  if (own !== undefined) throw new Complaint(`has ${own}= and ${at}, expected it with net=user`);
+  if (bridge !== undefined && !/^[A-Za-z0-9][\w.-]{0,31}$/.test(bridge))
+    throw new Complaint(`has bridge=${bridge}, expected a name such as xenbr0`);
+  const vifname = fields.get("vifname")?.[0];
+  if (vifname !== undefined && !/^[A-Za-z0-9][\w.-]{0,14}$/.test(vifname))
+    throw new Complaint(`has vifname=${vifname}, expected a name of at most 15 letters, such as vif1.0`);
+  const named = { ...rules, ...(vifname !== undefined && { vifname }) };
+  return net === "tap"
+    ? { kind: "tap", ...named, ...(bridge !== undefined && { bridge }) }
+    : { kind: "bridge", name: bridge!, ...named };
 }
 
 function flag(key: string, text: string | undefined, absent: boolean): boolean {
@@ -219,6 +250,8 @@ export function describeVif(vif: VifSpec): string {
   const parts = [`mac=${formatMac(vif.mac)}`];
   if (network.kind === "bridge") parts.push(`bridge=${network.name}`);
   else parts.push(`net=${network.kind}`);
+  if (network.kind === "tap" && network.bridge !== undefined) parts.push(`bridge=${network.bridge}`);
+  if ("vifname" in network) parts.push(`vifname=${network.vifname}`);
   if (vif.addresses.length > 0) parts.push(`ip=${vif.addresses.join(" ")}`);
   if (vif.mtuBytes !== undefined) parts.push(`mtu=${vif.mtuBytes}`);
   if (rate !== undefined) {

@@ -88,7 +88,7 @@ describe("two domains on a bridge", { skip, timeout: 900_000 }, () => {
     const config = await (debian as DebianGuest).config({}, { vifs: [parseVif("bridge=nobody")] });
     await assert.rejects(launchDomain(config, { onConsole: () => {} }), {
       name: "ConfigError",
-      message: "vif 0: bridge nobody is not there, expected one started by: xeno bridge nobody",
+      message: "vif 0: bridge nobody is not there, expected one of this host, or one started by: xeno bridge nobody",
     });
   });
 });

@@ -4,7 +4,14 @@ import { connect } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { plug } from "@xenoserver/devices";
-import { EthernetSwitch, type Forward, serveSwitch, UserNetwork, type UserNetworkConfig } from "@xenoserver/network";
+import {
+  EthernetSwitch,
+  type Forward,
+  hasInterface,
+  serveSwitch,
+  UserNetwork,
+  type UserNetworkConfig,
+} from "@xenoserver/network";
 import { ConfigError } from "../cfg/index.ts";
 
 /** The socket of a bridge; only its user may open it. */
@@ -37,6 +44,8 @@ export async function openBridge(name: string, { userNetwork, log }: BridgeOptio
     throw new ConfigError(`bridge ${name}: ${folder} belongs to another user, expected this one`);
   }
   if (await isServed(path)) throw new ConfigError(`bridge ${name} is there already`);
+  if (hasInterface(name))
+    throw new ConfigError(`bridge ${name}: this host has an interface of that name, expected another`);
   // What is left of a bridge that was killed.
   rmSync(path, { force: true });
   const bridge = new EthernetSwitch();

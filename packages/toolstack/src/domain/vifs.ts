@@ -1,6 +1,6 @@
 /** A domain's network interfaces: what is at the other end of their cables. */
 import { type Frames, plug, unplug, VifDriver } from "@xenoserver/devices";
-import { Filter, joinSwitch, startPasst, UserNetwork } from "@xenoserver/network";
+import { Filter, hasInterface, joinSwitch, openTapNetwork, startPasst, UserNetwork } from "@xenoserver/network";
 import { CLOSED_BLOCKS } from "@xenoserver/network/user/egress.ts";
 import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
 import { ConfigError, type NetworkSpec, type VifSpec } from "../cfg/index.ts";
@@ -60,6 +60,8 @@ export async function prepareVif(vif: VifSpec, devid: number, vcpus: number): Pr
     retake: async () => {
       network ??= await open();
       join();
+      // The guest goes on as it was, so nobody else tells the network that it listens.
+      network.end?.onRoom();
     },
     close,
   };
@@ -74,7 +76,7 @@ function connect(device: Frames, end: Frames, { mac, addresses, antispoof, accep
 function rulesOf(network: NetworkSpec): Pick<ConstructorParameters<typeof Filter>[0], "allow" | "deny"> {
   if (network.kind === "none" || network.kind === "user") return { allow: [], deny: [] };
   const { allow, deny } = network;
-  return network.kind === "bridge" ? { allow, deny } : { allow, deny: [...deny, ...CLOSED_TO_PASST] };
+  return network.kind === "passt" ? { allow, deny: [...deny, ...CLOSED_TO_PASST] } : { allow, deny };
 }
 
 /** Without what its network itself needs: groups and links of IPv6. */
@@ -93,22 +95,50 @@ async function openNetwork(vif: VifSpec, log: (message: string) => void): Promis
   switch (spec.kind) {
     case "none":
       return { end: undefined, close: () => {} };
-    case "bridge": {
-      const end = await joinSwitch(bridgePath(spec.name), (reason) =>
-        log(`bridge ${spec.name} is gone: ${reason ?? "closed"}`),
-      ).catch((cause) => {
-        throw new Error(`bridge ${spec.name} is not there, expected one started by: xeno bridge ${spec.name}`, {
-          cause,
-        });
-      });
-      return { end, close: () => end.close() };
-    }
+    case "bridge":
+      return openBridge(vif, spec, log);
+    case "tap":
+      return openTap(vif, spec, log);
     case "passt":
       if (spec.subnet !== undefined) throw new Error("passt gives the guest the host's addresses, expected no subnet=");
       return startPasst({ forwards: spec.forwards, host: spec.host, log, ...(mtuBytes !== undefined && { mtuBytes }) });
     case "user":
       return openUserNetwork(vif, spec, log);
   }
+}
+
+/** A switch of ours, or else a bridge of the host. */
+async function openBridge(
+  vif: VifSpec,
+  spec: Extract<NetworkSpec, { kind: "bridge" }>,
+  log: (message: string) => void,
+): Promise<OpenNetwork> {
+  const { name } = spec;
+  const onClose = (reason: string | undefined): void => log(`bridge ${name} is gone: ${reason ?? "closed"}`);
+  try {
+    const end = await joinSwitch(bridgePath(name), onClose);
+    return { end, close: () => end.close() };
+  } catch (cause) {
+    if (hasInterface(name)) return openTap(vif, { ...spec, kind: "tap", bridge: name }, log);
+    throw new Error(`bridge ${name} is not there, expected one of this host, or one started by: xeno bridge ${name}`, {
+      cause,
+    });
+  }
+}
+
+function openTap(
+  { mac, mtuBytes }: VifSpec,
+  { bridge, vifname }: Extract<NetworkSpec, { kind: "tap" }>,
+  log: (message: string) => void,
+): OpenNetwork {
+  const end = openTapNetwork({
+    mac,
+    ...(vifname !== undefined && { name: vifname }),
+    ...(bridge !== undefined && { bridge }),
+    ...(mtuBytes !== undefined && { mtuBytes }),
+    log,
+  });
+  return { end, close: () => end.close() };
 }
 
 async function openUserNetwork(
