@@ -3,7 +3,8 @@
  * @see mmdebstrap(1)
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
+import { userInfo } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { machineArchive } from "../guest/apt.ts";
@@ -111,6 +112,7 @@ async function* output(args: readonly string[], { progress, signal, suite }: Boo
     for await (const piece of child.stdout) yield piece as Buffer;
     const status = await ended;
     signal?.throwIfAborted();
+    if (lines.some((line) => NO_MODE.test(line))) throw new PackageError(await whyNoMode());
     if (status !== 0) throw new PackageError(`mmdebstrap for Debian ${suite} failed: ${reasonIn(lines, status)}`);
   } finally {
     process.off("exit", stop);
@@ -132,6 +134,32 @@ function endGroup(child: ChildProcess): void {
 }
 
 const isWorthShowing = (info: string): boolean => !/hook|signed-by|tempdir|chroot arch|success|^done/.test(info);
+
+/** What it says to users for whom it can neither be root in a namespace of theirs nor make believe. */
+const NO_MODE = /^E: unable to pick chroot mode/;
+
+async function whyNoMode(): Promise<string> {
+  const { username } = userInfo();
+  const expected = async (): Promise<string> => {
+    // Called without arguments it tells how it is called, and fails.
+    const found = await run("newuidmap").catch((error: NodeJS.ErrnoException) => error);
+    if ("code" in found && found.code === "ENOENT") return "the Debian package uidmap: apt-get install uidmap";
+    if (!["/etc/subuid", "/etc/subgid"].every((file) => names(file, username)))
+      return `lines for ${username} in /etc/subuid and /etc/subgid: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ${username}`;
+    return "a kernel that lets users have namespaces: see user.max_user_namespaces and kernel.unprivileged_userns_clone of sysctl";
+  };
+  return `mmdebstrap cannot unpack packages as user ${username}, expected ${await expected()}`;
+}
+
+function names(file: string, username: string): boolean {
+  try {
+    return readFileSync(file, "utf8")
+      .split("\n")
+      .some((line) => line.startsWith(`${username}:`));
+  } catch {
+    return false;
+  }
+}
 
 function reasonIn(lines: readonly string[], status: number | null): string {
   const errors = lines.filter((line) => /^E: /.test(line)).map((line) => line.slice(3));
