@@ -41,6 +41,7 @@ const middle = (numbers: readonly number[]): number => median(numbers) ?? Number
 interface Slice {
   readonly rate: number;
   readonly hog: number;
+  readonly victim: number;
   readonly others: number;
 }
 /** One load alone, while the other domain was halted, and beside it. */
@@ -74,10 +75,10 @@ async function check(server: IsolationServer): Promise<boolean> {
       const comparison = await compare(server, hog, load);
       comparisons.push(comparison);
       const [alone, beside] = [rateOf(comparison.alone), rateOf(comparison.beside)];
-      const { lost, between } = lossOf(comparison);
+      const { lost, between, dearer } = lossOf(comparison);
       const pairs = between.map(percent).join(" to ");
       tell(
-        `${hog}: ${alone.toFixed(1)} ${load} alone, ${beside.toFixed(1)} beside it: ${percent(lost)} lost, half of the pairs ${pairs}; others took ${percent(othersOf([comparison]))}`,
+        `${hog}: ${alone.toFixed(1)} ${load} alone, ${beside.toFixed(1)} beside it: ${percent(lost)} lost, half of the pairs ${pairs}; each ${percent(dearer)} dearer; others took ${percent(othersOf([comparison]))}`,
       );
     }
     await server.stopHog(hog);
@@ -91,11 +92,23 @@ const rateOf = (slices: readonly Slice[]): number => middle(slices.map(({ rate }
 const othersOf = (some: readonly Comparison[]): number =>
   middle(some.flatMap(({ alone, beside }) => [...alone, ...beside]).map(({ others }) => others));
 
-/** The part that it did not do, in the middle of the pairs, and the middle half of them. */
-function lossOf({ alone, beside }: Comparison): { readonly lost: number; readonly between: readonly [number, number] } {
+interface Loss {
+  /** The part that it did not do. */
+  readonly lost: number;
+  /** The middle half of the pairs, each by itself. */
+  readonly between: readonly [number, number];
+  /** How much more of the processor's time each request took: what is lost with a processor of its own. Other work of the host changes it little. */
+  readonly dearer: number;
+}
+function lossOf({ alone, beside }: Comparison): Loss {
   const losses = alone.map(({ rate }, n) => 1 - beside[n]!.rate / rate).sort((a, b) => a - b);
   const at = (part: number): number => losses[Math.round(part * (losses.length - 1))] ?? Number.NaN;
-  return { lost: 1 - rateOf(beside) / rateOf(alone), between: [at(0.25), at(0.75)] };
+  const costOf = (slices: readonly Slice[]): number => middle(slices.map(({ victim, rate }) => victim / rate));
+  return {
+    lost: 1 - rateOf(beside) / rateOf(alone),
+    between: [at(0.25), at(0.75)],
+    dearer: costOf(beside) / costOf(alone) - 1,
+  };
 }
 
 /** By turns, first the one and then the other first, so that what changes slowly hits both. */
@@ -123,7 +136,6 @@ async function slice(server: IsolationServer, load: Load): Promise<Slice> {
 }
 
 function conclude(comparisons: readonly Comparison[], shares: readonly number[] | undefined): boolean {
-  const hogs = [...new Set(comparisons.map(({ hog }) => hog))];
   const othersShare = othersOf(comparisons);
   if (values.json) {
     const host = { cpu: cpus()[0]!.model, cpus: cpus().length, load: loadavg()[0] };
@@ -131,23 +143,16 @@ function conclude(comparisons: readonly Comparison[], shares: readonly number[] 
     const settings = values.bare ? "bare" : "apart";
     console.log(JSON.stringify({ settings, host, othersShare, comparisons: rows, weights: WEIGHTS, shares }));
   } else {
-    const row = (title: string, took: string, cells: readonly string[]): string =>
-      [title.padEnd(42), took.padStart(8), ...cells.map((cell, n) => cell.padStart(n % 2 === 0 ? 15 : 8))].join(" ");
-    console.log(
-      row(
-        "beside a domain that",
-        "it took",
-        LOADS_IN_ORDER.flatMap((load) => [load, "lost"]),
-      ),
-    );
-    for (const hog of hogs) {
-      const some = comparisons.filter((one) => one.hog === hog);
-      const took = middle(some.flatMap(({ beside }) => beside.map((one) => one.hog)));
-      const cells = some.flatMap((one) => [
-        `${rateOf(one.alone).toFixed(1)} → ${rateOf(one.beside).toFixed(1)}`,
-        percent(lossOf(one).lost),
-      ]);
-      console.log(row(HOGS[hog], percent(took), cells));
+    const row = (cells: readonly string[]): string =>
+      cells.map((cell, n) => (n === 0 ? cell.padEnd(38) : cell.padStart([0, 8, 12, 8, 8, 8, 20, 8][n]!))).join(" ");
+    console.log(row(["beside a domain that", "it took", "", "alone", "beside", "lost", "half of the pairs", "dearer"]));
+    for (const one of comparisons) {
+      const { lost, between, dearer } = lossOf(one);
+      const isFirst = one.load === LOADS_IN_ORDER[0];
+      const took = percent(middle(one.beside.map(({ hog }) => hog)));
+      const rates = [one.alone, one.beside].map((slices) => rateOf(slices).toFixed(1));
+      const losses = [percent(lost), between.map(percent).join(" to "), percent(dearer)];
+      console.log(row([isFirst ? HOGS[one.hog] : "", took, one.load, ...rates, ...losses]));
     }
     console.log(`the rest of the host took ${percent(othersShare)} of a processor meanwhile`);
     if (shares !== undefined)

@@ -80,12 +80,12 @@ export class IsolationServer {
   }
 
   /** @returns what tells, in parts of a processor, what was taken since now */
-  watch(): () => { readonly hog: number; readonly others: number } {
+  watch(): () => { readonly hog: number; readonly victim: number; readonly others: number } {
     const pids = [HOG, VICTIM].map((name) => this.#pids.get(name)!);
     const watch = watchProcessors([...pids, process.pid]);
     return () => {
       const { processes, others } = watch();
-      return { hog: processes[0]!, others };
+      return { hog: processes[0]!, victim: processes[1]!, others };
     };
   }
 

@@ -49,6 +49,8 @@ export interface HostOptions {
   readonly folder: string;
   /** Leave it standing before its first instruction. */
   readonly paused: boolean;
+  /** The process is this domain's alone. */
+  readonly ownsProcess?: boolean;
   /** Disks in this folder are the domains' that have them, and leave with them. */
   readonly ownDisks?: string;
   /** Where it goes on, instead of at its kernel's entry. */
@@ -131,11 +133,11 @@ export class DomainHost {
 
   /** @throws ConfigError  the domain cannot be built */
   static async start(config: DomainConfig, options: HostOptions): Promise<DomainHost> {
-    const { domid, log } = options;
+    const { domid, log, ownsProcess = false } = options;
     const console = new Scrollback(SCROLLBACK_BYTES);
     const listener = { onConsole: (bytes: Uint8Array) => console.append(bytes), onLog: log };
     const launch: Launch = (of, paused, from) =>
-      launchDomain(of, listener, { domid, paused, ownsProcess: true, ...(from && { from }) });
+      launchDomain(of, listener, { domid, paused, ownsProcess, ...(from && { from }) });
     return new DomainHost(config, options, console, launch, await launch(config, options.paused, options.from));
   }
 

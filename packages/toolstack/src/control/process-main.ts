@@ -38,6 +38,7 @@ export async function main(folder: string): Promise<void> {
       domid,
       folder,
       paused,
+      ownsProcess: true,
       log,
       ...(from && { from }),
       ...(disks && { ownDisks: disks }),
