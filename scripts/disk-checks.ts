@@ -3,8 +3,10 @@
  * killed while it writes. Part of `npm run image-checks`.
  */
 import { execFile } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { openDefaultStore } from "@xenoserver/storage/index.ts";
 import { buildDebian } from "@xenoserver/toolstack/images/index.ts";
@@ -15,6 +17,10 @@ const NAME = "disk-checks";
 const DISK_BYTES = 1 << 30;
 const READY_SECONDS = 900;
 const WRITING_SECONDS = 8;
+/** Of fio on the disk, each ended by a kill of its domain at some moment. */
+const FIO_KILLS = 4;
+const FIO =
+  "fio --name=kills --filename=/dev/xvdb --direct=1 --ioengine=libaio --iodepth=16 --bs=4k --size=128m --verify=crc32c --minimal";
 
 export type Tell = (ok: boolean, what: string) => void;
 
@@ -105,33 +111,64 @@ class Machine {
   }
 }
 
-export async function checkDisks(folder: string, tell: Tell): Promise<void> {
+/** @param interrupted  rejects when all is to end */
+export async function checkDisks(folder: string, tell: Tell, interrupted: Promise<never>): Promise<void> {
   const store = await openDefaultStore();
   const packages = ["fio", "btrfs-progs", "xfsprogs"];
-  await buildDebian(store, { release: "12", name: IMAGE, packages, sizeBytes: 4 * 2 ** 30, progress: () => {} });
+  const options = { release: "12", name: IMAGE, packages, sizeBytes: 4 * 2 ** 30, progress: () => {} };
+  await Promise.race([interrupted, buildDebian(store, options)]);
   const machine = new Machine(folder);
   try {
-    tell(true, `a domain with two disks answers after ${(await machine.start()).toFixed(1)} s`);
-    await database(machine, tell);
-    const verify = `fio --name=verify --filename=/dev/xvdb --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite
-      --bsrange=4k-128k --size=256m --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal`.replaceAll(/\s+/g, " ");
-    const { status, output, seconds } = await machine.sh(verify);
-    tell(
-      status === 0,
-      `fio finds what it wrote (${seconds.toFixed(1)} s)${status === 0 ? "" : `: ${output.slice(-400)}`}`,
-    );
-    for (const fileSystem of FILE_SYSTEMS) await killed(machine, fileSystem, tell);
-    // Commands are taken long before systemd has started everything, and the database goes through its journal first.
-    const sums = await machine.sh(
-      `systemctl is-system-running --wait > /dev/null; ${AS_POSTGRES} psql -qtA bench -c "${SUMS}" 2>&1`,
-    );
-    tell(
-      /^t\|(\d+)$/m.test(sums.output),
-      `the database is whole after ${FILE_SYSTEMS.length} kills: ${sums.output.slice(-200)}`,
-    );
+    await Promise.race([interrupted, checks(machine, tell)]);
   } finally {
     await machine.end();
     await store.removeOverlay(`${NAME}-xvda`).catch(() => {});
+  }
+}
+
+async function checks(machine: Machine, tell: Tell): Promise<void> {
+  tell(true, `a domain with two disks answers after ${(await machine.start()).toFixed(1)} s`);
+  await database(machine, tell);
+  const verify = `fio --name=verify --filename=/dev/xvdb --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite
+      --bsrange=4k-128k --size=256m --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal`.replaceAll(/\s+/g, " ");
+  const { status, output, seconds } = await machine.sh(verify);
+  tell(
+    status === 0,
+    `fio finds what it wrote (${seconds.toFixed(1)} s)${status === 0 ? "" : `: ${output.slice(-400)}`}`,
+  );
+  await killedUnderFio(machine, tell);
+  for (const fileSystem of FILE_SYSTEMS) await killed(machine, fileSystem, tell);
+  // Commands are taken long before systemd has started everything, and the database goes through its journal first.
+  const sums = await machine.sh(
+    `systemctl is-system-running --wait > /dev/null; ${AS_POSTGRES} psql -qtA bench -c "${SUMS}" 2>&1`,
+  );
+  tell(
+    /^t\|(\d+)$/m.test(sums.output),
+    `the database is whole after ${FIO_KILLS + FILE_SYSTEMS.length} kills: ${sums.output.slice(-200)}`,
+  );
+}
+
+/** Every block holds what fio wrote last or before that, whole, and what was flushed before its number was told is there. */
+async function killedUnderFio(machine: Machine, tell: Tell): Promise<void> {
+  const filled = await machine.sh(`${FIO} --rw=write --do_verify=0 > /dev/null && sync`);
+  if (filled.status !== 0) return tell(false, `fio: ${filled.output.slice(-400)}`);
+  for (let kill = 1; kill <= FIO_KILLS; kill++) {
+    const afterMs = randomInt(500, 8000);
+    const writers = machine.sh(
+      `${FIO} --rw=randwrite --do_verify=0 --time_based --runtime=600 --randrepeat=0 > /dev/null &
+       n=0; while :; do n=$((n+1)); printf %08d $n | dd of=/dev/xvdb bs=4096 seek=65536 conv=notrunc,fsync 2>/dev/null && echo $n; done`,
+    );
+    await sleep(afterMs);
+    await machine.kill();
+    const told = Number((await writers).output.match(/^\d+$/gm)?.at(-1) ?? 0);
+    await machine.start();
+    const found = await machine.sh("dd if=/dev/xvdb bs=4096 skip=65536 count=1 2>/dev/null | head -c 8");
+    const seen = await machine.sh(`${FIO} --rw=read --verify_fatal=1`);
+    const ok = seen.status === 0 && told > 0 && Number(found.output) >= told;
+    tell(
+      ok,
+      `fio's blocks are whole after kill ${kill}, ${(afterMs / 1000).toFixed(1)} s into it; ${told} flushes were told, ${Number(found.output)} are there${ok ? "" : `: ${seen.output.slice(-400)}`}`,
+    );
   }
 }
 

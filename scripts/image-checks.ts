@@ -16,6 +16,7 @@ import { applyOverrides, domainConfig, parseCfg } from "@xenoserver/toolstack/cf
 import { bootFromImage, buildDebian, seedDisk } from "@xenoserver/toolstack/images/index.ts";
 import { ConsoleSession } from "@xenoserver/toolstack/testing/guest-shell.ts";
 import { checkDisks } from "./disk-checks.ts";
+import { whenInterrupted } from "./interrupted.ts";
 
 const MAC = "00:16:3e:00:00:77";
 const READY_MS = 900_000;
@@ -149,17 +150,21 @@ async function life(): Promise<void> {
   }
 }
 
+async function wholeLife(): Promise<void> {
+  if (values.image === undefined) await build();
+  await clones();
+  await life();
+}
+
+const interrupted = whenInterrupted();
 try {
-  if (wants("life")) {
-    if (values.image === undefined) await build();
-    await clones();
-    await life();
-  }
-  if (wants("disks")) await checkDisks(folder, tell);
+  if (wants("life")) await Promise.race([interrupted, wholeLife()]);
+  if (wants("disks")) await checkDisks(folder, tell, interrupted);
 } catch (error) {
   tell(false, String(error));
 } finally {
   rmSync(folder, { recursive: true });
 }
 console.log(failures === 0 ? "all is well" : `${failures} failed`);
-process.exitCode = failures === 0 ? 0 : 1;
+// What was interrupted may still wait for something. Programs that it started end with this process.
+process.exit(failures === 0 ? 0 : 1);
