@@ -64,9 +64,11 @@ export async function takeSnapshot(
     await domain.settle();
     const tell = progressOf(frames, onProgress);
     const write = async (some: readonly Frame[]): Promise<void> => {
-      signal?.throwIfAborted();
-      await frames.write(some.map((frame) => copyOf(memory, frame)));
-      tell.piece();
+      for (let from = 0; from < some.length; from += FRAMES_PER_PIECE) {
+        signal?.throwIfAborted();
+        await frames.write(some.slice(from, from + FRAMES_PER_PIECE));
+        tell.piece();
+      }
     };
     const rounds = await sendRounds(log, domain, write, tell.round);
     // What disks are kept as is not taken back.
@@ -76,13 +78,13 @@ export async function takeSnapshot(
     const stillAt = performance.now();
     const parts = await domain.halt();
     const last = await log.collect((vcpuId) => domain.isResting(vcpuId));
-    const copies = [...new Set([...rounds.left, ...last])].map((frame) => copyOf(memory, frame));
+    const copies = frames.copy([...new Set([...rounds.left, ...last])]);
     const map = memory.saveMap();
     const frozen = await domain.freeze();
     halted = false;
     await domain.resume();
     const pausedMs = performance.now() - stillAt;
-    await frames.write(copies);
+    await frames.writeCopies(copies);
     const header = { ...parts.header, spec: await frozen() };
     await writeRest(part, file, frames, { ...parts, header, map });
     await file.sync();
@@ -117,21 +119,30 @@ function progressOf(frames: FrameFile, tell: (progress: SnapshotProgress) => voi
   };
 }
 
-interface FrameCopy {
-  readonly frame: Frame;
+/** So many frames are copied and written at a time. */
+const FRAMES_PER_PIECE = 256;
+
+/** Frames, and their bytes in the same order. */
+interface FrameCopies {
+  readonly frames: readonly Frame[];
   readonly bytes: Uint8Array;
 }
-const copyOf = (memory: DomainMemory, frame: Frame): FrameCopy => ({ frame, bytes: memory.frameBytes(frame).slice() });
 
-/** Frames in the order in which they were written first; later contents take the place of earlier ones. */
+/**
+ * Frames in the order in which they were written first; later contents take the place of earlier ones. What is copied while the domain
+ * runs goes through one buffer: with one for each frame, the process grew by twice what was written before any of them was collected.
+ */
 class FrameFile {
   readonly #file: FileHandle;
+  readonly #memory: DomainMemory;
   readonly #slots: Int32Array;
   readonly #sums: Uint32Array;
   readonly #order: Frame[] = [];
+  readonly #piece = Buffer.allocUnsafeSlow(FRAMES_PER_PIECE * PAGE_BYTES);
 
   constructor(file: FileHandle, memory: DomainMemory) {
     this.#file = file;
+    this.#memory = memory;
     this.#slots = new Int32Array(memory.frameCount);
     this.#sums = new Uint32Array(memory.frameCount);
   }
@@ -140,24 +151,41 @@ class FrameFile {
   }
   /** Pairs of frame and sum, by slot. */
   get slots(): Uint32Array<ArrayBuffer> {
-    return Uint32Array.from(this.#order.flatMap((frame) => [frame, this.#sums[frame]!]));
+    const pairs = new Uint32Array(this.#order.length * 2);
+    this.#order.forEach((frame, slot) => {
+      pairs[slot * 2] = frame;
+      pairs[slot * 2 + 1] = this.#sums[frame]!;
+    });
+    return pairs;
   }
 
-  /** New frames are written in one piece, the others each in its place. */
-  async write(copies: readonly FrameCopy[]): Promise<void> {
-    const fresh: Uint8Array[] = [];
-    const at = this.end;
-    for (const { frame, bytes } of copies) {
-      this.#sums[frame] = crc32(bytes);
-      const slot = this.#slots[frame]! - 1;
-      if (slot >= 0) {
-        await this.#file.write(bytes, 0, PAGE_BYTES, FRAMES_AT + slot * PAGE_BYTES);
-        continue;
-      }
-      this.#slots[frame] = this.#order.push(frame);
-      fresh.push(bytes);
+  /** Frames as they are now, to be written later. */
+  copy(frames: readonly Frame[], into: Uint8Array = Buffer.allocUnsafeSlow(frames.length * PAGE_BYTES)): FrameCopies {
+    frames.forEach((frame, k) => {
+      into.set(this.#memory.frameBytes(frame), k * PAGE_BYTES);
+    });
+    return { frames, bytes: into };
+  }
+
+  /** @param frames  at most `FRAMES_PER_PIECE` */
+  write(frames: readonly Frame[]): Promise<void> {
+    return this.writeCopies(this.copy(frames, this.#piece));
+  }
+
+  /** Those whose places follow one another are written in one piece. */
+  async writeCopies({ frames, bytes }: FrameCopies): Promise<void> {
+    const slots = frames.map((frame, k) => {
+      this.#sums[frame] = crc32(bytes.subarray(k * PAGE_BYTES, (k + 1) * PAGE_BYTES));
+      this.#slots[frame] ||= this.#order.push(frame);
+      return this.#slots[frame] - 1;
+    });
+    for (let from = 0; from < slots.length; ) {
+      let to = from + 1;
+      while (to < slots.length && slots[to] === slots[from]! + (to - from)) to++;
+      const run = bytes.subarray(from * PAGE_BYTES, to * PAGE_BYTES);
+      await writeAll(this.#file, run, FRAMES_AT + slots[from]! * PAGE_BYTES);
+      from = to;
     }
-    if (fresh.length > 0) await writeAll(this.#file, Buffer.concat(fresh), at);
   }
 }
 
