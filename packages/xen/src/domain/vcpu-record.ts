@@ -96,4 +96,9 @@ export class VcpuRecord {
   wait(seen: number, timeoutMs: number): void {
     Atomics.wait(this.#i32, this.base + VcpuField.doorbell, seen, timeoutMs);
   }
+
+  /** As `wait`, on a thread that has other things to do. */
+  async waitAsync(seen: number, timeoutMs: number): Promise<void> {
+    await Atomics.waitAsync(this.#i32, this.base + VcpuField.doorbell, seen, timeoutMs).value;
+  }
 }

@@ -3,33 +3,27 @@ import { Runstate } from "../abi/vcpu.ts";
 import type { Domain } from "../domain/domain.ts";
 import { Field, VcpuField } from "../domain/layout.ts";
 import type { VcpuRecord } from "../domain/vcpu-record.ts";
+import type { VcpuWait } from "./sleep.ts";
 
-/** The async wait as the language defines it; TypeScript's library types lag behind. */
-interface WaitAsync {
-  waitAsync(words: Int32Array, at: number, value: number): { async: boolean; value: Promise<string> | string };
+/** Says whether a vcpu is out of the guest, and stays out. */
+export function setParked(domain: Domain, record: VcpuRecord, isParked: boolean): void {
+  const at = record.base + VcpuField.parked;
+  Atomics.store(domain.i32, at, isParked ? 1 : 0);
+  Atomics.notify(domain.i32, at);
 }
 
 /**
- * Marks a vcpu's thread as out of the guest.
- * @param untilResumed  whether to sleep until nobody wants a pause any more
+ * Parks a vcpu for as long as anybody wants a pause.
+ * @returns what it has to wait for before the next look; undefined if it may go on, and is not parked any more
  */
-export function park(domain: Domain, record: VcpuRecord, untilResumed: boolean): void {
-  const at = record.base + VcpuField.parked;
-  const setParked = (value: number): void => {
-    Atomics.store(domain.i32, at, value);
-    Atomics.notify(domain.i32, at);
-  };
-  setParked(1);
-  while (untilResumed) {
+export function lookPaused(domain: Domain, record: VcpuRecord): VcpuWait | undefined {
+  for (;;) {
+    setParked(domain, record, true);
     const seen = record.doorbell;
-    if (wantsPause(domain)) {
-      record.wait(seen, Infinity);
-      continue;
-    }
-    setParked(0);
+    if (wantsPause(domain)) return { seen, timeoutMs: Infinity };
+    setParked(domain, record, false);
     // A new pause may have begun and have found this vcpu still parked: then it must not have moved.
-    if (!wantsPause(domain)) return;
-    setParked(1);
+    if (!wantsPause(domain)) return undefined;
   }
 }
 
@@ -48,14 +42,12 @@ export function isResting(domain: Domain, vcpuId: number): boolean {
 /** Asks all vcpus to stop and resolves when they have. Every call needs its own `unpauseDomain`. */
 export async function pauseDomain(domain: Domain): Promise<void> {
   Atomics.add(domain.i32, Field.pauseCount, 1);
-  const waiter = Atomics as unknown as WaitAsync;
   for (const record of domain.vcpus) record.ring();
   for (const record of domain.vcpus) {
     const at = record.base + VcpuField.parked;
     // One that gets its thread meanwhile finds the pause before it does anything.
     while (Atomics.load(domain.i32, at) === 0 && record.get(VcpuField.absent) === 0) {
-      const wait = waiter.waitAsync(domain.i32, at, 0);
-      if (wait.async) await wait.value;
+      await Atomics.waitAsync(domain.i32, at, 0).value;
     }
   }
 }

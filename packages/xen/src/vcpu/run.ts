@@ -15,8 +15,8 @@ import { changeRunstate, publishRunstate } from "../time/runstate.ts";
 import { fireDueTimers, nextDeadlineNs } from "../time/timers.ts";
 import { chargeCap, hasCap, heldBackNs } from "./cap.ts";
 import { ExitHandlers } from "./exits.ts";
-import { park } from "./pause.ts";
-import { needsAttention, sleepBlocked } from "./sleep.ts";
+import { lookPaused, setParked } from "./pause.ts";
+import { lookBlocked, needsAttention, type VcpuWait } from "./sleep.ts";
 
 export interface VcpuLoopConfig {
   readonly engine: VcpuEngine;
@@ -35,6 +35,14 @@ export function runVcpu(config: VcpuLoopConfig): ShutdownReason {
   return new VcpuLoop(config).run();
 }
 
+/** How long a vcpu runs before others of its thread have their turn. */
+const SLICE_NS = 1_000_000;
+
+/** As `runVcpu`, on a thread that runs other vcpus too: each in its turn, as the thread's event loop has them. */
+export function runVcpuInTurn(config: VcpuLoopConfig): Promise<ShutdownReason> {
+  return new VcpuLoop(config).runInTurn();
+}
+
 class VcpuLoop {
   readonly #config: VcpuLoopConfig;
   readonly #domain: Domain;
@@ -46,6 +54,8 @@ class VcpuLoop {
   readonly #ctx: HypercallContext;
   readonly #exits: ExitHandlers;
   #physmapGeneration: number;
+  /** It stands still because somebody wants a pause. */
+  #parked = false;
 
   constructor(config: VcpuLoopConfig) {
     const { domain, vcpu, engine, log, debugConsole } = config;
@@ -67,25 +77,58 @@ class VcpuLoop {
   }
 
   run(): ShutdownReason {
-    const { domain } = this.#ctx;
-    if (this.#record.get(VcpuField.life) === VcpuLife.online) this.#setRunstate(Runstate.running);
-    while (domain.shutdownReason === undefined) this.#step();
-    this.#setRunstate(Runstate.offline);
-    park(domain, this.#record, false);
-    return domain.shutdownReason;
+    this.#begin();
+    while (this.#domain.shutdownReason === undefined) {
+      const wait = this.#step();
+      if (wait !== undefined) this.#record.wait(wait.seen, wait.timeoutMs);
+    }
+    return this.#finish();
   }
 
-  #step(): void {
-    const record = this.#record;
-    if (needsAttention(this.#domain, record) && this.#vcpu.hasExits !== true) {
-      this.#attend();
-      return;
+  async runInTurn(): Promise<ShutdownReason> {
+    this.#begin();
+    while (this.#domain.shutdownReason === undefined) {
+      const wait = this.#slice();
+      if (wait !== undefined) {
+        await this.#record.waitAsync(wait.seen, wait.timeoutMs);
+        continue;
+      }
+      if (this.#record.get(VcpuField.runstate) === Runstate.running) this.#setRunstate(Runstate.runnable);
+      await new Promise((resolve) => setImmediate(resolve));
     }
+    return this.#finish();
+  }
+
+  /** Until the vcpu has to wait, or has had its share. */
+  #slice(): VcpuWait | undefined {
+    const untilNs = this.#clock.nowNs() + SLICE_NS;
+    while (this.#domain.shutdownReason === undefined) {
+      const wait = this.#step();
+      if (wait !== undefined) return wait;
+      if (this.#clock.nowNs() >= untilNs) return undefined;
+    }
+    return undefined;
+  }
+
+  #begin(): void {
+    if (this.#record.get(VcpuField.life) === VcpuLife.online) this.#setRunstate(Runstate.running);
+  }
+
+  #finish(): ShutdownReason {
+    this.#setRunstate(Runstate.offline);
+    setParked(this.#domain, this.#record, true);
+    return this.#domain.shutdownReason!;
+  }
+
+  /** @returns what the vcpu has to wait for before the next step; undefined if it need not wait */
+  #step(): VcpuWait | undefined {
+    const record = this.#record;
+    if ((this.#parked || needsAttention(this.#domain, record)) && this.#vcpu.hasExits !== true) return this.#attend();
     if (record.get(VcpuField.block) !== BlockKind.none) {
       this.#setRunstate(Runstate.blocked);
-      sleepBlocked(this.#domain, record, this.#apic, this.#clock);
+      const wait = lookBlocked(this.#domain, record, this.#apic, this.#clock);
       if (record.get(VcpuField.block) === BlockKind.none) this.#setRunstate(Runstate.running);
-      return;
+      return wait;
     }
     const generation = this.#domain.get(Field.physmapGeneration);
     if (generation !== this.#physmapGeneration) {
@@ -93,31 +136,32 @@ class VcpuLoop {
       this.#engine.flushPhysmap(this.#vcpu);
       this.#record.set(VcpuField.physmapSeen, generation);
     }
-    if (this.#isHeldBack()) return;
+    const heldBack = this.#heldBack();
+    if (heldBack !== undefined) return heldBack;
     const beganNs = hasCap(this.#domain) ? this.#clock.nowNs() : undefined;
     this.#handle(this.#engine.run(this.#vcpu));
     if (beganNs !== undefined) chargeCap(this.#domain, this.#clock.nowNs() - beganNs);
     // After exits of every kind: a guest that reads a port in a loop may never have another.
     this.#fireTimers();
+    return undefined;
   }
 
-  /** Waits for a while if the domain has had what its cap lets it have; whoever rings is heard. */
-  #isHeldBack(): boolean {
+  /** What to wait for if the domain has had what its cap lets it have; whoever rings is heard. */
+  #heldBack(): VcpuWait | undefined {
     if (!hasCap(this.#domain)) {
-      // It may have been lifted meanwhile.
+      // It may have been lifted meanwhile, or the thread have run others.
       if (this.#record.get(VcpuField.runstate) === Runstate.runnable) this.#setRunstate(Runstate.running);
-      return false;
+      return undefined;
     }
     const seen = this.#record.doorbell;
     const delayNs = heldBackNs(this.#domain, this.#clock.nowNs());
     // What the guest has asked for already is done.
     if (delayNs === 0 || this.#vcpu.hasExits === true) {
       this.#setRunstate(Runstate.running);
-      return false;
+      return undefined;
     }
     this.#setRunstate(Runstate.runnable);
-    if (!needsAttention(this.#domain, this.#record)) this.#record.wait(seen, delayNs / 1e6);
-    return true;
+    return { seen, timeoutMs: needsAttention(this.#domain, this.#record) ? 0 : delayNs / 1e6 };
   }
 
   #handle(exit: Exit): void {
@@ -177,17 +221,19 @@ class VcpuLoop {
   }
 
   /** Handles whatever `needsAttention` saw; a shutdown ends the loop by itself. */
-  #attend(): void {
+  #attend(): VcpuWait | undefined {
     const record = this.#record;
-    if (this.#domain.get(Field.pauseCount) !== 0) {
+    if (this.#parked || this.#domain.get(Field.pauseCount) !== 0) {
       this.#setRunstate(Runstate.runnable);
-      park(this.#domain, record, true);
+      const wait = lookPaused(this.#domain, record);
+      this.#parked = wait !== undefined;
+      if (wait !== undefined) return wait;
       const runs = record.get(VcpuField.life) === VcpuLife.online && record.get(VcpuField.block) === BlockKind.none;
       if (runs) this.#setRunstate(Runstate.running);
-      return;
+      return undefined;
     }
     if (record.exchange(VcpuField.init, 0) !== 0) this.#takeInit();
-    if (record.get(VcpuField.life) !== VcpuLife.online) this.#waitOffline();
+    return record.get(VcpuField.life) === VcpuLife.online ? undefined : this.#lookOffline();
   }
 
   #takeInit(): void {
@@ -196,7 +242,7 @@ class VcpuLoop {
     this.#record.set(VcpuField.life, VcpuLife.uninitialised);
   }
 
-  #waitOffline(): void {
+  #lookOffline(): VcpuWait | undefined {
     const record = this.#record;
     this.#setRunstate(Runstate.offline);
     const seen = record.doorbell;
@@ -207,10 +253,10 @@ class VcpuLoop {
     }
     if (record.get(VcpuField.life) === VcpuLife.online) {
       this.#setRunstate(Runstate.running);
-      return;
+      return undefined;
     }
     const mustLook = this.#domain.get(Field.shutdown) !== 0 || record.get(VcpuField.init) !== 0;
-    if (!mustLook && this.#domain.get(Field.pauseCount) === 0) record.wait(seen, Infinity);
+    return mustLook || this.#domain.get(Field.pauseCount) !== 0 ? undefined : { seen, timeoutMs: Infinity };
   }
 
   #setRunstate(state: Runstate): void {

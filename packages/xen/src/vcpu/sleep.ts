@@ -19,19 +19,30 @@ export function needsAttention(domain: Domain, record: VcpuRecord): boolean {
   );
 }
 
-/** Sleeps while the vcpu is halted, blocked or polling; `VcpuField.block` tells afterwards whether that is over. */
-export function sleepBlocked(domain: Domain, record: VcpuRecord, source: InterruptSource, clock: Clock): void {
-  for (;;) {
-    const seen = record.doorbell;
-    const nowNs = clock.nowNs();
-    fireDueTimers(domain, record, nowNs);
-    if (mayRun(domain, record, source, nowNs)) {
-      record.set(VcpuField.block, BlockKind.none);
-      return;
-    }
-    if (needsAttention(domain, record)) return;
-    record.wait(seen, timeoutMs(record, nowNs));
+/** What a vcpu waits for: that its doorbell has another count than this, or that so much time has passed. */
+export interface VcpuWait {
+  readonly seen: number;
+  readonly timeoutMs: number;
+}
+
+/**
+ * Looks whether a vcpu that is halted, blocked or polling may run on, which `VcpuField.block` tells afterwards.
+ * @returns what it has to wait for before the next look; undefined if it may run, or needs attention
+ */
+export function lookBlocked(
+  domain: Domain,
+  record: VcpuRecord,
+  source: InterruptSource,
+  clock: Clock,
+): VcpuWait | undefined {
+  const seen = record.doorbell;
+  const nowNs = clock.nowNs();
+  fireDueTimers(domain, record, nowNs);
+  if (mayRun(domain, record, source, nowNs)) {
+    record.set(VcpuField.block, BlockKind.none);
+    return undefined;
   }
+  return needsAttention(domain, record) ? undefined : { seen, timeoutMs: timeoutMs(record, nowNs) };
 }
 
 function mayRun(domain: Domain, record: VcpuRecord, source: InterruptSource, nowNs: number): boolean {
