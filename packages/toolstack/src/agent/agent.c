@@ -19,6 +19,7 @@ typedef long i64;
 #define STDIN_ROOM 4096
 #define SPEC_MAX 131072
 #define WORDS_MAX 4096
+#define SEED_MAX 64
 
 enum { SYS_read, SYS_write, SYS_open, SYS_close, SYS_poll = 7, SYS_ioctl = 16, SYS_dup2 = 33, SYS_nanosleep = 35, SYS_fork = 57,
        SYS_execve = 59, SYS_exit = 60, SYS_wait4 = 61, SYS_kill, SYS_fcntl = 72, SYS_chdir = 80, SYS_rename = 82,
@@ -26,7 +27,8 @@ enum { SYS_read, SYS_write, SYS_open, SYS_close, SYS_poll = 7, SYS_ioctl = 16, S
        SYS_chroot = 161, SYS_sync, SYS_reboot = 169, SYS_signalfd4 = 289, SYS_pipe2 = 293, SYS_rt_sigprocmask = 14, SYS_rt_sigaction = 13,
        SYS_getrandom = 318 };
 enum { SYS_fchown = 93, F_SETFL = 4, F_DUPFD_CLOEXEC = 1030 };
-enum { TIOCSCTTY = 0x540e, TIOCSWINSZ = 0x5414, TIOCSPTLCK = 0x40045431, TIOCGPTPEER = 0x5441 };
+enum { TIOCSCTTY = 0x540e, TIOCSWINSZ = 0x5414, TIOCSPTLCK = 0x40045431, TIOCGPTPEER = 0x5441, RNDADDENTROPY = 0x40085203,
+       RNDRESEEDCRNG = 0x5207 };
 enum { EINTR = 4, EAGAIN = 11, ENOENT = 2, ENOEXEC = 8, EACCES = 13, ENOTDIR = 20, EINVAL = 22, E2BIG = 7, EBUSY = 16 };
 enum { O_WRONLY = 1, O_RDWR = 2, O_CREAT = 0100, O_TRUNC = 01000, O_NOCTTY = 0400, O_NONBLOCK = 04000,
        O_CLOEXEC = 02000000 };
@@ -34,7 +36,7 @@ enum { SIGPIPE = 13, SIGCHLD = 17, SIG_BLOCK = 0, SIG_UNBLOCK = 1 };
 enum { POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16 };
 
 /* From the host, and to it. */
-enum { SPEC = 1, START, STDIN, SIGNAL, CREDIT, RESIZE };
+enum { SPEC = 1, START, STDIN, SIGNAL, CREDIT, RESIZE, RESEED };
 enum { STARTED = 1, FAILED, STDOUT, STDERR, EXIT, ROOM };
 
 static inline i64 call(i64 n, i64 a, i64 b, i64 c, i64 d) {
@@ -468,6 +470,20 @@ static int drain(struct exec *exec, u8 type, int *fd) {
   return 1;
 }
 
+/* A copy of a machine would go on with the same random numbers as the others; these bytes of its host's are its own. */
+static void reseed(const u8 *bytes, u32 size) {
+  struct { int bits, size; u8 bytes[SEED_MAX]; } seed;
+  i64 fd = call3(SYS_open, "/dev/urandom", O_WRONLY | O_CLOEXEC, 0);
+  if (fd < 0) return;
+  if (size > SEED_MAX) size = SEED_MAX;
+  seed.bits = size * 8;
+  seed.size = size;
+  memcpy(seed.bytes, bytes, size);
+  call3(SYS_ioctl, fd, RNDADDENTROPY, &seed);
+  call3(SYS_ioctl, fd, RNDRESEEDCRNG, 0);
+  call1(SYS_close, fd);
+}
+
 static void message(u8 type, u32 id, const u8 *payload, u32 size) {
   struct exec *exec = find(id);
   u32 value = 0;
@@ -485,6 +501,7 @@ static void message(u8 type, u32 id, const u8 *payload, u32 size) {
     case STDIN: if (exec) take_input(exec, payload, size); break;
     case SIGNAL: if (exec) call2(SYS_kill, -exec->pid, value); break;
     case CREDIT: if (exec) exec->credit += value; break;
+    case RESEED: reseed(payload, size); break;
     case RESIZE: if (exec && exec->terminal) set_size(exec->out, value & 0xffff, value >> 16); break;
   }
 }

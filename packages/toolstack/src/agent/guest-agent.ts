@@ -2,6 +2,7 @@
  * Runs commands in a guest and copies files, through the agent that images are built with. Needs no network in the guest, and
  * nothing of its system but a kernel.
  */
+import { randomBytes } from "node:crypto";
 import { buffer } from "node:stream/consumers";
 import { getSystemErrorMessage } from "node:util";
 import { AgentError, GuestProcess, type ProcessExit } from "./guest-process.ts";
@@ -40,6 +41,9 @@ const DEFAULT_ENV = {
   HOME: "/root",
 } as const;
 
+/** As much as the kernel's generator is made of. */
+const SEED_BYTES = 64;
+
 /** Whatever an image's programs run as. */
 const AS_ROOT = { user: { uid: 0, gids: [0] }, cwd: "/" } as const;
 
@@ -50,6 +54,7 @@ export class GuestAgent {
   #next = 1;
   #closed: string | undefined;
   #greeted = false;
+  #reseeds = false;
   #ready = Promise.withResolvers<void>();
 
   constructor(line: AgentLine) {
@@ -63,6 +68,18 @@ export class GuestAgent {
       if ("greeting" in item) this.#greet(item.greeting);
       else if (this.#greeted) this.#take(item);
     }
+  }
+
+  /**
+   * Has the guest's kernel go on with random numbers of its own, as a copy must. The agent that was there takes it at once if it was not
+   * amid a frame; and whoever greets is told again.
+   */
+  reseed(): void {
+    this.#reseeds = true;
+    this.#sendSeed();
+  }
+  #sendSeed(): void {
+    this.#line.send(encodeFrame(ToGuest.reseed, 0, randomBytes(SEED_BYTES)));
   }
 
   /** To be called when the line ends, as with its domain. */
@@ -98,6 +115,7 @@ export class GuestAgent {
   #greet(greeting: Uint8Array): void {
     this.#failAll("the guest's agent was started anew");
     this.#line.send(greeting);
+    if (this.#reseeds) this.#sendSeed();
     this.#greeted = true;
     this.#ready.resolve();
   }

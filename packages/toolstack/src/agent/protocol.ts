@@ -11,6 +11,7 @@
  *     5 credit   so many more bytes of output         5 exit      status as wait(2) has it; the last frame of an id
  *                are wanted                           6 room      so many more bytes of input are welcome
  *     6 resize   columns and rows, 16 bits each, of its terminal
+ *     7 reseed   up to 64 random bytes for the kernel's generator; an agent of earlier versions passes it over
  *
  * **Beginning.** The agent sends 2048 zeros, a greeting of 16 bytes and 8 bytes of its own; the host answers with the same 24
  * bytes, then frames follow. What was under way with an agent before is over. The zeros fill up a frame that it left
@@ -34,7 +35,7 @@ export const MAX_PROCESSES = 64;
 
 const FRAME_MARK = 0xe7;
 
-export const ToGuest = { spec: 1, start: 2, stdin: 3, signal: 4, credit: 5, resize: 6 } as const;
+export const ToGuest = { spec: 1, start: 2, stdin: 3, signal: 4, credit: 5, resize: 6, reseed: 7 } as const;
 export type ToGuest = (typeof ToGuest)[keyof typeof ToGuest];
 
 export const ToHost = { started: 1, failed: 2, stdout: 3, stderr: 4, exit: 5, room: 6 } as const;

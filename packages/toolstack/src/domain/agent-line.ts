@@ -10,11 +10,13 @@ const NO_FRAME = new Uint8Array(HEADER_BYTES);
 /**
  * @param exited  settles when the domain has ended, and its agent with it
  * @param saved   the line's state, if the guest has it already
+ * @param isCopy  others may go on from the same moment
  */
 export async function attachAgent(
   devices: DomainDevices,
   exited: Promise<unknown>,
   saved?: SavedDevice,
+  isCopy = false,
 ): Promise<GuestAgent> {
   const { GuestAgent } = await import("../agent/index.ts");
   let driver: ConsoleDriver | undefined;
@@ -29,6 +31,7 @@ export async function attachAgent(
     close: async () => agent.close("the domain ended"),
   };
   devices.attach(line, saved);
+  if (isCopy) agent.reseed();
   // The guest's agent goes on with a host that is gone. What is no frame makes it begin anew.
   if (saved !== undefined) driver?.send(NO_FRAME);
   void exited.then(() => agent.close("the domain ended"));

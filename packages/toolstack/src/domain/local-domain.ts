@@ -75,6 +75,7 @@ export class LocalDomain implements RunningDomain {
   readonly #clock: HostClock;
   readonly #ranBeforeNs: readonly number[];
   #agent: Promise<GuestAgent> | undefined;
+  readonly #isCopy: boolean;
   #drained = Promise.withResolvers<void>();
   #ended = false;
   #destroyed = false;
@@ -127,12 +128,16 @@ export class LocalDomain implements RunningDomain {
     this.#threads = threads;
     const threadListener = {
       onLog: (message: string) => this.#log(message),
+      onRan: (vcpuId: number, atMs: number) => {
+        if (isMoved) this.#log(`vcpu${vcpuId}: goes on since ${new Date(atMs).toISOString()}`);
+      },
       onFailure: () => built.domain.shutDown(ShutdownReason.crash),
     };
     threads.begin(built.domain, built.from, threadListener, options.from?.frames);
     this.exited = this.#serve(begin).finally(() => options.from?.closeFrames());
-    // Its guest goes on writing to the line that it has.
-    if (savedOf(built, "console", AGENT_CONSOLE) !== undefined) void this.agent();
+    // Its guest goes on writing to the line that it has; a copy's is to hear of random numbers of its own.
+    this.#isCopy = options.from?.frames !== undefined;
+    if (this.#isCopy || savedOf(built, "console", AGENT_CONSOLE) !== undefined) void this.agent();
   }
 
   async writeConsole(bytes: Uint8Array): Promise<void> {
