@@ -14,7 +14,15 @@ export interface BuiltHandlers {
   readonly common: readonly HandlerSample[];
 }
 
+let built: BuiltHandlers | undefined;
+
+/** Made once in a thread, whoever asks. */
 export function builtHandlers(): BuiltHandlers {
+  built ??= makeHandlers();
+  return built;
+}
+
+function makeHandlers(): BuiltHandlers {
   const [inline, common] = [samplesOf(HOT_INSTRUCTIONS), samplesOf(COMMON_INSTRUCTIONS)];
   for (const key of inline.keys()) common.delete(key);
   return { inline: [...inline.values()], common: [...common.values()] };

@@ -23,6 +23,7 @@ export interface DomainMemoryHandle {
 
 const Control = { nextFrame: 0, nextLeaf: 1, free: 2, words: 2 + FREE_FRAMES_WORDS } as const;
 const WASM_PAGE_BYTES = 0x10000;
+const P2M_LEAF_BITS = Math.log2(P2M_LEAF_ENTRIES);
 /** What V8 allows: 16 GiB, if addresses have 64 bits. */
 export const MAX_PAGES = 0x40000;
 
@@ -210,8 +211,8 @@ export class DomainMemory implements GuestMemory {
    * Takes up a saved map, in memory of which nothing is used yet, but perhaps another map was loaded.
    * @throws RangeError if it names frames or addresses that there are not, or one frame as free twice
    */
-  loadMap(saved: Int32Array): void {
-    const [used = -1, freeCount = -1] = saved;
+  loadMap(saved: Int32Array | Uint32Array): void {
+    const [used = -1, freeCount = -1] = [saved[0], saved[1]];
     const isWhole = freeCount >= 0 && freeCount <= used && (saved.length - freeCount) % 2 === 0;
     if (used < 0 || used > this.frameCount || !isWhole || saved.length < 2 + freeCount)
       throw new RangeError(`memory map of ${used} frames, ${freeCount} free, expected at most ${this.frameCount}`);
@@ -230,7 +231,15 @@ export class DomainMemory implements GuestMemory {
       seen[frame] = 1;
       this.free.give(frame);
     }
-    for (let at = 2 + freeCount; at < saved.length; at += 2) this.mapFrame(saved[at] as Gfn, check(saved[at + 1]));
+    for (let [at, slot, leaf] = [2 + freeCount, -1, 0]; at < saved.length; at += 2) {
+      const [gfn, frame] = [saved[at] as Gfn, check(saved[at + 1])];
+      // Most are in the same part of the map as the one before.
+      if (gfn >>> P2M_LEAF_BITS !== slot) {
+        this.mapFrame(gfn, frame);
+        slot = gfn >>> P2M_LEAF_BITS;
+        leaf = this.leafWord(slot << P2M_LEAF_BITS, false);
+      } else this.words[leaf + (gfn & (P2M_LEAF_ENTRIES - 1))] = frame + 1;
+    }
   }
 
   private frameAddress(frame: Frame): number {

@@ -38,8 +38,18 @@ function substitution(x: number): number {
 }
 
 export function writeTables(memory: WebAssembly.Memory): void {
-  const bytes = new Uint8Array(memory.buffer);
-  const words = new Uint32Array(memory.buffer);
+  made ??= makeTables();
+  new Uint8Array(memory.buffer).set(made, FIRST);
+}
+
+const [FIRST, END] = [Tables.sbox, 0x3000];
+/** The bytes from `FIRST` on; a thread's second vcpu need not make them again. */
+let made: Uint8Array | undefined;
+
+function makeTables(): Uint8Array {
+  const buffer = new ArrayBuffer(END);
+  const bytes = new Uint8Array(buffer);
+  const words = new Uint32Array(buffer);
   for (let x = 0; x < 256; x++) {
     const s = substitution(x);
     bytes[Tables.sbox + x] = s;
@@ -49,15 +59,16 @@ export function writeTables(memory: WebAssembly.Memory): void {
     words[(Tables.encrypt >>> 2) + x] = column(s, [2, 1, 1, 3]);
     words[(Tables.decrypt >>> 2) + s] = column(x, [14, 9, 13, 11]);
   }
-  writeWide(memory, Tables.exponential, SERIES.exponential);
-  writeWide(memory, Tables.sine, SERIES.sine);
-  writeWide(memory, Tables.cosine, SERIES.cosine);
-  writeWide(memory, Tables.inverseTangent, SERIES.inverseTangent);
-  writeWide(memory, Tables.arcTangents, ARC_TANGENTS);
+  writeWide(buffer, Tables.exponential, SERIES.exponential);
+  writeWide(buffer, Tables.sine, SERIES.sine);
+  writeWide(buffer, Tables.cosine, SERIES.cosine);
+  writeWide(buffer, Tables.inverseTangent, SERIES.inverseTangent);
+  writeWide(buffer, Tables.arcTangents, ARC_TANGENTS);
+  return bytes.subarray(FIRST);
 }
 
-function writeWide(memory: WebAssembly.Memory, at: number, numbers: readonly bigint[]): void {
-  const view = new DataView(memory.buffer);
+function writeWide(buffer: ArrayBuffer, at: number, numbers: readonly bigint[]): void {
+  const view = new DataView(buffer);
   numbers.forEach((n, k) => {
     view.setBigUint64(at + k * 16, BigInt.asUintN(64, n), true);
     view.setBigUint64(at + k * 16 + 8, n >> 64n, true);

@@ -52,13 +52,12 @@ export function watchEvent(path: string, token: string): Message {
 
 /** Bytes ↔ text without loss: one character per byte. */
 export function toText(bytes: Uint8Array): string {
-  let text = "";
-  for (const byte of bytes) text += String.fromCharCode(byte);
-  return text;
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }
 
+/** Of a character beyond 0xff, the low byte. */
 export function toBytes(text: string): Uint8Array {
-  return Uint8Array.from(text, (c) => c.charCodeAt(0));
+  return new Uint8Array(Buffer.from(text, "latin1"));
 }
 
 /** Strings, each ended by a zero byte. */
