@@ -10,6 +10,7 @@ const PROGRAMS = [
   "apps/cli/src/xeno.ts",
   "bench/domain-main.ts",
   "packages/toolstack/src/control/process-main.ts",
+  "packages/toolstack/src/control/zygote-main.ts",
   "packages/toolstack/src/domain/region-thread.ts",
   "packages/toolstack/src/domain/vcpu-thread.ts",
   "packages/toolstack/src/migrate/later/later-thread.ts",

@@ -3,8 +3,14 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ControlClient } from "@xenoserver/toolstack/control/index.ts";
-import { FAILED_FILE, type ProcessSpec, SOCKET_FILE, SPEC_FILE } from "@xenoserver/toolstack/control/process-folder.ts";
-import { findProcess, LOG_FILE, spawnDomain } from "./spawn.ts";
+import {
+  FAILED_FILE,
+  LOG_FILE,
+  type ProcessSpec,
+  SOCKET_FILE,
+  SPEC_FILE,
+} from "@xenoserver/toolstack/control/process-folder.ts";
+import { findProcess, spawnDomain } from "./spawn.ts";
 
 const MAX_LOG_BYTES = 1 << 20;
 export const POLL_MS = 20;
@@ -21,10 +27,11 @@ export interface LostEnd {
   readonly endedAt: number;
 }
 
-export function startProcess(folder: string, spec: ProcessSpec): void {
+/** @param start  has a process serve the folder; by default one of its own */
+export function startProcess(folder: string, spec: ProcessSpec, start: (folder: string) => void = spawnDomain): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   writeFileSync(join(folder, SPEC_FILE), JSON.stringify(spec), { mode: 0o600 });
-  spawnDomain(folder);
+  return start(folder);
 }
 
 /**

@@ -24,6 +24,8 @@ export interface AgentHome {
   readonly log: string;
   /** For disks that are files and came along with domains. */
   readonly disks: string;
+  /** For processes that wait for domains. */
+  readonly zygotes: string;
   domain(domid: number): string;
 }
 
@@ -37,6 +39,7 @@ export function agentHome(env: NodeJS.ProcessEnv = process.env): AgentHome {
     journal: join(folder, "journal.sqlite"),
     log: join(folder, "agent.log"),
     disks: join(folder, "disks"),
+    zygotes: join(folder, "zygotes"),
     domain: (domid) => join(folder, "domains", String(domid)),
   };
 }

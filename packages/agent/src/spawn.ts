@@ -1,51 +1,106 @@
-/** Starts a domain's process so that it outlives the agent. */
-import { spawn } from "node:child_process";
-import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
+/** Starts domains' processes so that they outlive the agent. */
+import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
+import { END_FILE, FAILED_FILE, LOG_FILE, ZYGOTE_FILE } from "@xenoserver/toolstack/control/process-folder.ts";
 
 const ENTRY = fileURLToPath(import.meta.resolve("@xenoserver/toolstack/control/process.ts"));
-/** What a domain may have open: its disks, and the sockets of its networks. */
+/** What a process may have open: its domains' disks, and the sockets of their networks. */
 const MAX_OPEN_FILES = 4096;
-
-/** What a domain's process writes to its standard output and error. */
-export const LOG_FILE = "log";
 
 /** @param folder  with the domain's spec in it */
 export function spawnDomain(folder: string): void {
+  start(folder, [folder], false);
+}
+
+/** A process that waits for domains, and is told of them by lines. */
+export interface SpawnedZygote {
+  readonly pid: number | undefined;
+  readonly requests: Writable;
+  /** Ends with the process. */
+  readonly replies: Readable;
+}
+
+/** @param folder  its own, which it removes when it ends */
+export function spawnZygote(folder: string): SpawnedZygote {
+  const { pid, stdin, stdout } = start(folder, ["--zygote", folder], true);
+  for (const pipe of [stdin!, stdout!]) {
+    // It may end at any time; the folders of its domains tell that.
+    pipe.on("error", () => {});
+    (pipe as unknown as { unref(): void }).unref();
+  }
+  return { pid, requests: stdin!, replies: stdout! };
+}
+
+function start(folder: string, args: readonly string[], isSpokenTo: boolean): ChildProcess {
   // Not with Node's permission model, which refuses to flush files.
-  const flags = [...process.execArgv.filter((flag) => !/^--(test|permission|allow)/.test(flag)), "--no-warnings"];
+  const others = isSpokenTo ? /^--(test|permission|allow|heap-growing|initial-old)/ : /^--(test|permission|allow)/;
+  const flags = [...process.execArgv.filter((flag) => !others.test(flag)), "--no-warnings"];
   const log = openSync(join(folder, LOG_FILE), "a", 0o600);
-  const command = [process.execPath, ...flags, ENTRY, folder];
+  const command = [process.execPath, ...flags, ENTRY, ...args];
   // The shell sets limits that Node cannot, and becomes Node.
   const limits = `ulimit -c 0; ulimit -n ${MAX_OPEN_FILES}; exec "$@"`;
-  const [program, args] =
+  const [program, all] =
     process.platform === "win32" ? [command[0]!, command.slice(1)] : ["/bin/sh", ["-c", limits, "sh", ...command]];
-  const child = spawn(program, args, { detached: true, cwd: "/", stdio: ["ignore", log, log] });
+  const stdio: StdioOptions = isSpokenTo ? ["pipe", "pipe", log] : ["ignore", log, log];
+  const child = spawn(program, all, { detached: true, cwd: "/", stdio });
   // What became of it, its folder tells.
   child.on("error", () => {});
   child.unref();
   closeSync(log);
+  return child;
 }
 
-/** The process that serves a domain's folder, by its command line; undefined if there is none. */
+/** A zygote as its domains' folders name it. */
+interface ZygoteName {
+  readonly folder: string;
+  readonly pid: number;
+}
+
+/** Says in a domain's folder which process it is to be in. */
+export function nameZygote(folder: string, name: ZygoteName): void {
+  writeFileSync(join(folder, ZYGOTE_FILE), JSON.stringify(name), { mode: 0o600 });
+}
+
+/** The process that serves a domain's folder, or its zygote's; undefined if there is none. */
 export function findProcess(folder: string): number | undefined {
-  for (const [pid, args] of domainProcesses()) if (args.includes(folder)) return pid;
-  return undefined;
+  const zygote = zygoteOf(folder);
+  if (zygote === undefined) {
+    for (const [pid, args] of domainProcesses()) if (args.includes(folder)) return pid;
+    return undefined;
+  }
+  // It goes on with other domains.
+  const isOver = existsSync(join(folder, END_FILE)) || existsSync(join(folder, FAILED_FILE));
+  return !isOver && argvOf(zygote.pid)?.includes(zygote.folder) === true ? zygote.pid : undefined;
 }
 
-/** By the folder that it serves. */
+function zygoteOf(folder: string): ZygoteName | undefined {
+  try {
+    return JSON.parse(readFileSync(join(folder, ZYGOTE_FILE), "utf8")) as ZygoteName;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Of domains that have a process of their own, by the folder that it serves. */
 export const findProcesses = (): Map<string, number> =>
   new Map([...domainProcesses()].map(([pid, args]) => [args[args.indexOf(ENTRY) + 1] ?? "", pid]));
 
 function* domainProcesses(): Generator<[pid: number, args: readonly string[]]> {
   for (const name of readdirSync("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      const args = readFileSync(`/proc/${name}/cmdline`, "utf8").split("\0");
-      if (args.includes(ENTRY)) yield [Number(name), args];
-    } catch {
-      // It ended meanwhile.
-    }
+    const args = /^\d+$/.test(name) ? argvOf(Number(name)) : undefined;
+    if (args !== undefined) yield [Number(name), args];
+  }
+}
+
+/** The command line of one of our processes; undefined if it is none, or has ended. */
+function argvOf(pid: number): readonly string[] | undefined {
+  try {
+    const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+    return args.includes(ENTRY) ? args : undefined;
+  } catch {
+    return undefined;
   }
 }

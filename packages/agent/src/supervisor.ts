@@ -41,6 +41,7 @@ import { type Promised, promisedBy, refuseTooLarge } from "./spare-memory.ts";
 import { findProcess } from "./spawn.ts";
 import { checked, specOfSaved } from "./specs.ts";
 import { TransferCalls } from "./transfer-calls.ts";
+import { type DomainSize, type Zygote, Zygotes } from "./zygotes.ts";
 
 interface Followed {
   readonly client: ControlClient;
@@ -49,11 +50,25 @@ interface Followed {
   readonly settled: Promise<void>;
 }
 
+/** Where a domain is to run that goes on from a file. */
+interface ZygotePlace {
+  readonly zygote: Zygote;
+  readonly isAlone: boolean;
+}
+
+interface BegunDomain {
+  readonly row: DomainRow;
+  /** Settles when there is a reason to look what came of it. */
+  readonly told: Promise<void> | void;
+}
+
 interface CreateOptions {
   readonly paused: boolean;
   readonly overcommit: boolean;
   /** Path of the saved domain that it goes on from. */
   readonly restore?: string;
+  /** Instead of a process of its own. */
+  readonly place?: ZygotePlace;
 }
 
 const COLLECT_MS = 10_000;
@@ -65,11 +80,13 @@ export class Supervisor {
   /** Domains that other servers will send. */
   readonly #arriving = new Map<number, Promise<Followed>>();
   readonly #timer: NodeJS.Timeout;
+  readonly #zygotes: Zygotes;
 
   private constructor(home: AgentHome) {
     makeHome(home);
     this.#home = home;
     this.#journal = new Journal(home.journal);
+    this.#zygotes = new Zygotes(home.zygotes);
     this.#timer = setInterval(() => void this.collect(), COLLECT_MS);
   }
 
@@ -95,18 +112,23 @@ export class Supervisor {
    */
   async create(
     spec: DomainSpec,
-    { paused, overcommit, restore }: CreateOptions,
+    { paused, overcommit, restore, place }: CreateOptions,
     work: Work = unwatched(randomUUID()),
   ): Promise<DomainInfo> {
     const { signal } = work;
-    const row = this.#begin(spec, { paused, overcommit, runId: work.id }, restore === undefined ? {} : { restore });
+    const source = restore === undefined ? {} : { restore };
+    const begun = this.#begin(spec, { paused, overcommit, runId: work.id, ...(place && { place }) }, source);
+    const { row } = begun;
     work.report({ kind: restore === undefined ? "create" : "restore", domid: row.domid });
-    const kill = (): void => this.#kill(row.domid);
+    // Others may be in the same process.
+    const kill = place === undefined ? (): void => this.#kill(row.domid) : (): void => {};
     signal.addEventListener("abort", kill);
     try {
+      await begun.told;
       const { client, settled } = await this.#follow(row, true);
       if (signal.aborted) {
         kill();
+        if (place !== undefined) await client.call("destroy", {});
         await settled;
       }
       signal.throwIfAborted();
@@ -140,24 +162,19 @@ export class Supervisor {
   /** Starts a domain's process. @throws AgentError  with one line per mistake; nothing is left then */
   #begin(
     spec: DomainSpec,
-    { paused, overcommit, runId }: Pick<CreateOptions, "paused" | "overcommit"> & { readonly runId: string },
+    { paused, overcommit, runId, place }: Omit<CreateOptions, "restore"> & { readonly runId: string },
     source: Pick<ProcessSpec, "restore" | "arrives">,
-  ): DomainRow {
+  ): BegunDomain {
     const uuid = spec["uuid"] ?? randomUUID();
     const { config } = checked(() => configOf({ ...spec, uuid }, "domain"));
     if (!overcommit) refuseTooLarge(config, this.#promised());
     const whole = { ...spec, name: config.name, uuid };
     const domid = this.#journal.add(config.name, runId, whole, paused);
-    startProcess(this.#home.domain(domid), {
-      version: 1,
-      runId,
-      domid,
-      domain: whole,
-      paused,
-      disks: this.#home.disks,
-      ...source,
-    });
-    return this.#journal.find(domid)!;
+    const start = place && ((folder: string) => place.zygote.host(folder, place.isAlone));
+    const process = { version: 1, runId, domid, domain: whole, paused, disks: this.#home.disks, ...source } as const;
+    const told = startProcess(this.#home.domain(domid), process, start);
+    this.#zygotes.expect(config);
+    return { row: this.#journal.find(domid)!, told };
   }
 
   #promised(): Promised[] {
@@ -173,7 +190,13 @@ export class Supervisor {
   async restore(path: string, options: CreateOptions, name?: string, work?: Work): Promise<DomainInfo> {
     const spec = await specOfSaved(path);
     const identity = name === undefined ? {} : { name, uuid: randomUUID() };
-    return this.create({ ...spec, ...identity }, { ...options, restore: path }, work);
+    const zygote = this.#zygotes.take(sizeOf(spec));
+    try {
+      const place = { zygote, isAlone: true };
+      return await this.create({ ...spec, ...identity }, { ...options, restore: path, place }, work);
+    } finally {
+      zygote.seal();
+    }
   }
 
   /**
@@ -192,9 +215,12 @@ export class Supervisor {
     work: Work,
   ): Promise<DomainInfo[]> {
     const { domid, transfers } = this.#followedOf(ref);
-    const { name } = this.#journal.find(domid)!;
+    const { name, spec: original } = this.#journal.find(domid)!;
     const path = join(this.#home.folder, `fork-${randomUUID()}`);
     const names = this.#freeNames(prefix ?? name, count);
+    // Copies of one domain trust one another as much as it trusts itself.
+    const zygote = this.#zygotes.take(sizeOf(original));
+    const place = { zygote, isAlone: count === 1 };
     return makeCopies(names, path, work, {
       // What cannot be taken back of the snapshot can of the copies.
       snapshot: () =>
@@ -204,11 +230,11 @@ export class Supervisor {
       make: (spec, own) =>
         this.create(
           { ...spec, name: own, uuid: randomUUID() },
-          { paused: false, overcommit, restore: path },
+          { paused: false, overcommit, restore: path, place },
           { ...work, id: randomUUID(), report: () => {} },
         ),
       destroy: (info) => this.call(String(info.domid), "destroy", {}),
-    });
+    }).finally(() => zygote.seal());
   }
 
   /** Names that no domain has. */
@@ -226,7 +252,7 @@ export class Supervisor {
    * @throws AgentError  it cannot be here
    */
   async await(spec: DomainSpec, overcommit: boolean): Promise<AwaitedDomain> {
-    const row = this.#begin(spec, { paused: false, overcommit, runId: randomUUID() }, { arrives: true });
+    const { row } = this.#begin(spec, { paused: false, overcommit, runId: randomUUID() }, { arrives: true });
     const { domid } = row;
     const socket = join(this.#home.domain(domid), ARRIVAL_FILE);
     const arriving = this.#followArriving(row, true);
@@ -360,6 +386,7 @@ export class Supervisor {
   /** Leaves all domains to themselves. */
   close(): void {
     clearInterval(this.#timer);
+    this.#zygotes.close();
     for (const { client } of this.#followed.values()) client.close();
     this.#followed.clear();
     this.#journal.close();
@@ -381,6 +408,7 @@ export class Supervisor {
     const isComing = spec?.arrives === true && !existsSync(join(folder, SOCKET_FILE));
     if (isComing) void this.#followArriving(row);
     else await this.#follow(row).catch(() => {});
+    if (this.#followed.has(row.domid)) this.#zygotes.expect(sizeOf(row.spec));
   }
 
   /**
@@ -423,4 +451,9 @@ export class Supervisor {
     this.#journal.keep(records);
     await client.call("usage-forget", { upToSeq: last.seq });
   }
+}
+
+function sizeOf(spec: DomainSpec): DomainSize {
+  const { vcpus, memoryMib } = checked(() => configOf(spec, "domain").config);
+  return { vcpus, memoryMib };
 }

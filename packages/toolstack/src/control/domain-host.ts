@@ -21,7 +21,13 @@ import {
 } from "../cfg/index.ts";
 import { affinityOf } from "../domain/affinity.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
-import { type ExitReason, type ExitReport, launchDomain, type RunningDomain } from "../domain/index.ts";
+import {
+  type ExitReason,
+  type ExitReport,
+  type LaunchOptions,
+  launchDomain,
+  type RunningDomain,
+} from "../domain/index.ts";
 import { type LeaveOptions, MigrationInDoubt, type MigrationReport, MigrationTorn } from "../migrate/index.ts";
 import { type SavedFile, SaveError } from "../save/index.ts";
 import type { SnapshotReport } from "../snapshot/index.ts";
@@ -55,6 +61,7 @@ export interface HostOptions {
   readonly ownDisks?: string;
   /** Where it goes on, instead of at its kernel's entry. */
   readonly from?: SavedFile;
+  readonly threads?: LaunchOptions["threads"];
   readonly log: (message: string) => void;
 }
 
@@ -133,11 +140,11 @@ export class DomainHost {
 
   /** @throws ConfigError  the domain cannot be built */
   static async start(config: DomainConfig, options: HostOptions): Promise<DomainHost> {
-    const { domid, log, ownsProcess = false } = options;
+    const { domid, log, ownsProcess = false, threads } = options;
     const console = new Scrollback(SCROLLBACK_BYTES);
     const listener = { onConsole: (bytes: Uint8Array) => console.append(bytes), onLog: log };
     const launch: Launch = (of, paused, from) =>
-      launchDomain(of, listener, { domid, paused, ownsProcess, ...(from && { from }) });
+      launchDomain(of, listener, { domid, paused, ownsProcess, ...(from && { from }), ...(threads && { threads }) });
     return new DomainHost(config, options, console, launch, await launch(config, options.paused, options.from));
   }
 

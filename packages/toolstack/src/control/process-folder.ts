@@ -31,8 +31,26 @@ export interface ProcessSpec {
 }
 
 export const SPEC_FILE = "spec.json";
+/** Of a domain whose process is a zygote's: that one's folder. */
+export const ZYGOTE_FILE = "zygote";
+/** What the domain's hypervisor has to say. */
+export const LOG_FILE = "log";
 export const SOCKET_FILE = "control.sock";
 export const ARRIVAL_FILE = "arrival.sock";
 export const FAILED_FILE = "failed.json";
 export const END_FILE = "end.json";
 export const CONSOLE_FILE = "console.log";
+
+/** What a zygote is told at its standard input, a line of JSON each; see zygote-main.ts. */
+export type ZygoteRequest =
+  /** Domains of this size will come. */
+  | { readonly kind: "warm"; readonly vcpus: number; readonly memoryMib: number }
+  /** The domain of a folder is to go on here; alone on its threads, or beside others. */
+  | { readonly kind: "host"; readonly folder: string; readonly isAlone: boolean }
+  /** No more will come. */
+  | { readonly kind: "seal" };
+
+/** What it says at its standard output, likewise: a domain runs, or its folder tells why not. */
+export interface ZygoteReply {
+  readonly folder: string;
+}

@@ -5,14 +5,18 @@ import { VcpuField, VcpuLife } from "@xenoserver/xen/domain/layout.ts";
 import { ALL_CPUS, ConfigError, type DomainConfig, vcpusAtStart } from "../cfg/index.ts";
 import type { FramesHandle } from "../snapshot/frame-source.ts";
 import { affinityOf, pinOtherThreads } from "./affinity.ts";
+import { takeVcpuWorker } from "./early-vcpu.ts";
 import { RegionThread } from "./region-channel.ts";
 import { type ExitReason, FIRST_DOMID, type LaunchOptions } from "./running-domain.ts";
 import type { VcpuBegin } from "./vcpu-messages.ts";
+import { OwnSeat, type VcpuSeat } from "./vcpu-seat.ts";
 import { VcpuThread } from "./vcpu-worker.ts";
 import { weighProcess } from "./weight.ts";
 
 export interface ThreadListener {
   onLog(message: string): void;
+  /** A vcpu came back from its first instructions, at a time in milliseconds since the Unix epoch. */
+  onRan(vcpuId: number, atMs: number): void;
   /** A thread failed, which ends the domain. */
   onFailure(): void;
 }
@@ -38,10 +42,17 @@ export class DomainThreads {
   #failed = false;
   #listener: ThreadListener | undefined;
 
-  constructor(memory: DomainMemory, config: DomainConfig, { domid, translate, ownsProcess }: LaunchOptions) {
+  constructor(memory: DomainMemory, config: DomainConfig, { domid, translate, ownsProcess, threads }: LaunchOptions) {
     const nrVcpus = config.vcpus;
     this.#ownsProcess = ownsProcess === true;
-    if (translate !== "never") this.#regions = new RegionThread(memory.handle, nrVcpus);
+    if (translate !== "never") this.#regions = new RegionThread(memory.handle, nrVcpus, threads?.shared.regions);
+    const seatOf = (vcpuId: number): VcpuSeat => {
+      if (threads !== undefined && config.cpus === undefined) {
+        const seat = threads.isAlone ? threads.shared.seatAlone() : threads.shared.seat();
+        if (seat !== undefined) return seat;
+      }
+      return new OwnSeat(takeVcpuWorker(vcpuId));
+    };
     this.#start = (vcpuId) => {
       const data = {
         vcpuId,
@@ -51,14 +62,14 @@ export class DomainThreads {
         engine: translate === undefined ? {} : { translate },
         ...(this.#regions && { regions: this.#regions.ends[vcpuId]! }),
       };
-      return new VcpuThread(
-        data,
-        (message) => this.#listener?.onLog(message),
-        () => {
+      return new VcpuThread(data, seatOf(vcpuId), {
+        onLog: (message) => this.#listener?.onLog(message),
+        onRan: (atMs) => this.#listener?.onRan(vcpuId, atMs),
+        onFailure: () => {
           this.#failed = true;
           this.#listener?.onFailure();
         },
-      );
+      });
     };
     for (let id = 0; id < vcpusAtStart(config); id++) this.#vcpus.set(id, this.#start(id));
   }

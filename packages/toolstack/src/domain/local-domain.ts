@@ -51,6 +51,7 @@ import type { DomainListener, ExitReason, ExitReport, LaunchOptions, RunningDoma
 /** How long threads may take to notice that their domain has ended before they are stopped by force. */
 const STOP_MS = 2000;
 const CONSOLE_CHUNK_BYTES = 16384;
+const CALL_AGENT_MS = 1000;
 
 /** A domain whose vcpus may run. */
 export interface ReadyDomain extends Omit<BuiltDomain, "start"> {
@@ -135,9 +136,10 @@ export class LocalDomain implements RunningDomain {
     };
     threads.begin(built.domain, built.from, threadListener, options.from?.frames);
     this.exited = this.#serve(begin).finally(() => options.from?.closeFrames());
-    // Its guest goes on writing to the line that it has; a copy's is to hear of random numbers of its own.
-    this.#isCopy = options.from?.frames !== undefined;
-    if (this.#isCopy || savedOf(built, "console", AGENT_CONSOLE) !== undefined) void this.agent();
+    this.#isCopy = options.from?.isCopy === true;
+    // Its guest goes on writing to the line that it has.
+    if (savedOf(built, "console", AGENT_CONSOLE) !== undefined) void this.agent();
+    else if (this.#isCopy) this.#callAgentLater();
   }
 
   async writeConsole(bytes: Uint8Array): Promise<void> {
@@ -184,8 +186,15 @@ export class LocalDomain implements RunningDomain {
   }
 
   agent(): Promise<GuestAgent> {
-    this.#agent ??= attachAgent(this.#devices, this.exited, savedOf(this.#built, "console", AGENT_CONSOLE));
+    const saved = savedOf(this.#built, "console", AGENT_CONSOLE);
+    this.#agent ??= attachAgent(this.#devices, this.exited, saved, this.#isCopy);
     return this.#agent;
+  }
+
+  /** A copy's agent is to hear of random numbers of its own; a guest that gets its line does nothing else for a while. */
+  #callAgentLater(): void {
+    const timer = setTimeout(() => void this.agent(), CALL_AGENT_MS).unref();
+    void this.exited.then(() => clearTimeout(timer));
   }
 
   get domid(): number {

@@ -51,30 +51,58 @@ export class RegionClient implements RegionService {
   }
 }
 
-/** The thread that compiles hot code of all of a domain's vcpus. */
+/** To a thread that compiles hot code of several domains. */
+export type RegionMessage =
+  | { readonly kind: "add"; readonly domain: number; readonly data: RegionThreadData }
+  | { readonly kind: "remove"; readonly domain: number };
+
+/** A thread for any number of domains; it does not keep the process from ending. */
+export function newRegionWorker(): Worker {
+  const worker = new Worker(programUrl(new URL("./region-thread.ts", import.meta.url)), { name: "regions" });
+  worker.unref();
+  return worker;
+}
+
+let domains = 0;
+const SHARE_AFTER_MS = 500;
+
+/** The thread that compiles hot code of all of a domain's vcpus, or its part of one that other domains have too. */
 export class RegionThread {
   readonly #data: RegionThreadData;
+  readonly #shared: Worker | undefined;
+  readonly #domain = ++domains;
   #worker: Worker | undefined;
+  #timer: NodeJS.Timeout | undefined;
   /** An end for each vcpu, to be given to its thread. */
   readonly ends: readonly RegionEnd[];
 
-  constructor(memory: DomainMemoryHandle, vcpuCount: number) {
+  constructor(memory: DomainMemoryHandle, vcpuCount: number, shared?: Worker) {
     const channels = Array.from({ length: vcpuCount }, () => new MessageChannel());
     const counters = channels.map(() => new SharedArrayBuffer(4));
     const ends = (side: "port1" | "port2"): RegionEnd[] =>
       channels.map((channel, k) => ({ port: channel[side], answers: counters[k]! }));
     this.ends = ends("port1");
     this.#data = { memory, ends: ends("port2") };
+    this.#shared = shared;
   }
+  /** Of a shared one a domain asks for nothing so soon, and others are to begin first. */
   start(frames?: FramesHandle): void {
-    this.#worker = new Worker(programUrl(new URL("./region-thread.ts", import.meta.url)), {
-      workerData: { ...this.#data, ...(frames && { frames }) },
-      transferList: this.#data.ends.map(({ port }) => port),
-      name: "regions",
-    });
-    this.#worker.unref();
+    if (this.#shared === undefined) this.#begin(newRegionWorker(), frames);
+    else this.#timer = setTimeout(() => this.#begin(this.#shared!, frames), SHARE_AFTER_MS).unref();
+  }
+  #begin(worker: Worker, frames: FramesHandle | undefined): void {
+    this.#worker = worker;
+    const data = { ...this.#data, ...(frames && { frames }) };
+    const message: RegionMessage = { kind: "add", domain: this.#domain, data };
+    this.#worker.postMessage(
+      message,
+      data.ends.map(({ port }) => port),
+    );
   }
   async stop(): Promise<void> {
-    await this.#worker?.terminate();
+    clearTimeout(this.#timer);
+    if (this.#shared === undefined) await this.#worker?.terminate();
+    else if (this.#worker !== undefined)
+      this.#worker.postMessage({ kind: "remove", domain: this.#domain } satisfies RegionMessage);
   }
 }

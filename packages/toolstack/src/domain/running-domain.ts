@@ -8,6 +8,7 @@ import type { Hand, LeaveOptions, MigrationProgress, MigrationReport } from "../
 import type { SavedFile } from "../save/index.ts";
 import type { SnapshotProgress, SnapshotReport } from "../snapshot/take.ts";
 import type { DomainCounters } from "./counters.ts";
+import type { SharedThreads } from "./shared-threads.ts";
 
 export interface DomainListener {
   /**
@@ -138,6 +139,8 @@ export interface LaunchOptions extends EngineChoice {
   readonly ownsProcess?: boolean;
   /** Builds the domain and leaves its vcpus standing before their first instruction. */
   readonly paused?: boolean;
+  /** Whose threads its vcpus run on, instead of new ones; alone on theirs, or beside other domains'. */
+  readonly threads?: { readonly shared: SharedThreads; readonly isAlone: boolean };
   /** Where the domain goes on, instead of at its kernel's entry. Its guest keeps the number that it had. */
   readonly from?: SavedFile;
 }

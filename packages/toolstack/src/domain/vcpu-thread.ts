@@ -1,56 +1,114 @@
-/** Entry of a vcpu's worker thread: runs the vcpu until its domain shuts down. */
-import { isMainThread, parentPort } from "node:worker_threads";
-import { DomainMemory, type Vcpu, type VcpuEngine } from "@xenoserver/cpu";
+/** Entry of a thread that runs a vcpu until its domain shuts down, or several of different domains in turn. */
+import { isMainThread, type MessagePort, parentPort } from "node:worker_threads";
+import { DomainMemory, type Exit, type Vcpu, type VcpuEngine } from "@xenoserver/cpu";
 import { WasmEngine } from "@xenoserver/cpu/wasm-engine.ts";
-import { cpuidLeaves, Domain, HostClock, runVcpu } from "@xenoserver/xen";
+import { cpuidLeaves, Domain, HostClock, runVcpu, runVcpuInTurn, type VcpuLoopConfig } from "@xenoserver/xen";
 import { fetchFrames } from "../snapshot/frame-source.ts";
 import { RegionClient } from "./region-channel.ts";
 import { threadId } from "./thread-id.ts";
-import type { VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
+import type { ThreadMessage, VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
+
+let coming: Int32Array | undefined;
+/** A domain that does not come to begin is not waited for longer. */
+const COMING_MS = 200;
+
+/** Between two turns of a vcpu: those that are to begin come first. */
+async function nextTurn(): Promise<void> {
+  const count = coming === undefined ? 0 : Atomics.load(coming, 0);
+  if (count > 0) await Atomics.waitAsync(coming!, 0, count, COMING_MS).value;
+  else await new Promise((resolve) => setImmediate(resolve));
+}
+
+type Tell = (message: VcpuMessage) => void;
+/** What a vcpu's loop needs, and who tells what came of it. */
+type Run = (begin: VcpuBegin) => { readonly config: VcpuLoopConfig; end(): void };
 
 // Whoever loads this elsewhere wants it compiled, not run.
-if (!isMainThread) {
-  parentPort!.once("message", (data: VcpuThreadData) => {
-    parentPort!.postMessage({ kind: "thread", tid: threadId() } satisfies VcpuMessage);
-    const run = prepare(data);
-    parentPort!.once("message", (begin: VcpuBegin) => run(begin));
+if (!isMainThread) listen(parentPort!);
+
+function listen(parent: MessagePort): void {
+  parent.on("message", (message: ThreadMessage) => {
+    if (message.kind === "turns") coming = message.coming;
+    else if (message.kind === "warm") {
+      prepare({ vcpuId: 0, nrVcpus: 1, domid: 0, memory: message.memory, engine: {} }, () => {});
+      parent.postMessage({ kind: "warm" });
+    } else if (message.line === undefined) {
+      parent.removeAllListeners("message");
+      serveAlone(message.data, parent);
+    } else serveInTurn(message.data, message.line);
   });
 }
 
-/** Makes all that does not need the domain. @returns what runs the vcpu until the domain shuts down */
-function prepare({ vcpuId, nrVcpus, domid, memory: handle, engine: choice, regions }: VcpuThreadData) {
+function serveAlone(data: VcpuThreadData, line: MessagePort): void {
+  const tell: Tell = (message) => line.postMessage(message);
+  tell({ kind: "thread", tid: threadId() });
+  const run = prepare(data, tell);
+  line.once("message", (begin: VcpuBegin) => {
+    const { config, end } = run(begin);
+    runVcpu(config);
+    end();
+  });
+}
+
+function serveInTurn(data: VcpuThreadData, line: MessagePort): void {
+  const tell: Tell = (message) => line.postMessage(message);
+  // What goes wrong with one is not to be the others' end.
+  const guarded = async (work: () => Promise<void> | void): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      tell({ kind: "failed", reason: error instanceof Error ? String(error.stack) : String(error) });
+    }
+  };
+  void guarded(() => {
+    const run = prepare(data, tell);
+    line.once("message", (message: VcpuBegin) =>
+      guarded(async () => {
+        const { config, end } = run(message);
+        await runVcpuInTurn(config, nextTurn);
+        end();
+      }).finally(() => line.close()),
+    );
+  });
+}
+
+/** Makes all that does not need the domain. @returns what makes the rest when there is one */
+function prepare({ vcpuId, nrVcpus, domid, memory: handle, engine: choice, regions }: VcpuThreadData, tell: Tell): Run {
   const memory = DomainMemory.attach(handle);
   const cpuid = cpuidLeaves({ domid, vcpuId, nrVcpus });
   const service = regions && { regions: new RegionClient(regions) };
   let clock: HostClock | undefined;
   const engine = new WasmEngine(memory, { cpuid, nowNs: () => clock!.nowNs(), ...choice, ...service });
   const vcpu = engine.createVcpu(vcpuId);
-  return ({ control, start, saved, frames }: VcpuBegin): void => {
+  return ({ control, start, saved, frames }) => {
     if (frames !== undefined) fetchFrames(memory, frames);
     const domain = Domain.attach(control, memory);
     clock = new HostClock(domain);
     if (start !== undefined) engine.start(vcpu, start);
     if (saved !== undefined) engine.resume(vcpu, saved);
-    runInDomain(engine, vcpu, domain, clock);
+    return inDomain(engine, vcpu, domain, clock, tell);
   };
 }
 
-function runInDomain(engine: WasmEngine, vcpu: Vcpu, domain: Domain, clock: HostClock): void {
-  const tell = (message: VcpuMessage): void => parentPort!.postMessage(message);
+function inDomain(engine: WasmEngine, vcpu: Vcpu, domain: Domain, clock: HostClock, tell: Tell): ReturnType<Run> {
   const log = (message: string): void => tell({ kind: "log", message });
-
   const exits: Record<string, number> = {};
+  let run = (target: Vcpu): Exit => {
+    run = (next) => engine.run(next);
+    const exit = engine.run(target);
+    tell({ kind: "ran", atMs: performance.timeOrigin + performance.now() });
+    return exit;
+  };
   const counting: VcpuEngine = {
     run(target: Vcpu) {
-      const exit = engine.run(target);
+      const exit = run(target);
       exits[exit.kind] = (exits[exit.kind] ?? 0) + 1;
       return exit;
     },
     kick: (target) => engine.kick(target),
     flushPhysmap: (target) => engine.flushPhysmap(target),
   };
-
-  runVcpu({
+  const config: VcpuLoopConfig = {
     engine: counting,
     vcpu,
     domain,
@@ -58,6 +116,8 @@ function runInDomain(engine: WasmEngine, vcpu: Vcpu, domain: Domain, clock: Host
     log,
     debugConsole: (text) => log(`guest: ${text.trimEnd()}`),
     start: (target, at) => engine.start(target, at),
-  });
-  tell({ kind: "end", instructions: engine.instructionsOf(vcpu), exits, registers: vcpu.describe() });
+  };
+  const end = (): void =>
+    tell({ kind: "end", instructions: engine.instructionsOf(vcpu), exits, registers: vcpu.describe() });
+  return { config, end };
 }

@@ -1,9 +1,9 @@
 /** A vcpu's worker thread as the main thread sees it. */
-import type { Worker } from "node:worker_threads";
+import { ALL_CPUS, ConfigError } from "../cfg/index.ts";
 import { pinThread } from "./affinity.ts";
-import { takeVcpuWorker } from "./early-vcpu.ts";
 import type { ExitReason } from "./running-domain.ts";
 import type { VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
+import type { VcpuSeat } from "./vcpu-seat.ts";
 
 const POST_MORTEMS: Readonly<Record<ExitReason, string>> = {
   poweroff: "powered off",
@@ -19,8 +19,7 @@ export class VcpuThread {
   instructions = 0;
   exits: Readonly<Record<string, number>> = {};
   readonly #id: number;
-  readonly #worker: Worker;
-  readonly #exit: Promise<void>;
+  readonly #seat: VcpuSeat;
   readonly #tid = Promise.withResolvers<number | undefined>();
   /** The system's number of the thread; undefined if it does not tell, or has ended. */
   readonly tid = this.#tid.promise;
@@ -31,45 +30,62 @@ export class VcpuThread {
   #fault: string | undefined;
   #registers: string | undefined;
 
-  constructor(data: VcpuThreadData, onLog: (message: string) => void, onFailure: () => void) {
+  constructor(
+    data: VcpuThreadData,
+    seat: VcpuSeat,
+    listener: { onLog(message: string): void; onRan(atMs: number): void; onFailure(): void },
+  ) {
     this.#id = data.vcpuId;
-    this.#worker = takeVcpuWorker(data.vcpuId);
-    this.#worker.postMessage(data, data.regions ? [data.regions.port] : []);
-    this.#worker.on("message", (message: VcpuMessage) => {
-      if (message.kind === "thread") return this.#tid.resolve(message.tid);
-      if (message.kind === "end") {
-        this.instructions = message.instructions;
-        this.exits = message.exits;
-        this.#registers = message.registers;
-        return;
-      }
-      if (/: (triple fault|engine fault)/.test(message.message)) this.#fault = message.message;
-      onLog(message.message);
-    });
-    this.#worker.on("error", (error) => {
-      this.#fault = `vcpu${this.#id}: its thread failed: ${error instanceof Error ? error.stack : String(error)}`;
-      onFailure();
-    });
-    this.#exit = new Promise((resolve) => this.#worker.on("exit", () => resolve()));
-    void this.#exit.then(() => {
+    this.#seat = seat;
+    seat.listen(
+      (message) => this.#take(message, listener),
+      (error) => {
+        this.#fault = `vcpu${this.#id}: its thread failed: ${error instanceof Error ? error.stack : String(error)}`;
+        listener.onFailure();
+      },
+    );
+    seat.take(data);
+    void seat.left.then(() => {
       this.#hasExited = true;
       this.#tid.resolve(undefined);
     });
   }
 
+  #take(message: VcpuMessage, listener: { onLog(message: string): void; onRan(atMs: number): void }): void {
+    switch (message.kind) {
+      case "thread":
+        return this.#tid.resolve(message.tid);
+      case "ran":
+        return listener.onRan(message.atMs);
+      case "end":
+        this.instructions = message.instructions;
+        this.exits = message.exits;
+        this.#registers = message.registers;
+        return;
+      case "log":
+        if (/: (triple fault|engine fault)/.test(message.message)) this.#fault = message.message;
+        return listener.onLog(message.message);
+    }
+  }
+
   /** Before its first instruction, the vcpu is where it was pinned to. */
   begin(message: VcpuBegin): void {
-    if (this.#pinned === undefined) this.#worker.postMessage(message);
-    else void this.#pinned.then(() => this.#worker.postMessage(message));
+    if (this.#pinned === undefined) this.#seat.begin(message);
+    else void this.#pinned.then(() => this.#seat.begin(message));
   }
 
   /**
    * One after the other.
    * @param affinity  of `affinityOf`
    * @param behind    what else comes first
-   * @throws ConfigError  the system does not let it
+   * @throws ConfigError  the system does not let it, or the thread is not its alone
    */
   pin(affinity: string, behind?: Promise<void>): Promise<void> {
+    if (this.#seat.isShared) {
+      if (affinity === ALL_CPUS) return Promise.resolve();
+      const reason = "its thread has other copies' vcpus too, expected one of its own";
+      return Promise.reject(new ConfigError(`vcpu ${this.#id} cannot be pinned: ${reason}`));
+    }
     const done = Promise.all([this.tid, this.#pinned, behind]).then(([tid]) => {
       if (!this.#hasExited) return pinThread(tid, affinity);
     });
@@ -79,8 +95,8 @@ export class VcpuThread {
 
   /** Waits for the thread's end, and brings it about after `graceMs`. */
   async stopped(graceMs: number): Promise<void> {
-    const timer = setTimeout(() => void this.#worker.terminate(), graceMs);
-    await this.#exit;
+    const timer = setTimeout(() => this.#seat.end(), graceMs);
+    await this.#seat.left;
     clearTimeout(timer);
   }
 

@@ -5,7 +5,7 @@ import type { DomainMemory, Frame } from "@xenoserver/cpu";
 import type { BlockStore } from "@xenoserver/devices";
 import type { DomainConfig } from "../cfg/index.ts";
 import { SaveError } from "../save/error.ts";
-import { RecordReader, RecordType, RecordWriter, type SavedRecord, Sync } from "../save/records.ts";
+import { RecordReader, type Records, RecordType, RecordWriter, type SavedRecord, Sync } from "../save/records.ts";
 import { type CheckDevices, SavedFile, type SavedHeader, type SavedParts } from "../save/saved-domain.ts";
 import { type FramesHandle, fetchFrames } from "../snapshot/frame-source.ts";
 import { LaterLine } from "./later/later-line.ts";
@@ -31,7 +31,7 @@ export class ArrivingDomain extends SavedFile {
   private constructor(
     header: SavedHeader,
     config: DomainConfig,
-    records: RecordReader,
+    records: Records,
     link: Duplex,
     answers: RecordWriter,
   ) {
@@ -169,7 +169,7 @@ export class ArrivingDomain extends SavedFile {
 
 interface Line {
   readonly link: Duplex;
-  readonly records: RecordReader;
+  readonly records: Records;
   readonly answers: RecordWriter;
 }
 

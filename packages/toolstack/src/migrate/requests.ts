@@ -2,19 +2,19 @@
 import { open } from "node:fs/promises";
 import type { ChunkSource, Digest } from "@xenoserver/storage";
 import { SaveError } from "../save/error.ts";
-import { type RecordReader, RecordType, type RecordWriter } from "../save/records.ts";
+import { type Records, RecordType, type RecordWriter } from "../save/records.ts";
 import type { FileOffer } from "./offer.ts";
 
 const DIGEST_BYTES = 32;
 
 export class Requests implements ChunkSource {
   readonly name = "the other server";
-  readonly #records: RecordReader;
+  readonly #records: Records;
   readonly #answers: RecordWriter;
   readonly #pending = new Map<Digest, PromiseWithResolvers<Uint8Array>>();
   #reading = false;
 
-  constructor(records: RecordReader, answers: RecordWriter) {
+  constructor(records: Records, answers: RecordWriter) {
     this.#records = records;
     this.#answers = answers;
   }

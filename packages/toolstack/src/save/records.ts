@@ -60,7 +60,25 @@ export type Sync = (typeof Sync)[keyof typeof Sync];
 
 export interface SavedRecord {
   readonly type: number;
-  readonly payload: Buffer;
+  readonly payload: Buffer<ArrayBuffer>;
+}
+
+/** A payload that consists of words, as it is if it lies at a multiple of their length. */
+export function wordsOf({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
+  const isAligned = byteOffset % 4 === 0 && byteLength % 4 === 0;
+  const bytes = isAligned ? buffer : buffer.slice(byteOffset, byteOffset + byteLength);
+  return new Uint32Array(bytes, isAligned ? byteOffset : 0, byteLength >>> 2);
+}
+
+/** Where records come from. */
+export interface Records {
+  /** For messages. */
+  readonly name: string;
+  /** @throws SaveError  what comes is damaged, or cut */
+  next(): Promise<SavedRecord>;
+  /** Reads all that is left, and looks at nothing of it. */
+  drain(): Promise<void>;
+  close(): void;
 }
 
 /** Writes records into a stream. */
@@ -136,7 +154,7 @@ export class RecordWriter {
 }
 
 /** Reads records out of a stream. */
-export class RecordReader {
+export class RecordReader implements Records {
   /** What messages call the stream. */
   readonly name: string;
   readonly #pieces: Pieces;
@@ -184,12 +202,11 @@ export class RecordReader {
         throw new SaveError(`${name}: a record of ${length} bytes, expected at most ${MAX_RECORD_BYTES}`);
       const payload = await this.#pieces.take(length);
       if (crc32(payload) !== sum) throw new SaveError(`${name}: a record of type ${type} is damaged`);
-      return { type, payload };
+      return { type, payload: payload as Buffer<ArrayBuffer> };
     } catch (error) {
       throw asSaveError(name, error);
     }
   }
-  /** Reads all that is left, and looks at nothing of it. */
   async drain(): Promise<void> {
     await this.#pieces.drain().catch(() => {});
   }

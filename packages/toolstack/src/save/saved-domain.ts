@@ -10,7 +10,7 @@ import type { StoreState } from "@xenoserver/xenstore";
 import { ConfigError, configOf, type DomainConfig, type DomainSpec } from "../cfg/index.ts";
 import type { FramesHandle } from "../snapshot/frame-source.ts";
 import { SaveError } from "./error.ts";
-import { RecordReader, RecordType, RecordWriter, type SavedRecord } from "./records.ts";
+import { RecordReader, type Records, RecordType, RecordWriter, type SavedRecord, wordsOf } from "./records.ts";
 
 /** The first record: what has to be known before anything can be made. */
 export interface SavedHeader {
@@ -134,9 +134,9 @@ export class SavedFile {
   readonly header: SavedHeader;
   /** As it was; of one that moves, as it is here. */
   config: DomainConfig;
-  protected readonly records: RecordReader;
+  protected readonly records: Records;
 
-  protected constructor(header: SavedHeader, config: DomainConfig, records: RecordReader) {
+  protected constructor(header: SavedHeader, config: DomainConfig, records: Records) {
     this.header = header;
     this.config = config;
     this.records = records;
@@ -155,7 +155,7 @@ export class SavedFile {
   }
 
   /** Reads the first record. @throws SaveError */
-  protected static async begin(records: RecordReader): Promise<{ header: SavedHeader; config: DomainConfig }> {
+  static async begin(records: Records): Promise<{ header: SavedHeader; config: DomainConfig }> {
     const { name } = records;
     try {
       const { type, payload } = await records.next();
@@ -272,7 +272,7 @@ class Loading {
         return true;
       case RecordType.vcpu:
         if (this.vcpus.length === MAX_VCPUS) throw new RangeError(`more than ${MAX_VCPUS} vcpus`);
-        this.vcpus.push(Uint8Array.from(payload));
+        this.vcpus.push(new Uint8Array(payload));
         return true;
       case RecordType.backends:
         this.backends = JSON.parse(payload.toString()) as SavedBackends;
@@ -281,7 +281,7 @@ class Loading {
         this.clock = JSON.parse(payload.toString()) as Partial<SavedHeader>;
         return true;
       case RecordType.map:
-        this.#memory.loadMap(new Int32Array(Uint8Array.from(payload).buffer));
+        this.#memory.loadMap(wordsOf(payload));
         return true;
       case RecordType.frames:
         for (const [frame, bytes] of framesOf(payload, this.#memory.frameCount))

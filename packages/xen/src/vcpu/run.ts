@@ -38,9 +38,12 @@ export function runVcpu(config: VcpuLoopConfig): ShutdownReason {
 /** How long a vcpu runs before others of its thread have their turn. */
 const SLICE_NS = 1_000_000;
 
-/** As `runVcpu`, on a thread that runs other vcpus too: each in its turn, as the thread's event loop has them. */
-export function runVcpuInTurn(config: VcpuLoopConfig): Promise<ShutdownReason> {
-  return new VcpuLoop(config).runInTurn();
+/**
+ * As `runVcpu`, on a thread that runs other vcpus too: each in its turn, as the thread's event loop has them.
+ * @param nextTurn  settles when this one may go on
+ */
+export function runVcpuInTurn(config: VcpuLoopConfig, nextTurn: () => Promise<void>): Promise<ShutdownReason> {
+  return new VcpuLoop(config).runInTurn(nextTurn);
 }
 
 class VcpuLoop {
@@ -85,7 +88,7 @@ class VcpuLoop {
     return this.#finish();
   }
 
-  async runInTurn(): Promise<ShutdownReason> {
+  async runInTurn(nextTurn: () => Promise<void>): Promise<ShutdownReason> {
     this.#begin();
     while (this.#domain.shutdownReason === undefined) {
       const wait = this.#slice();
@@ -94,7 +97,7 @@ class VcpuLoop {
         continue;
       }
       if (this.#record.get(VcpuField.runstate) === Runstate.running) this.#setRunstate(Runstate.runnable);
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
     }
     return this.#finish();
   }

@@ -1,0 +1,117 @@
+/**
+ * Processes that were started before there is a domain for them: what goes on from a file does so at once there, and several copies of a
+ * domain share one.
+ */
+import { randomUUID } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { ZygoteReply, ZygoteRequest } from "@xenoserver/toolstack/control/process-folder.ts";
+import { findProcess, nameZygote, type SpawnedZygote, spawnZygote } from "./spawn.ts";
+
+/** After a domain has begun, or has taken the last one: it is not to be held up. */
+const START_AFTER_MS = 3000;
+
+/** What is known of domains before they come. */
+export interface DomainSize {
+  readonly vcpus: number;
+  readonly memoryMib: number;
+}
+
+export class Zygote {
+  readonly #folder: string;
+  readonly #process: SpawnedZygote;
+  readonly #waiting = new Map<string, () => void>();
+
+  /** @param folder  of its own, with nothing in it */
+  constructor(folder: string) {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    this.#folder = folder;
+    this.#process = spawnZygote(folder);
+    const lines = createInterface({ input: this.#process.replies });
+    lines.on("line", (line) => this.#settle((JSON.parse(line) as ZygoteReply).folder));
+    lines.on("close", () => [...this.#waiting.keys()].forEach((name) => void this.#settle(name)));
+  }
+
+  /** Says what size domains will have, so that what they need is made before they come. */
+  warm({ vcpus, memoryMib }: DomainSize): void {
+    this.#tell({ kind: "warm", vcpus, memoryMib });
+  }
+  /**
+   * Has a folder's domain run there.
+   * @param isAlone  on threads of its own; of several, each takes a share of the same ones
+   * @returns  settled when the folder tells what came of it, or the process is gone
+   */
+  host(folder: string, isAlone: boolean): Promise<void> {
+    if (this.#process.pid !== undefined) nameZygote(folder, { folder: this.#folder, pid: this.#process.pid });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    if (this.#process.replies.readable) this.#waiting.set(folder, resolve);
+    else resolve();
+    this.#tell({ kind: "host", folder, isAlone });
+    return promise;
+  }
+  #settle(folder: string): void {
+    this.#waiting.get(folder)?.();
+    this.#waiting.delete(folder);
+  }
+  /** No more domains will come; it ends with the last of those that did. */
+  seal(): void {
+    this.#tell({ kind: "seal" });
+    this.#process.requests.end();
+  }
+
+  #tell(request: ZygoteRequest): void {
+    this.#process.requests.write(`${JSON.stringify(request)}\n`);
+  }
+}
+
+/** One is kept ready while the agent has domains. */
+export class Zygotes {
+  readonly #folder: string;
+  #ready: Zygote | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #size: DomainSize | undefined;
+  #isClosed = false;
+
+  /** @param folder  for theirs; what those that were killed left in it is removed */
+  constructor(folder: string) {
+    this.#folder = folder;
+    for (const name of existsSync(folder) ? readdirSync(folder) : [])
+      if (findProcess(join(folder, name)) === undefined) rmSync(join(folder, name), { recursive: true, force: true });
+  }
+
+  /** Has one be ready soon, for domains of this size. */
+  expect(size: DomainSize): void {
+    this.#size = size;
+    this.#ready?.warm(size);
+    if (this.#ready !== undefined || this.#isClosed) return;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#ready ??= this.#start(this.#size!);
+    }, START_AFTER_MS).unref();
+  }
+
+  /** The one that is ready, or a new one. It is the caller's to seal. */
+  take(size: DomainSize): Zygote {
+    const zygote = this.#ready ?? this.#start(size);
+    if (this.#ready !== undefined && !isSame(this.#size, size)) zygote.warm(size);
+    this.#ready = undefined;
+    return zygote;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    this.#ready?.seal();
+    this.#ready = undefined;
+  }
+
+  #start(size: DomainSize): Zygote {
+    const zygote = new Zygote(join(this.#folder, randomUUID()));
+    zygote.warm(size);
+    return zygote;
+  }
+}
+
+const isSame = (a: DomainSize | undefined, b: DomainSize): boolean =>
+  a?.vcpus === b.vcpus && a.memoryMib === b.memoryMib;

@@ -1,0 +1,97 @@
+/**
+ * A process that is started before there is a domain for it, so that one which goes on from a file does so at once; or several, which
+ * share its threads and code. It is told of them at its standard input, and ends with the last of them, or when that ends before
+ * the first.
+ */
+import { appendFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { DomainMemory } from "@xenoserver/cpu";
+import { framesNeeded } from "@xenoserver/xen";
+import { SharedThreads } from "../domain/shared-threads.ts";
+import { openSaved } from "../snapshot/index.ts";
+import { isSnapshot, SharedSnapshot } from "../snapshot/snapshot-file.ts";
+import { type HostedDomain, hostDomain, logLine, specIn, tellFailure } from "./hosting.ts";
+import { LOG_FILE, type ZygoteReply, type ZygoteRequest } from "./process-folder.ts";
+
+/** @param folder  its own, which goes with it */
+export async function main(folder: string): Promise<void> {
+  for (const signal of ["SIGHUP", "SIGINT", "SIGPIPE"] as const) process.on(signal, () => {});
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  // Who started it may be gone.
+  process.stdout.on("error", () => {});
+  const zygote = new Zygote();
+  process.on("SIGTERM", () => zygote.destroy());
+  for await (const line of createInterface({ input: process.stdin })) zygote.take(JSON.parse(line) as ZygoteRequest);
+  zygote.take({ kind: "seal" });
+}
+
+class Zygote {
+  readonly #threads = new SharedThreads();
+  readonly #snapshots = new Map<string, Promise<SharedSnapshot>>();
+  readonly #domains = new Set<HostedDomain>();
+  /** Domains that are on their way. */
+  #coming = 0;
+  #isSealed = false;
+
+  take(request: ZygoteRequest): void {
+    if (request.kind === "warm") {
+      const { vcpus, memoryMib } = request;
+      void this.#threads.warm(DomainMemory.create(vcpus, framesNeeded(memoryMib)));
+    } else if (request.kind === "host") void this.#host(request.folder, request.isAlone);
+    else {
+      this.#isSealed = true;
+      this.#look();
+    }
+  }
+
+  destroy(): void {
+    for (const { host } of this.#domains) void host.destroy();
+  }
+
+  async #host(folder: string, isAlone: boolean): Promise<void> {
+    this.#coming++;
+    this.#threads.hold();
+    try {
+      const spec = specIn(folder);
+      const from = await this.#open(spec.restore);
+      const log = (message: string): void => appendFileSync(join(folder, LOG_FILE), logLine(message), { mode: 0o600 });
+      const domain = await hostDomain(folder, spec, from, log, { shared: this.#threads, isAlone });
+      this.#domains.add(domain);
+      void domain.ended.then(() => {
+        this.#domains.delete(domain);
+        this.#look();
+      });
+    } catch (error) {
+      tellFailure(folder, error);
+    }
+    process.stdout.write(`${JSON.stringify({ folder } satisfies ZygoteReply)}\n`);
+    this.#coming--;
+    this.#threads.release();
+    this.#look();
+  }
+
+  /** @throws SaveError */
+  async #open(path: string | undefined) {
+    if (path === undefined) return undefined;
+    if (!isSnapshot(path)) return openSaved(path);
+    let snapshot = this.#snapshots.get(path);
+    if (snapshot === undefined) {
+      snapshot = SharedSnapshot.open(path);
+      this.#snapshots.set(path, snapshot);
+    }
+    return (await snapshot).file();
+  }
+
+  /** Gives back what is not needed any more. */
+  #look(): void {
+    if (!this.#isSealed || this.#coming > 0) return;
+    for (const snapshot of this.#snapshots.values())
+      snapshot.then(
+        (open) => open.close(),
+        () => {},
+      );
+    this.#snapshots.clear();
+    if (this.#domains.size === 0) process.exit();
+  }
+}
