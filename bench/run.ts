@@ -8,6 +8,7 @@
  *   npm run bench -- --engine interpreter        with the translator off
  *   npm run bench -- --reps 5 --json --plot docs/benchmark.svg
  *   npm run bench -- --migration                 live migration beside QEMU's, and nothing else
+ *   npm run bench -- --fork                      snapshots, restores and forks, and nothing else
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release, type } from "node:os";
@@ -34,6 +35,7 @@ const { values } = parseArgs({
     json: { type: "boolean", default: false },
     plot: { type: "string" },
     migration: { type: "boolean", default: false },
+    fork: { type: "boolean", default: false },
   },
 });
 
@@ -89,6 +91,12 @@ async function measureAll(source: GuestSource, sets: readonly WorkloadSet[], all
 if (values.migration) {
   const { benchMigration } = await import("./migration.ts");
   console.log((await benchMigration(repetitions, progress)).join("\n"));
+  process.exit();
+}
+if (values.fork) {
+  const { benchFork, describeFork } = await import("./fork.ts");
+  const results = await benchFork(repetitions, progress);
+  console.log(values.json ? JSON.stringify(results, undefined, 2) : describeFork(results).join("\n"));
   process.exit();
 }
 const sets = chosenSets();
