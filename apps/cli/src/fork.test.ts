@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentClient, agentHome, type UsageSum } from "@xenoserver/agent/index.ts";
+import { findProcess } from "@xenoserver/agent/spawn.ts";
 import { stampGuest } from "@xenoserver/testkit";
 import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
 import { xeno } from "./test-process.ts";
@@ -25,6 +26,7 @@ const refused = async (message: RegExp, ...args: string[]): Promise<void> => {
   assert.notEqual(status, 0);
   assert.match(stderr, message);
 };
+const isThere = (pid: number): boolean => existsSync(`/proc/${pid}`);
 const names = async (): Promise<string[]> => (await json<DomainInfo[]>("list")).map(({ name }) => name);
 
 before(async () => {
@@ -68,6 +70,28 @@ describe("copies of a running domain", { timeout: 200_000 }, () => {
     const [again] = await json<DomainInfo[]>("fork", "one", "--overcommit");
     assert.equal(again!.name, "one-2");
     for (const name of ["one-1", "one-2", "one-3"]) await xeno(["destroy", name], { env });
+  });
+
+  test("outlive the agent, and end one by one; their process ends with the last, and leaves nothing", async () => {
+    const copies = await json<DomainInfo[]>("fork", "one", "--count", "2", "--overcommit");
+    const [pid] = copies.map((copy) => copy.pid) as [number];
+    const agent = new AgentClient(agentHome(env).socket);
+    process.kill((await agent.get<{ pid: number }>("/v1/agent")).pid, "SIGKILL");
+    while (await agent.isThere()) await sleep(10);
+    const found = await json<DomainInfo[]>("list");
+    assert.deepEqual(
+      found.map(({ name, runId }) => [name, runId]),
+      [found[0]!, ...copies].map(({ name, runId }) => [name, runId]),
+    );
+    await xeno(["destroy", "one-1"], { env });
+    assert.deepEqual(await names(), ["one", "one-2"]);
+    assert.ok(isThere(pid));
+    await xeno(["destroy", "one-2"], { env });
+    while (isThere(pid)) await sleep(10);
+    assert.deepEqual(await names(), ["one"]);
+    assert.ok(
+      readdirSync(join(home, "zygotes")).every((name) => findProcess(join(home, "zygotes", name)) !== undefined),
+    );
   });
 
   test("and snapshots go on under another name, or under their own when that is free", async () => {

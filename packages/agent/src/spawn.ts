@@ -36,8 +36,7 @@ export function spawnZygote(folder: string): SpawnedZygote {
 
 function start(folder: string, args: readonly string[], isSpokenTo: boolean): ChildProcess {
   // Not with Node's permission model, which refuses to flush files.
-  const others = isSpokenTo ? /^--(test|permission|allow|heap-growing|initial-old)/ : /^--(test|permission|allow)/;
-  const flags = [...process.execArgv.filter((flag) => !others.test(flag)), "--no-warnings"];
+  const flags = [...process.execArgv.filter((flag) => !/^--(test|permission|allow)/.test(flag)), "--no-warnings"];
   const log = openSync(join(folder, LOG_FILE), "a", 0o600);
   const command = [process.execPath, ...flags, ENTRY, ...args];
   // The shell sets limits that Node cannot, and becomes Node.

@@ -13,4 +13,4 @@ export { type HostChannel, HostEventChannels } from "./evtchn/host.ts";
 export { HostGrants, type MappedGrant, type MappedPages } from "./grant/host.ts";
 export { type Clock, FakeClock, HostClock, TSC_KHZ } from "./time/clock.ts";
 export { isResting, pauseDomain, unpauseDomain } from "./vcpu/pause.ts";
-export { runVcpu, runVcpuInTurn, type VcpuLoopConfig } from "./vcpu/run.ts";
+export { type NextTurn, runVcpu, runVcpuInTurn, type VcpuLoopConfig } from "./vcpu/run.ts";

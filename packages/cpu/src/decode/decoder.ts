@@ -20,6 +20,7 @@ let built = 0;
 
 /** Enters definitions made since the last call into the opcode tables. */
 function build(): void {
+  if (built === instructions.length) return;
   for (; built < instructions.length; built++) {
     const def = instructions[built];
     for (const encoding of def.encodings) {

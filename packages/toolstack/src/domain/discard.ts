@@ -21,3 +21,10 @@ export function discardOf(memory: DomainMemory): Discard | undefined {
     if (failed !== 0) throw new Error(`madvise of ${count} frames from ${first}: ${failed}, expected 0`);
   };
 }
+
+/** Gives all memory of a domain that has ended back to the host, without waiting until it is collected; where that can be done. */
+export function discardAll(memory: DomainMemory): void {
+  const host = hostMemory();
+  const { buffer } = memory.memory;
+  host?.madvise(host.addressOf(buffer), BigInt(buffer.byteLength), Advice.dontneed);
+}

@@ -43,7 +43,7 @@ import { type SnapshotProgress, type SnapshotReport, takeSnapshot } from "../sna
 import { attachAgent } from "./agent-line.ts";
 import { countersOf, type DomainCounters, ranNs } from "./counters.ts";
 import { DomainDevices, diskModule, diskNumber, type PreparedDevice, vifModule } from "./devices.ts";
-import { discardOf } from "./discard.ts";
+import { discardAll, discardOf } from "./discard.ts";
 import type { DomainThreads } from "./domain-threads.ts";
 import { HANDOVER_MS } from "./handover-store.ts";
 import type { DomainListener, ExitReason, ExitReport, LaunchOptions, RunningDomain } from "./running-domain.ts";
@@ -135,7 +135,11 @@ export class LocalDomain implements RunningDomain {
       onFailure: () => built.domain.shutDown(ShutdownReason.crash),
     };
     threads.begin(built.domain, built.from, threadListener, options.from?.frames);
-    this.exited = this.#serve(begin).finally(() => options.from?.closeFrames());
+    this.exited = this.#serve(begin).finally(() => {
+      options.from?.closeFrames();
+      // The process may go on, with other domains or the next start of this one.
+      discardAll(memory);
+    });
     this.#isCopy = options.from?.isCopy === true;
     // Its guest goes on writing to the line that it has.
     if (savedOf(built, "console", AGENT_CONSOLE) !== undefined) void this.agent();

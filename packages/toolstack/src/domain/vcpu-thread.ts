@@ -2,7 +2,15 @@
 import { isMainThread, type MessagePort, parentPort } from "node:worker_threads";
 import { DomainMemory, type Exit, type Vcpu, type VcpuEngine } from "@xenoserver/cpu";
 import { WasmEngine } from "@xenoserver/cpu/wasm-engine.ts";
-import { cpuidLeaves, Domain, HostClock, runVcpu, runVcpuInTurn, type VcpuLoopConfig } from "@xenoserver/xen";
+import {
+  cpuidLeaves,
+  Domain,
+  HostClock,
+  type NextTurn,
+  runVcpu,
+  runVcpuInTurn,
+  type VcpuLoopConfig,
+} from "@xenoserver/xen";
 import { fetchFrames } from "../snapshot/frame-source.ts";
 import { RegionClient } from "./region-channel.ts";
 import { threadId } from "./thread-id.ts";
@@ -10,13 +18,16 @@ import type { ThreadMessage, VcpuBegin, VcpuMessage, VcpuThreadData } from "./vc
 
 let coming: Int32Array | undefined;
 /** A domain that does not come to begin is not waited for longer. */
-const COMING_MS = 200;
+const COMING_MS = 1000;
 
-/** Between two turns of a vcpu: those that are to begin come first. */
-async function nextTurn(): Promise<void> {
+/** Those that are to begin come first. */
+const nextTurn: NextTurn = (hadShare) => {
   const count = coming === undefined ? 0 : Atomics.load(coming, 0);
-  if (count > 0) await Atomics.waitAsync(coming!, 0, count, COMING_MS).value;
-  else await new Promise((resolve) => setImmediate(resolve));
+  if (count > 0) return begun(count);
+  return hadShare ? new Promise((resolve) => setImmediate(resolve)) : undefined;
+};
+async function begun(count: number): Promise<void> {
+  await Atomics.waitAsync(coming!, 0, count, COMING_MS).value;
 }
 
 type Tell = (message: VcpuMessage) => void;

@@ -1,6 +1,6 @@
 import { STAMP_TEXT } from "@xenoserver/testkit";
 import type { DomainConfig } from "../cfg/index.ts";
-import { launchDomain, type RunningDomain } from "../domain/index.ts";
+import { type LaunchOptions, launchDomain, type RunningDomain } from "../domain/index.ts";
 import type { SavedFile } from "../save/index.ts";
 
 /** A domain with `stampGuest`, which says when it has gone through all its pages once more. */
@@ -14,12 +14,18 @@ export class Stamper {
   }
 
   /** @param from  where it goes on, instead of from its first round */
-  static async start(config: DomainConfig, from?: SavedFile): Promise<Stamper> {
+  static async start(config: DomainConfig, from?: SavedFile, threads?: LaunchOptions["threads"]): Promise<Stamper> {
     const rounds = { count: 0 };
     const onLog = (message: string): void => {
       rounds.count += message.split(STAMP_TEXT.trim()).length - 1;
     };
-    return new Stamper(await launchDomain(config, { onConsole: () => {}, onLog }, from && { from }), rounds);
+    const options = { ...(from && { from }), ...(threads && { threads }) };
+    return new Stamper(await launchDomain(config, { onConsole: () => {}, onLog }, options), rounds);
+  }
+
+  /** How often it has gone through all its pages. */
+  get rounds(): number {
+    return this.#rounds.count;
   }
 
   /** Settles when it has gone on; rejects if it has found a page with something else in it. */

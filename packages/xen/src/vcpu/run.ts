@@ -38,11 +38,11 @@ export function runVcpu(config: VcpuLoopConfig): ShutdownReason {
 /** How long a vcpu runs before others of its thread have their turn. */
 const SLICE_NS = 1_000_000;
 
-/**
- * As `runVcpu`, on a thread that runs other vcpus too: each in its turn, as the thread's event loop has them.
- * @param nextTurn  settles when this one may go on
- */
-export function runVcpuInTurn(config: VcpuLoopConfig, nextTurn: () => Promise<void>): Promise<ShutdownReason> {
+/** Settles when a vcpu may go on. @param hadShare  it did not wait, and others may want theirs */
+export type NextTurn = (hadShare: boolean) => Promise<void> | void;
+
+/** As `runVcpu`, on a thread that runs other vcpus too: each in its turn, as the thread's event loop has them. */
+export function runVcpuInTurn(config: VcpuLoopConfig, nextTurn: NextTurn): Promise<ShutdownReason> {
   return new VcpuLoop(config).runInTurn(nextTurn);
 }
 
@@ -59,6 +59,7 @@ class VcpuLoop {
   #physmapGeneration: number;
   /** It stands still because somebody wants a pause. */
   #parked = false;
+  #hasRun = false;
 
   constructor(config: VcpuLoopConfig) {
     const { domain, vcpu, engine, log, debugConsole } = config;
@@ -88,27 +89,24 @@ class VcpuLoop {
     return this.#finish();
   }
 
-  async runInTurn(nextTurn: () => Promise<void>): Promise<ShutdownReason> {
+  async runInTurn(nextTurn: NextTurn): Promise<ShutdownReason> {
     this.#begin();
     while (this.#domain.shutdownReason === undefined) {
       const wait = this.#slice();
-      if (wait !== undefined) {
-        await this.#record.waitAsync(wait.seen, wait.timeoutMs);
-        continue;
-      }
-      if (this.#record.get(VcpuField.runstate) === Runstate.running) this.#setRunstate(Runstate.runnable);
-      await nextTurn();
+      if (wait !== undefined) await this.#record.waitAsync(wait.seen, wait.timeoutMs);
+      else if (this.#record.get(VcpuField.runstate) === Runstate.running) this.#setRunstate(Runstate.runnable);
+      if (this.#hasRun) await nextTurn(wait === undefined);
     }
     return this.#finish();
   }
 
-  /** Until the vcpu has to wait, or has had its share. */
+  /** Until the vcpu has to wait, or has had its share; the first one is over as soon as it has run at all. */
   #slice(): VcpuWait | undefined {
-    const untilNs = this.#clock.nowNs() + SLICE_NS;
+    const untilNs = this.#hasRun ? this.#clock.nowNs() + SLICE_NS : 0;
     while (this.#domain.shutdownReason === undefined) {
       const wait = this.#step();
       if (wait !== undefined) return wait;
-      if (this.#clock.nowNs() >= untilNs) return undefined;
+      if (this.#hasRun && this.#clock.nowNs() >= untilNs) return undefined;
     }
     return undefined;
   }
@@ -143,6 +141,7 @@ class VcpuLoop {
     if (heldBack !== undefined) return heldBack;
     const beganNs = hasCap(this.#domain) ? this.#clock.nowNs() : undefined;
     this.#handle(this.#engine.run(this.#vcpu));
+    this.#hasRun = true;
     if (beganNs !== undefined) chargeCap(this.#domain, this.#clock.nowNs() - beganNs);
     // After exits of every kind: a guest that reads a port in a loop may never have another.
     this.#fireTimers();
