@@ -3,16 +3,18 @@
  *
  *   npm run bench -- --fork [--reps 5] [--json]
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { agentHome } from "@xenoserver/agent/home.ts";
+import { type AgentHome, agentHome } from "@xenoserver/agent/home.ts";
 import { unwatched } from "@xenoserver/agent/operations/work.ts";
+import { findProcess } from "@xenoserver/agent/spawn.ts";
 import { Supervisor } from "@xenoserver/agent/supervisor.ts";
 import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
 import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
 import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
+import { cpuSecondsOf } from "./process-stats.ts";
 import { median } from "./summary.ts";
 
 const MEMORY_MIB = 512;
@@ -31,12 +33,16 @@ export interface RestoreSample {
   readonly firstInstructionMs: number;
   /** Something is typed as soon as its console can be reached. */
   readonly firstOutputMs: number;
+  /** Processor time of its process until then. */
+  readonly cpuMs: number;
 }
 export interface ForkSample {
   readonly count: number;
   readonly snapshotMs: number;
   /** Until every copy has run. */
   readonly allRunMs: number;
+  /** Processor time of the copies' process until then: other work on the host hardly moves it. */
+  readonly cpuMs: number;
   /** What all copies take when they rest, shared pages in parts, over their number. */
   readonly mibPerCopy: number;
   /** By how much the original grew. */
@@ -62,12 +68,12 @@ function pssMib(pids: Iterable<number>): number {
 
 class Measured {
   readonly #supervisor: Supervisor;
-  readonly #folder: string;
+  readonly #home: AgentHome;
   readonly #progress: (line: string) => void;
 
-  constructor(supervisor: Supervisor, folder: string, progress: (line: string) => void) {
+  constructor(supervisor: Supervisor, home: AgentHome, progress: (line: string) => void) {
     this.#supervisor = supervisor;
-    this.#folder = folder;
+    this.#home = home;
     this.#progress = progress;
   }
 
@@ -88,6 +94,7 @@ class Measured {
   }
 
   async restore(path: string): Promise<RestoreSample> {
+    const cpu = this.#cpuOfReady();
     const begin = now();
     const copy = await this.#supervisor.restore(path, { paused: false, overcommit: true }, "restored");
     await this.#supervisor.call(copy.name, "console-write", {
@@ -95,17 +102,19 @@ class Measured {
     });
     await this.#shows(copy.name, /\n42\r?\n/);
     const firstOutputMs = now() - begin;
+    const cpuMs = cpu(copy.pid);
     const firstInstructionMs = (await this.#ranAt(copy)) - begin;
     await this.#supervisor.call(copy.name, "destroy", {});
     this.#progress(
       `restore: first instruction ${firstInstructionMs.toFixed(0)} ms, output ${firstOutputMs.toFixed(0)} ms`,
     );
-    return { firstInstructionMs, firstOutputMs };
+    return { firstInstructionMs, firstOutputMs, cpuMs };
   }
 
   async fork(count: number): Promise<ForkSample> {
     const [original] = await this.#supervisor.list();
     const before = pssMib([original!.pid]);
+    const cpu = this.#cpuOfReady();
     const begin = now();
     let snapshotMs = 0;
     const work = {
@@ -117,6 +126,7 @@ class Measured {
     const copies = await this.#supervisor.fork(NAME, { count, overcommit: true }, work);
     const ran = await Promise.all(copies.map((copy) => this.#ranAt(copy)));
     const allRunMs = Math.max(...ran) - begin;
+    const cpuMs = cpu(copies[0]!.pid);
     await sleep(REST_MS);
     const mibPerCopy = pssMib(copies.map(({ pid }) => pid)) / count;
     const originalGrewMib = pssMib([original!.pid]) - before;
@@ -124,7 +134,16 @@ class Measured {
     this.#progress(
       `fork of ${count}: all run after ${allRunMs.toFixed(0)} ms (snapshot ${snapshotMs.toFixed(0)}), ${mibPerCopy.toFixed(1)} MiB each; original grew ${originalGrewMib.toFixed(0)} MiB`,
     );
-    return { count, snapshotMs, allRunMs, mibPerCopy, originalGrewMib };
+    return { count, snapshotMs, allRunMs, cpuMs, mibPerCopy, originalGrewMib };
+  }
+
+  /** @returns  processor time that a process takes from now on, in milliseconds; of one that is started later, all of it */
+  #cpuOfReady(): (pid: number) => number {
+    const { zygotes } = this.#home;
+    const names = existsSync(zygotes) ? readdirSync(zygotes) : [];
+    const pids = names.flatMap((name) => findProcess(join(zygotes, name)) ?? []);
+    const before = new Map(pids.map((pid) => [pid, cpuSecondsOf(pid) ?? 0]));
+    return (pid) => ((cpuSecondsOf(pid) ?? 0) - (before.get(pid) ?? 0)) * 1000;
   }
 
   /** When a copy came back from its first instructions, as its log tells. */
@@ -151,17 +170,18 @@ class Measured {
   }
 
   get snapshotPath(): string {
-    return join(this.#folder, "snapshot");
+    return join(this.#home.folder, "snapshot");
   }
 }
 
 export async function benchFork(repetitions: number, progress: (line: string) => void): Promise<ForkResults> {
   const folder = mkdtempSync(join(tmpdir(), "xeno-fb-"));
-  const supervisor = await Supervisor.open(agentHome({ XENO_AGENT_HOME: folder }));
+  const home = agentHome({ XENO_AGENT_HOME: folder });
+  const supervisor = await Supervisor.open(home);
   const load = [loadavg()[0]!];
   const [snapshots, restores, forks]: [SnapshotSample[], RestoreSample[], ForkSample[]] = [[], [], []];
   try {
-    const measured = new Measured(supervisor, folder, progress);
+    const measured = new Measured(supervisor, home, progress);
     await measured.boot();
     for (let n = 0; n < repetitions; n++) {
       snapshots.push(await measured.snapshot(measured.snapshotPath));
@@ -197,11 +217,13 @@ export function describeFork({ snapshots, restores, forks, host }: ForkResults):
     line("snapshot: size", of(snapshots, "megabytes"), "MB"),
     line("restore: to the first instruction", of(restores, "firstInstructionMs"), "ms"),
     line("restore: to the first output", of(restores, "firstOutputMs"), "ms"),
+    line("restore: processor time until then", of(restores, "cpuMs"), "ms"),
   ];
   for (const count of COUNTS) {
     const these = forks.filter((fork) => fork.count === count);
     lines.push(line(`fork of ${count}: until all have run`, of(these, "allRunMs"), "ms"));
     lines.push(line(`fork of ${count}: of that, the snapshot`, of(these, "snapshotMs"), "ms"));
+    lines.push(line(`fork of ${count}: processor time of the copies`, of(these, "cpuMs"), "ms"));
     lines.push(line(`fork of ${count}: memory of each at rest`, of(these, "mibPerCopy"), "MiB"));
     lines.push(line(`fork of ${count}: the original grew by`, of(these, "originalGrewMib"), "MiB"));
   }

@@ -18,9 +18,14 @@ export interface Promised {
   readonly mib: number;
 }
 
+/** Of a copy that shares its threads; see docs/snapshots.md. */
+const SHARED_OVERHEAD_MIB = 12;
+/** @param isShared  it is one of several copies in a process */
+export const overheadMib = (isShared: boolean): number => (isShared ? SHARED_OVERHEAD_MIB : OVERHEAD_MIB);
+
 /** @throws AgentError  this host does not have the memory for it, beside what it has promised */
-export function refuseTooLarge(config: DomainConfig, others: readonly Promised[]): void {
-  const neededMib = memoryAtStartMib(config) + OVERHEAD_MIB;
+export function refuseTooLarge(config: DomainConfig, others: readonly Promised[], overhead = OVERHEAD_MIB): void {
+  const neededMib = memoryAtStartMib(config) + overhead;
   // The second knows of a container's limit.
   const freeMib = Math.floor(Math.min(freemem(), process.availableMemory()) / MIB);
   const untouchedMib = untouchedBy(others);

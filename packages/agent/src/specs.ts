@@ -3,6 +3,7 @@ import { configOf, type DomainSpec } from "@xenoserver/toolstack/control/index.t
 import { SaveError } from "@xenoserver/toolstack/save/index.ts";
 import { openSaved } from "@xenoserver/toolstack/snapshot/index.ts";
 import { AgentError } from "./home.ts";
+import type { DomainSize } from "./zygotes.ts";
 
 /** @throws AgentError  the file is no saved domain */
 export async function specOfSaved(path: string): Promise<DomainSpec> {
@@ -14,6 +15,12 @@ export async function specOfSaved(path: string): Promise<DomainSpec> {
   } catch (error) {
     throw error instanceof SaveError ? new AgentError(400, error.message) : error;
   }
+}
+
+/** @throws AgentError  as `checked` */
+export function sizeOf(spec: DomainSpec): DomainSize {
+  const { vcpus, memoryMib } = checked(() => configOf(spec, "domain").config);
+  return { vcpus, memoryMib };
 }
 
 /** Copies have the addresses of the domain that they were made of. @throws AgentError  they would meet on a bridge */

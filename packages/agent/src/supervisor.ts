@@ -37,11 +37,11 @@ import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
 import type { OperationTable } from "./operations/operation-table.ts";
 import { unwatched, type Work } from "./operations/work.ts";
-import { type Promised, promisedBy, refuseTooLarge } from "./spare-memory.ts";
+import { overheadMib, type Promised, promisedBy, refuseTooLarge } from "./spare-memory.ts";
 import { findProcess } from "./spawn.ts";
-import { checked, specOfSaved } from "./specs.ts";
+import { checked, sizeOf, specOfSaved } from "./specs.ts";
 import { TransferCalls } from "./transfer-calls.ts";
-import { type DomainSize, type Zygote, Zygotes } from "./zygotes.ts";
+import { type Zygote, Zygotes } from "./zygotes.ts";
 
 interface Followed {
   readonly client: ControlClient;
@@ -167,7 +167,7 @@ export class Supervisor {
   ): BegunDomain {
     const uuid = spec["uuid"] ?? randomUUID();
     const { config } = checked(() => configOf({ ...spec, uuid }, "domain"));
-    if (!overcommit) refuseTooLarge(config, this.#promised());
+    if (!overcommit) refuseTooLarge(config, this.#promised(), overheadMib(place?.isAlone === false));
     const whole = { ...spec, name: config.name, uuid };
     const domid = this.#journal.add(config.name, runId, whole, paused);
     const start = place && ((folder: string) => place.zygote.host(folder, place.isAlone));
@@ -451,9 +451,4 @@ export class Supervisor {
     this.#journal.keep(records);
     await client.call("usage-forget", { upToSeq: last.seq });
   }
-}
-
-function sizeOf(spec: DomainSpec): DomainSize {
-  const { vcpus, memoryMib } = checked(() => configOf(spec, "domain").config);
-  return { vcpus, memoryMib };
 }

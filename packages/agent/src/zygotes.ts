@@ -22,6 +22,7 @@ export class Zygote {
   readonly #folder: string;
   readonly #process: SpawnedZygote;
   readonly #waiting = new Map<string, () => void>();
+  #isGone = false;
 
   /** @param folder  of its own, with nothing in it */
   constructor(folder: string) {
@@ -30,7 +31,15 @@ export class Zygote {
     this.#process = spawnZygote(folder);
     const lines = createInterface({ input: this.#process.replies });
     lines.on("line", (line) => this.#settle((JSON.parse(line) as ZygoteReply).folder));
-    lines.on("close", () => [...this.#waiting.keys()].forEach((name) => void this.#settle(name)));
+    lines.on("close", () => {
+      this.#isGone = true;
+      for (const name of [...this.#waiting.keys()]) this.#settle(name);
+    });
+  }
+
+  /** It has ended, e.g. because somebody killed it. */
+  get isGone(): boolean {
+    return this.#process.pid === undefined || this.#isGone;
   }
 
   /** Says what size domains will have, so that what they need is made before they come. */
@@ -45,7 +54,7 @@ export class Zygote {
   host(folder: string, isAlone: boolean): Promise<void> {
     if (this.#process.pid !== undefined) nameZygote(folder, { folder: this.#folder, pid: this.#process.pid });
     const { promise, resolve } = Promise.withResolvers<void>();
-    if (this.#process.replies.readable) this.#waiting.set(folder, resolve);
+    if (!this.isGone) this.#waiting.set(folder, resolve);
     else resolve();
     this.#tell({ kind: "host", folder, isAlone });
     return promise;
@@ -82,21 +91,22 @@ export class Zygotes {
 
   /** Has one be ready soon, for domains of this size. */
   expect(size: DomainSize): void {
+    if (!isSame(this.#size, size)) this.#ready?.warm(size);
     this.#size = size;
-    this.#ready?.warm(size);
-    if (this.#ready !== undefined || this.#isClosed) return;
+    if (this.#ready?.isGone === false || this.#isClosed) return;
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      this.#ready ??= this.#start(this.#size!);
+      this.#ready = this.#start(this.#size!);
     }, START_AFTER_MS).unref();
   }
 
   /** The one that is ready, or a new one. It is the caller's to seal. */
   take(size: DomainSize): Zygote {
-    const zygote = this.#ready ?? this.#start(size);
-    if (this.#ready !== undefined && !isSame(this.#size, size)) zygote.warm(size);
+    const ready = this.#ready;
     this.#ready = undefined;
-    return zygote;
+    if (ready === undefined || ready.isGone) return this.#start(size);
+    if (!isSame(this.#size, size)) ready.warm(size);
+    return ready;
   }
 
   close(): void {

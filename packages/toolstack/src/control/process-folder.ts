@@ -10,6 +10,8 @@
  *     end.json        how it ended; written last, so that what lies beside it is complete
  *     console.log     the console's last words
  *     usage.*         see usage/meter.ts
+ *     log             what its hypervisor had to say
+ *     zygote          of one that is in a process which other domains may share: that one's folder and number
  *
  * A domain comes from its kernel, or goes on from where it was saved.
  */
