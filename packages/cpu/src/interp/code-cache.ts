@@ -21,6 +21,7 @@ import {
 } from "../state/layout.ts";
 import { type DecodeView, viewKey } from "../system/code-window.ts";
 import { CodeIndex, type CodeKey, codeKey, type Heads, isSamePage } from "./code-index.ts";
+import { type Crossing, Crossings } from "./crossings.ts";
 import { Builtin, Field, OFFSET_MASK } from "./record.ts";
 import type { TraceWriter } from "./trace.ts";
 
@@ -68,15 +69,6 @@ const roomOf = (entries: number, pages: number): number =>
 /** An instruction that goes on in the next page: the check, up to two prefix records, itself, and the end of its trace. */
 const CROSSING_RECORDS = 5;
 
-interface Crossing {
-  readonly frame: number;
-  readonly nextFrame: number;
-  /** See `viewKey`. */
-  readonly view: number;
-  readonly record: number;
-  readonly key: CodeKey;
-}
-
 /**
  * What one vcpu has decoded: traces by page, the index that the dispatch loop finds them by, and their records.
  * When any of these runs out everything is dropped and decoding begins anew.
@@ -91,7 +83,7 @@ export class CodeCache {
   private readonly dropWriteEntries: (vb: number, frame: number) => number;
   private readonly vcpuId: number;
   private readonly pages = new Map<number, CodePage>();
-  private readonly crossings = new Map<number, Crossing>();
+  private readonly crossings = new Crossings();
   private readonly index: CodeIndex;
   /** Regions by the records that enter them. */
   private readonly installed = new Map<number, InstalledRegion>();
@@ -139,7 +131,7 @@ export class CodeCache {
     const heads = this.headsOf(frame, viewKey(view));
     this.fillItlb(page, heads, frame);
     // A crossing instruction is there but its next page may not be: the caller sees to that.
-    if (this.crossings.has(frame * 4096 + offset)) return false;
+    if (this.crossings.at(frame, offset) !== undefined) return false;
     if (this.index.find(heads, offset) !== 0) return true;
     if (this.enterWithin(frame, heads, offset)) return true;
     const at = this.frameAddress(frame);
@@ -200,19 +192,18 @@ export class CodeCache {
     if (this.resets !== resets) return this.provideCrossing(page, frame, offset, nextFrame, views);
     this.fillItlb(page, heads, frame);
     this.fillItlb(page + 4096, next, nextFrame);
-    const place = frame * 4096 + offset;
     const key = codeKey(heads, offset);
-    const known = this.crossings.get(place);
+    const known = this.crossings.at(frame, offset);
     const isThere = known?.nextFrame === nextFrame && known.view === view;
     if (isThere && this.index.find(heads, offset) === known.record) return;
     const both = new Uint8Array(4096 + 16);
     both.set(this.bytes.subarray(this.frameAddress(frame), this.frameAddress(frame) + 4096));
     both.set(this.bytes.subarray(this.frameAddress(nextFrame), this.frameAddress(nextFrame) + 16), 4096);
-    if (known) this.poison(known.key, known.record, known.record + CROSSING_RECORDS * RECORD_BYTES);
+    if (known) this.poisonCrossing(known);
     const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
     this.writer.writeCrossing(both, offset, views[0], record, nextFrame);
     this.nextRecord += CROSSING_RECORDS;
-    this.crossings.set(place, { frame, nextFrame, view, record, key });
+    this.crossings.put({ frame, nextFrame, offset, view, record, key });
     this.index.remove(key);
     this.index.enter(heads, offset, record);
     this.markCode(frame, offset, 4096);
@@ -389,30 +380,40 @@ export class CodeCache {
   invalidate(frame: number, offset: number, sizeBytes: number): void {
     const page = this.pages.get(frame);
     if (!page) return;
-    const crossings = this.dropCrossings(frame);
-    const holds = ({ start, end }: { start: number; end: number }): boolean =>
-      start < offset + sizeBytes && offset < end;
+    const end = offset + sizeBytes;
+    const holds = (range: { start: number; end: number }): boolean => range.start < end && offset < range.end;
+    const crossings = this.crossings.take(frame, offset, end);
     const changed = page.traces.filter(holds);
-    // Where control arrives in the middle of such a trace, or a region is entered there, the records are gone too.
-    const isGone = (record: number): boolean => changed.some((t) => t.record <= record && record < t.recordEnd);
-    const traces = page.traces.filter((trace) => !holds(trace) && !isGone(trace.record));
-    const pieces = page.pieces.filter(
-      (piece) => !piece.region.isDropped && !holds(piece) && ![...piece.region.entries.keys()].some(isGone),
-    );
-    if (traces.length === page.traces.length && pieces.length === page.pieces.length && !crossings) return;
-    const kept = new Set(traces);
-    for (const trace of page.traces) if (!kept.has(trace)) this.poison(trace.key, trace.record, trace.recordEnd);
-    const keptPieces = new Set(pieces);
-    for (const piece of page.pieces) if (!keptPieces.has(piece)) this.dropRegion(piece.region);
-    page.traces = traces;
-    page.pieces = pieces.filter(({ region }) => !region.isDropped);
+    const hasPiece = page.pieces.some((piece) => holds(piece) && !piece.region.isDropped);
+    if (changed.length === 0 && !hasPiece && crossings.length === 0) return;
+    for (const crossing of crossings) this.poisonCrossing(crossing);
+    for (const piece of page.pieces) if (holds(piece)) this.dropRegion(piece.region);
+    if (changed.length > 0) this.dropTraces(page, changed);
+    page.pieces = page.pieces.filter(({ region }) => !region.isDropped);
+    const left = [...page.traces, ...page.pieces, ...this.crossings.rangesOf(frame)];
     // Others' code may lie in the same granules; then the map stays as it is, which costs no more than a look.
     if (this.bytes[this.memory.layout.frameFlags + frame] === 1 << this.vcpuId) {
       const map = this.memory.layout.codeMaps + frame * 16;
       this.bytes.fill(0, map, map + 16);
-      for (const { start, end } of [...page.traces, ...page.pieces]) this.markCode(frame, start, end);
+      for (const range of left) this.markCode(frame, range.start, range.end);
     }
-    if (page.traces.length === 0 && page.pieces.length === 0) this.unwatch(frame, page);
+    if (left.length === 0) this.unwatch(frame, page);
+  }
+  /** Where control arrives in the middle of such a trace, or a region is entered there, the records are gone too. */
+  private dropTraces(page: CodePage, changed: readonly Trace[]): void {
+    const isGone = ({ record }: Trace): boolean => changed.some((t) => t.record <= record && record < t.recordEnd);
+    for (const { record, recordEnd } of changed) {
+      for (let at = record; at < recordEnd; at += RECORD_BYTES) {
+        const region = this.installed.get(at);
+        if (region) this.dropRegion(region);
+      }
+    }
+    const kept: Trace[] = [];
+    for (const trace of page.traces) {
+      if (isGone(trace)) this.poison(trace.key, trace.record, trace.recordEnd);
+      else kept.push(trace);
+    }
+    page.traces = kept;
   }
   /** A frame has no code any more: until it has some again stores into it go directly. */
   private unwatch(frame: number, page: CodePage): void {
@@ -431,17 +432,9 @@ export class CodeCache {
     this.onDropped(region.place);
   }
 
-  private dropCrossings(frame: number): boolean {
-    let dropped = false;
-    for (const [place, crossing] of this.crossings) {
-      if (crossing.frame !== frame && crossing.nextFrame !== frame) continue;
-      this.crossings.delete(place);
-      this.poison(crossing.key, crossing.record, crossing.record + CROSSING_RECORDS * RECORD_BYTES);
-      dropped = true;
-    }
-    return dropped;
+  private poisonCrossing({ key, record }: Crossing): void {
+    this.poison(key, record, record + CROSSING_RECORDS * RECORD_BYTES);
   }
-
   private poison(key: CodeKey, record: number, recordEnd: number): void {
     this.index.remove(key);
     for (let at = record; at < recordEnd; at += RECORD_BYTES) this.halves[(at + Field.handler) >>> 1] = Builtin.relook;
