@@ -112,7 +112,8 @@ class VcpuLoop {
   }
 
   #begin(): void {
-    if (this.#record.get(VcpuField.life) === VcpuLife.online) this.#setRunstate(Runstate.running);
+    // It may be paused before it has run.
+    if (this.#record.get(VcpuField.life) === VcpuLife.online) this.#setRunstate(Runstate.runnable);
   }
 
   #finish(): ShutdownReason {
