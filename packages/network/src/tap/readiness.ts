@@ -2,6 +2,7 @@
  * Being told that a tap has frames. Node's event loop waits for sockets and pipes only, and a read that blocks would keep one of libuv's four
  * threads for itself; but the kernel sends a signal when there is something to read, and signals wake the loop.
  */
+import { isMainThread } from "node:worker_threads";
 import type { HostCalls } from "./calls.ts";
 
 /** @see fcntl(2) */
@@ -16,11 +17,11 @@ let isListening = false;
 
 /**
  * Calls `look` whenever something may be there to read; it then has to read all of it, for it is not told twice.
- * Only to be called on the main thread.
  * @returns  stops; the descriptor is to be closed before
- * @throws Error  the kernel does not tell
+ * @throws Error  the kernel does not tell, or signals do not reach this thread
  */
 export function whenReadable(calls: HostCalls, fd: number, look: () => void): () => void {
+  if (!isMainThread) throw new Error("a tap is read on the main thread of its process only");
   // Once and for good: without a handler the signal would end the process.
   if (!isListening) process.on("SIGIO", () => waiting.forEach((each) => each()));
   isListening = true;

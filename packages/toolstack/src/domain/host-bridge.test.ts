@@ -141,7 +141,7 @@ describe("two domains on a bridge of the host", { skip, timeout: 900_000 }, () =
   });
 });
 
-test("a connection to a domain goes on when it moves, and when it comes back as that fails", {
+test("a connection to a domain goes on when it moves, and when it comes back as that fails; killed, it leaves no interface", {
   skip,
   timeout: 900_000,
 }, async () => {
@@ -178,8 +178,10 @@ test("a connection to a domain goes on when it moves, and when it comes back as 
     const move = await moveTo(right, first, spec);
     reportOf(move);
     await echoes("there");
-    await (await move.there.client()).call("destroy", {});
+    assert.ok(interfaceNames().includes("vif1.0"));
+    move.there.child.kill("SIGKILL");
     await move.there.gone;
+    assert.deepEqual(interfaceNames().sort(), ["lo", BRIDGE].sort());
   } finally {
     socket?.destroy();
     for (const server of [left, right]) await server.remove();
