@@ -218,7 +218,8 @@ export class Connection {
       isSyn && this.#scales ? segment.window >>> segment.windowScale! : segment.window,
       false,
     );
-    this.#stream.resume();
+    // A server that speaks first may have said more than is held before the guest has answered.
+    if (!this.#holding) this.#stream.resume();
   }
 
   #onOpenSegment(segment: TcpSegment): void {

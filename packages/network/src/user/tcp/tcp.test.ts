@@ -329,6 +329,22 @@ describe("from the host to the guest", () => {
     assert.ok(!stream.isPaused);
   });
 
+  test("a host that says much before the guest has answered waits still when it has", () => {
+    guest.tcp(ENDS, { seq: 1000, flags: SYN, options: synOptions(1460, undefined) });
+    const [stream] = streams;
+    stream.events.onOpen();
+    const seq = seqAdd(guest.segments()[0].seq, 1);
+    while (!stream.isPaused) stream.events.onData(new Uint8Array(65536));
+    guest.tcp(ENDS, { seq: 1001, ack: seq, flags: ACK, window: 65535 });
+    assert.ok(stream.isPaused);
+    let ack = seq;
+    for (let n = 0; stream.isPaused && n < 1000; n++) {
+      for (const segment of guest.segments()) ack = seqAdd(segment.seq, segment.payload.length);
+      guest.tcp(ENDS, { seq: 1001, ack, flags: ACK, window: 65535 });
+    }
+    assert.ok(!stream.isPaused);
+  });
+
   test("three duplicates bring the missing segment again", () => {
     const { stream, seq } = open();
     stream.events.onData(new Uint8Array(5000));
