@@ -75,10 +75,10 @@ async function check(server: IsolationServer): Promise<boolean> {
       const comparison = await compare(server, hog, load);
       comparisons.push(comparison);
       const [alone, beside] = [rateOf(comparison.alone), rateOf(comparison.beside)];
-      const { lost, between, dearer } = lossOf(comparison);
+      const { lost, between, dearer, shorter } = lossOf(comparison);
       const pairs = between.map(percent).join(" to ");
       tell(
-        `${hog}: ${alone.toFixed(1)} ${load} alone, ${beside.toFixed(1)} beside it: ${percent(lost)} lost, half of the pairs ${pairs}; each ${percent(dearer)} dearer; others took ${percent(othersOf([comparison]))}`,
+        `${hog}: ${alone.toFixed(1)} ${load} alone, ${beside.toFixed(1)} beside it: ${percent(lost)} lost, half of the pairs ${pairs}; each ${percent(dearer)} dearer, ${percent(shorter)} less time; others took ${percent(othersOf([comparison]))}`,
       );
     }
     await server.stopHog(hog);
@@ -97,17 +97,21 @@ interface Loss {
   readonly lost: number;
   /** The middle half of the pairs, each by itself. */
   readonly between: readonly [number, number];
-  /** How much more of the processor's time each request took: what is lost with a processor of its own. Other work of the host changes it little. */
+  /** How much more of a processor's time each request took: processors were slower, as by caches and memory that they share. */
   readonly dearer: number;
+  /** The part of the processor's time that it did not have: others had it. */
+  readonly shorter: number;
 }
 function lossOf({ alone, beside }: Comparison): Loss {
   const losses = alone.map(({ rate }, n) => 1 - beside[n]!.rate / rate).sort((a, b) => a - b);
   const at = (part: number): number => losses[Math.round(part * (losses.length - 1))] ?? Number.NaN;
   const costOf = (slices: readonly Slice[]): number => middle(slices.map(({ victim, rate }) => victim / rate));
+  const shareOf = (slices: readonly Slice[]): number => middle(slices.map(({ victim }) => victim));
   return {
     lost: 1 - rateOf(beside) / rateOf(alone),
     between: [at(0.25), at(0.75)],
     dearer: costOf(beside) / costOf(alone) - 1,
+    shorter: 1 - shareOf(beside) / shareOf(alone),
   };
 }
 
@@ -144,14 +148,26 @@ function conclude(comparisons: readonly Comparison[], shares: readonly number[] 
     console.log(JSON.stringify({ settings, host, othersShare, comparisons: rows, weights: WEIGHTS, shares }));
   } else {
     const row = (cells: readonly string[]): string =>
-      cells.map((cell, n) => (n === 0 ? cell.padEnd(38) : cell.padStart([0, 8, 12, 8, 8, 8, 20, 8][n]!))).join(" ");
-    console.log(row(["beside a domain that", "it took", "", "alone", "beside", "lost", "half of the pairs", "dearer"]));
+      cells.map((cell, n) => (n === 0 ? cell.padEnd(38) : cell.padStart([0, 8, 12, 8, 8, 8, 20, 8, 10][n]!))).join(" ");
+    console.log(
+      row([
+        "beside a domain that",
+        "it took",
+        "",
+        "alone",
+        "beside",
+        "lost",
+        "half of the pairs",
+        "dearer",
+        "less time",
+      ]),
+    );
     for (const one of comparisons) {
-      const { lost, between, dearer } = lossOf(one);
+      const { lost, between, dearer, shorter } = lossOf(one);
       const isFirst = one.load === LOADS_IN_ORDER[0];
       const took = percent(middle(one.beside.map(({ hog }) => hog)));
       const rates = [one.alone, one.beside].map((slices) => rateOf(slices).toFixed(1));
-      const losses = [percent(lost), between.map(percent).join(" to "), percent(dearer)];
+      const losses = [lost, dearer, shorter].map(percent).toSpliced(1, 0, between.map(percent).join(" to "));
       console.log(row([isFirst ? HOGS[one.hog] : "", took, one.load, ...rates, ...losses]));
     }
     console.log(`the rest of the host took ${percent(othersShare)} of a processor meanwhile`);
