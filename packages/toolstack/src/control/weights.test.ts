@@ -1,13 +1,17 @@
 /** A domain's weight is the nice value of its process, all threads of it. */
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { getPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import { ShutdownReason, shutdownGuest, spinGuest } from "@xenoserver/testkit";
 import { configOf, specOfConfig } from "../cfg/index.ts";
+import { launchDomain } from "../domain/index.ts";
 import { nicenessOf } from "../domain/weight.ts";
 import { DomainProcess, type ProcessPlace } from "../testing/domain-process.ts";
+import { moveTo, reportOf, TestServer } from "../testing/moving-servers.ts";
+import { tinyConfig } from "../testing/tiny-domain.ts";
 
 const ours = getPriority();
 const CAP_SYS_NICE = 1n << 23n;
@@ -125,6 +129,35 @@ describe("a domain's process", {
     const before = readFileSync("/proc/self/autogroup", "utf8");
     await within.client();
     assert.equal(readFileSync("/proc/self/autogroup", "utf8"), before);
+  });
+
+  test("has it again where it moves to, and from where it was saved", async () => {
+    const server = new TestServer(join(folder, "there"));
+    const spec = { name: "heavy", uuid: randomUUID(), kernel: join(folder, "spin"), memory: 32, cpu_weight: 128 };
+    const domain = start(spec);
+    await (await domain.client()).call("weight-set", { weight: 64 });
+    const move = await moveTo(server, domain, spec);
+    try {
+      reportOf(move);
+      const client = await move.there.client();
+      assert.deepEqual([(await client.call("info", {})).weight, nicesOf(move.there)], [64, [ours + 6]]);
+      const restore = join(folder, "saved");
+      await client.call("save", { path: restore, next: "destroy" });
+      const restored = start(spec, { restore });
+      const { weight } = await (await restored.client()).call("info", {});
+      assert.deepEqual([weight, nicesOf(restored)], [64, [ours + 6]]);
+    } finally {
+      await server.remove();
+    }
+  });
+
+  test("that is not the domain's alone is not weighed", async () => {
+    const config = { ...tinyConfig(join(folder, "spin")), weight: 128 };
+    await assert.rejects(launchDomain(config, { onConsole: () => {} }), {
+      name: "ConfigError",
+      message: "cpu_weight is 128, expected none for a domain in a process that is not its own",
+    });
+    assert.equal(getPriority(), ours);
   });
 
   test("is refused what is no weight", async () => {
