@@ -5,7 +5,7 @@ import { Field } from "@xenoserver/xen/domain/layout.ts";
 import { setCap } from "@xenoserver/xen/vcpu/cap.ts";
 import { ConfigError, type DomainConfig, memoryAtStartMib, vcpusAtStart } from "../cfg/index.ts";
 import { type SavedParts, SaveError } from "../save/index.ts";
-import { affinityOf } from "./affinity.ts";
+import { affinityOf, pinOtherThreads } from "./affinity.ts";
 import { checkDevices, closeDevices, prepareDevices } from "./devices.ts";
 import { DomainThreads } from "./domain-threads.ts";
 import { HANDOVER_MS } from "./handover-store.ts";
@@ -25,7 +25,11 @@ export async function launchDomain(
   listener: DomainListener,
   options: LaunchOptions = {},
 ): Promise<RunningDomain> {
-  if (config.cpus !== undefined) affinityOf(config.cpus);
+  if (config.cpus !== undefined) {
+    const affinity = affinityOf(config.cpus);
+    // First of all: reading and unpacking a kernel is work, too. The vcpus' threads are told apart once they have said their numbers.
+    if (options.ownsProcess === true) await pinOtherThreads([], affinity);
+  }
   const memory = reserveMemory(config);
   const { from } = options;
   const domid = from?.header.domid ?? options.domid ?? FIRST_DOMID;
