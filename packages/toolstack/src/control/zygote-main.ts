@@ -92,6 +92,7 @@ class Zygote {
         () => {},
       );
     this.#snapshots.clear();
+    this.#threads.dropIdle();
     if (this.#domains.size === 0) process.exit();
   }
 }

@@ -24,12 +24,24 @@ export class SharedThreads {
 
   constructor() {
     const count = Math.min(MAX_THREADS, availableParallelism());
-    this.#threads = Array.from({ length: count }, (_, n) => ({ worker: newVcpuWorker(`vcpus${n}`), seats: 0 }));
-    for (const { worker } of this.#threads) {
-      worker.unref();
-      worker.postMessage({ kind: "turns", coming: this.#coming } satisfies ThreadMessage);
-    }
+    this.#threads = Array.from({ length: count }, (_, n) => this.#start(n));
     this.regions = newRegionWorker();
+  }
+
+  #start(number: number): Thread {
+    const worker = newVcpuWorker(`vcpus${number}`);
+    worker.unref();
+    worker.postMessage({ kind: "turns", coming: this.#coming } satisfies ThreadMessage);
+    return { worker, seats: 0 };
+  }
+
+  /** Ends threads that run nothing: each has its own heap. */
+  dropIdle(): void {
+    const idle = this.#threads.filter(({ seats }) => seats === 0);
+    for (const thread of idle) {
+      this.#threads.splice(this.#threads.indexOf(thread), 1);
+      void thread.worker.terminate();
+    }
   }
 
   /** Has the threads make what they need for domains of this size; settles when they have. */
@@ -65,6 +77,7 @@ export class SharedThreads {
 
   /** A place on the thread that has the fewest. */
   seat(): VcpuSeat {
+    if (this.#threads.length === 0) this.#threads.push(this.#start(0));
     const thread = this.#threads.reduce((least, other) => (other.seats < least.seats ? other : least));
     const seat = new SharedSeat(thread.worker);
     thread.seats++;
