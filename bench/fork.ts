@@ -14,6 +14,7 @@ import { Supervisor } from "@xenoserver/agent/supervisor.ts";
 import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
 import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
 import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
+import { whenInterrupted } from "../scripts/interrupted.ts";
 import { cpuSecondsOf } from "./process-stats.ts";
 import { median } from "./summary.ts";
 
@@ -180,7 +181,7 @@ export async function benchFork(repetitions: number, progress: (line: string) =>
   const supervisor = await Supervisor.open(home);
   const load = [loadavg()[0]!];
   const [snapshots, restores, forks]: [SnapshotSample[], RestoreSample[], ForkSample[]] = [[], [], []];
-  try {
+  const measure = async (): Promise<void> => {
     const measured = new Measured(supervisor, home, progress);
     await measured.boot();
     for (let n = 0; n < repetitions; n++) {
@@ -194,6 +195,10 @@ export async function benchFork(repetitions: number, progress: (line: string) =>
         forks.push(await measured.fork(count));
         await sleep(REST_MS);
       }
+  };
+  try {
+    // Domains outlive who started them.
+    await Promise.race([measure(), whenInterrupted()]);
   } finally {
     for (const { name } of await supervisor.list()) await supervisor.call(name, "destroy", {}).catch(() => {});
     supervisor.close();

@@ -201,9 +201,11 @@ export class DomainMemory implements GuestMemory {
   /** The parts of the physical map that there are, as words. */
   private leaves(): { readonly slot: number; readonly leaf: number }[] {
     const leaves: { readonly slot: number; readonly leaf: number }[] = [];
+    const { words } = this;
+    const directory = this.layout.p2mDirectory >>> 2;
     for (let slot = 0; slot < P2M_DIRECTORY_ENTRIES; slot++) {
-      const leaf = this.words[(this.layout.p2mDirectory >>> 2) + slot] >>> 2;
-      if (leaf !== 0) leaves.push({ slot, leaf });
+      const leaf = words[directory + slot];
+      if (leaf !== 0) leaves.push({ slot, leaf: leaf >>> 2 });
     }
     return leaves;
   }
@@ -231,14 +233,18 @@ export class DomainMemory implements GuestMemory {
       seen[frame] = 1;
       this.free.give(frame);
     }
-    for (let [at, slot, leaf] = [2 + freeCount, -1, 0]; at < saved.length; at += 2) {
-      const [gfn, frame] = [saved[at] as Gfn, check(saved[at + 1])];
-      // Most are in the same part of the map as the one before.
+    const { words } = this;
+    let [slot, leaf] = [-1, 0];
+    // There are as many as the domain has frames.
+    for (let at = 2 + freeCount; at < saved.length; at += 2) {
+      const gfn = saved[at];
+      const frame = saved[at + 1];
+      if (frame >>> 0 >= used) check(frame);
       if (gfn >>> P2M_LEAF_BITS !== slot) {
-        this.mapFrame(gfn, frame);
+        this.mapFrame(gfn as Gfn, frame as Frame);
         slot = gfn >>> P2M_LEAF_BITS;
         leaf = this.leafWord(slot << P2M_LEAF_BITS, false);
-      } else this.words[leaf + (gfn & (P2M_LEAF_ENTRIES - 1))] = frame + 1;
+      } else words[leaf + (gfn & (P2M_LEAF_ENTRIES - 1))] = frame + 1;
     }
   }
 

@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import { DomainMemory } from "@xenoserver/cpu";
 import { framesNeeded } from "@xenoserver/xen";
 import { SharedThreads } from "../domain/shared-threads.ts";
+import { fetchFromFile } from "../snapshot/frames.ts";
 import { openSaved } from "../snapshot/index.ts";
 import { isSnapshot, SharedSnapshot } from "../snapshot/snapshot-file.ts";
 import { type HostedDomain, hostDomain, logLine, specIn, tellFailure } from "./hosting.ts";
@@ -37,7 +38,9 @@ class Zygote {
   take(request: ZygoteRequest): void {
     if (request.kind === "warm") {
       const { vcpus, memoryMib } = request;
-      void this.#threads.warm(DomainMemory.create(vcpus, framesNeeded(memoryMib)));
+      const memory = DomainMemory.create(vcpus, framesNeeded(memoryMib));
+      rehearse(memory);
+      void this.#threads.warm(memory);
     } else if (request.kind === "host") void this.#host(request.folder, request.isAlone);
     else {
       this.#isSealed = true;
@@ -95,4 +98,19 @@ class Zygote {
     this.#threads.dropIdle();
     if (this.#domains.size === 0) process.exit();
   }
+}
+
+/** Code that runs for the first time takes many times as long as later: a domain that goes on is not to wait for that. */
+function rehearse(memory: DomainMemory): void {
+  const { frameCount } = memory;
+  const map = new Uint32Array(2 + frameCount * 2);
+  const slots = new Uint32Array(frameCount * 2);
+  map[0] = frameCount;
+  for (let frame = 0; frame < frameCount; frame++) {
+    map[2 + frame * 2] = frame;
+    map[3 + frame * 2] = frame;
+    slots[frame * 2] = frame;
+  }
+  memory.loadMap(map);
+  fetchFromFile(memory, slots, { fd: -1, path: "" });
 }
