@@ -26,10 +26,12 @@ export interface AgentHome {
   readonly disks: string;
   /** For processes that wait for domains. */
   readonly zygotes: string;
+  /** Whether one is kept waiting while there are domains; otherwise one is started when it is needed. */
+  readonly keepsZygote: boolean;
   domain(domid: number): string;
 }
 
-/** `$XENO_AGENT_HOME`, or `$XDG_STATE_HOME/xenoserver`, or `~/.local/state/xenoserver`. */
+/** `$XENO_AGENT_HOME`, or `$XDG_STATE_HOME/xenoserver`, or `~/.local/state/xenoserver`; `XENO_AGENT_ZYGOTE=0` saves memory. */
 export function agentHome(env: NodeJS.ProcessEnv = process.env): AgentHome {
   const state = env["XDG_STATE_HOME"] || join(homedir(), ".local", "state");
   const folder = env["XENO_AGENT_HOME"] || join(state, "xenoserver");
@@ -40,6 +42,7 @@ export function agentHome(env: NodeJS.ProcessEnv = process.env): AgentHome {
     log: join(folder, "agent.log"),
     disks: join(folder, "disks"),
     zygotes: join(folder, "zygotes"),
+    keepsZygote: env["XENO_AGENT_ZYGOTE"] !== "0",
     domain: (domid) => join(folder, "domains", String(domid)),
   };
 }

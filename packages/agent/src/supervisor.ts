@@ -86,7 +86,7 @@ export class Supervisor {
     makeHome(home);
     this.#home = home;
     this.#journal = new Journal(home.journal);
-    this.#zygotes = new Zygotes(home.zygotes);
+    this.#zygotes = new Zygotes(home.zygotes, home.keepsZygote);
     this.#timer = setInterval(() => void this.collect(), COLLECT_MS);
   }
 

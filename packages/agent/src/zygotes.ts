@@ -74,17 +74,19 @@ export class Zygote {
   }
 }
 
-/** One is kept ready while the agent has domains. */
+/** One is kept ready while the agent has domains, unless that is not wanted. */
 export class Zygotes {
   readonly #folder: string;
+  readonly #keepsReady: boolean;
   #ready: Zygote | undefined;
   #timer: NodeJS.Timeout | undefined;
   #size: DomainSize | undefined;
   #isClosed = false;
 
   /** @param folder  for theirs; what those that were killed left in it is removed */
-  constructor(folder: string) {
+  constructor(folder: string, keepsReady: boolean) {
     this.#folder = folder;
+    this.#keepsReady = keepsReady;
     for (const name of existsSync(folder) ? readdirSync(folder) : [])
       if (findProcess(join(folder, name)) === undefined) rmSync(join(folder, name), { recursive: true, force: true });
   }
@@ -93,7 +95,7 @@ export class Zygotes {
   expect(size: DomainSize): void {
     if (!isSame(this.#size, size)) this.#ready?.warm(size);
     this.#size = size;
-    if (this.#ready?.isGone === false || this.#isClosed) return;
+    if (this.#ready?.isGone === false || this.#isClosed || !this.#keepsReady) return;
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       this.#ready = this.#start(this.#size!);

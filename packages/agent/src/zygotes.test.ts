@@ -1,0 +1,32 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Zygotes } from "./zygotes.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "xeno-zygotes-"));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+test("a process waits for domains once there are some, unless that is not wanted, and ends with who keeps it", async () => {
+  const [wanted, unwanted] = [join(folder, "wanted"), join(folder, "unwanted")];
+  const keeping = new Zygotes(wanted, true);
+  const sparing = new Zygotes(unwanted, false);
+  const names = (path: string): string[] => {
+    try {
+      return readdirSync(path);
+    } catch {
+      return [];
+    }
+  };
+  for (const zygotes of [keeping, sparing]) zygotes.expect({ vcpus: 1, memoryMib: 32 });
+  while (names(wanted).length === 0) await sleep(20);
+  assert.deepEqual(names(unwanted), []);
+  const zygote = sparing.take({ vcpus: 1, memoryMib: 32 });
+  assert.equal(zygote.isGone, false, "one that is needed is started then");
+  assert.equal(names(unwanted).length, 1);
+  zygote.seal();
+  keeping.close();
+  while (names(wanted).length + names(unwanted).length > 0) await sleep(20);
+});
