@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import { buffer } from "node:stream/consumers";
 import { getSystemErrorMessage } from "node:util";
 import { AgentError, GuestProcess, type ProcessExit } from "./guest-process.ts";
+import { COPY_HOOK } from "./program.ts";
 import {
   AgentReader,
   encodeFrame,
@@ -80,6 +81,22 @@ export class GuestAgent {
   }
   #sendSeed(): void {
     this.#line.send(encodeFrame(ToGuest.reseed, 0, randomBytes(SEED_BYTES)));
+  }
+
+  /**
+   * Has a copy run the guest's own hook, if it has one.
+   * @returns why that failed, as a sentence; undefined if it did not
+   * @throws AgentError  the agent is not there
+   */
+  async tellCopy(name: string, timeoutMs: number): Promise<string | undefined> {
+    await this.ready(timeoutMs);
+    const ran = await this.exec([COPY_HOOK, name], AS_ROOT).catch((error: AgentError) => {
+      // Most guests have none.
+      if (error.errno === undefined) throw error;
+      return undefined;
+    });
+    if (ran === undefined || ran.status === 0) return undefined;
+    return `${COPY_HOOK} ended with status ${ran.status}: ${ran.stderr.toString().trim()}`;
   }
 
   /** To be called when the line ends, as with its domain. */

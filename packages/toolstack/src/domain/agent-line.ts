@@ -7,16 +7,19 @@ import type { DomainDevices, PreparedDevice } from "./devices.ts";
 
 const NO_FRAME = new Uint8Array(HEADER_BYTES);
 
+/** A guest that is still starting has its agent by then. */
+const COPY_READY_MS = 600_000;
+
 /**
  * @param exited  settles when the domain has ended, and its agent with it
  * @param saved   the line's state, if the guest has it already
- * @param isCopy  others may go on from the same moment
+ * @param copy  others may go on from the same moment; its name, and who is told if its guest cannot become another machine
  */
 export async function attachAgent(
   devices: DomainDevices,
   exited: Promise<unknown>,
   saved?: SavedDevice,
-  isCopy = false,
+  copy?: { readonly name: string; readonly log: (message: string) => void },
 ): Promise<GuestAgent> {
   const { GuestAgent } = await import("../agent/index.ts");
   let driver: ConsoleDriver | undefined;
@@ -31,9 +34,14 @@ export async function attachAgent(
     close: async () => agent.close("the domain ended"),
   };
   devices.attach(line, saved);
-  if (isCopy) agent.reseed();
+  if (copy !== undefined) agent.reseed();
   // The guest's agent goes on with a host that is gone. What is no frame makes it begin anew.
   if (saved !== undefined) driver?.send(NO_FRAME);
   void exited.then(() => agent.close("the domain ended"));
+  if (copy !== undefined) {
+    const told = agent.tellCopy(copy.name, COPY_READY_MS);
+    // A guest without an agent goes on as it was.
+    told.then((failure) => failure !== undefined && copy.log(failure)).catch(() => {});
+  }
   return agent;
 }

@@ -191,7 +191,8 @@ export class LocalDomain implements RunningDomain {
 
   agent(): Promise<GuestAgent> {
     const saved = savedOf(this.#built, "console", AGENT_CONSOLE);
-    this.#agent ??= attachAgent(this.#devices, this.exited, saved, this.#isCopy);
+    const copy = { name: this.#config.name, log: (message: string) => this.#log(message) };
+    this.#agent ??= attachAgent(this.#devices, this.exited, saved, this.#isCopy ? copy : undefined);
     return this.#agent;
   }
 

@@ -1,7 +1,7 @@
 /** What makes a tree of Debian's packages a system that boots by itself, and whose clones differ in what must differ. */
 import { readFileSync } from "node:fs";
 import { type FileTree, ROOT_OWNED } from "@xenoserver/storage";
-import { AGENT_CONSOLE, AGENT_PROGRAM } from "../agent/program.ts";
+import { AGENT_CONSOLE, AGENT_PROGRAM, COPY_HOOK } from "../agent/program.ts";
 import type { KernelFlavour } from "../guest/index.ts";
 import { link, write } from "./tree-files.ts";
 
@@ -75,6 +75,12 @@ RestartSec=1
 KillMode=process
 `;
 
+const COPIED = `#!/bin/sh
+# A copy of this machine runs this as soon as it can, with its own name. What else has to be new in one may be added.
+hostname "$1" && echo "$1" > /etc/hostname
+sed -i "s/^127\\.0\\.1\\.1[[:space:]].*/127.0.1.1 $1/" /etc/hosts
+`;
+
 export function prepareSystem(tree: FileTree, { hostname, rootUuid, sshKeys }: SystemOptions): void {
   write(tree, "etc/hostname", `${hostname}\n`);
   write(tree, "etc/hosts", `127.0.0.1 localhost\n127.0.1.1 ${hostname}\n::1 localhost ip6-localhost ip6-loopback\n`);
@@ -85,6 +91,7 @@ export function prepareSystem(tree: FileTree, { hostname, rootUuid, sshKeys }: S
   tree.remove("var/lib/dbus/machine-id");
   write(tree, "etc/systemd/system/serial-getty@hvc0.service.d/autologin.conf", AUTOLOGIN);
   write(tree, AGENT_PATH, readFileSync(AGENT_PROGRAM), 0o755);
+  write(tree, COPY_HOOK.slice(1), COPIED, 0o755);
   write(tree, "etc/udev/rules.d/60-xeno-agent.rules", AGENT_RULE);
   write(tree, "etc/systemd/system/xeno-agent.service", AGENT_UNIT);
   if (tree.get("etc/network/interfaces") === undefined) {

@@ -1,10 +1,11 @@
-/** Random numbers of copies of a running guest, which would go on alike. */
+/** What copies of a running guest have of their own, which would go on alike. */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { GuestAgent } from "../agent/index.ts";
+import { COPY_HOOK } from "../agent/program.ts";
 import { type DomainConfig, specOfConfig } from "../cfg/index.ts";
 import { launchDomain, type RunningDomain } from "../domain/index.ts";
 import type { SavedFile } from "../save/index.ts";
@@ -21,7 +22,16 @@ async function randomOf(domain: RunningDomain): Promise<string> {
   return (await agent.exec(["head", "-c", "16", "/dev/urandom"])).stdout.toString("hex");
 }
 
-describe("random numbers of copies of a guest with our agent", { timeout: 600_000 }, () => {
+/** With a hook that takes a copy's name. */
+const GUEST: typeof AGENT_GUEST = {
+  ...AGENT_GUEST,
+  customise: (tree) => {
+    AGENT_GUEST.customise!(tree);
+    tree.file(COPY_HOOK.slice(1), '#!/bin/sh\nhostname "$1"\n', 0o755);
+  },
+};
+
+describe("copies of a guest with our agent", { timeout: 600_000 }, () => {
   const folder = mkdtempSync(join(tmpdir(), "xeno-random-"));
   const path = join(folder, "snapshot");
   const domains: RunningDomain[] = [];
@@ -43,7 +53,7 @@ describe("random numbers of copies of a guest with our agent", { timeout: 600_00
   before(async () => {
     guest = await DebianGuest.open();
     if (typeof guest === "string") return;
-    const config = await guest.config(AGENT_GUEST);
+    const config = await guest.config(GUEST);
     const young = await start(config);
     await randomOf(young);
     await young.snapshot(path, specOfConfig(config));
@@ -57,13 +67,24 @@ describe("random numbers of copies of a guest with our agent", { timeout: 600_00
     rmSync(folder, { recursive: true });
   });
 
-  test("are their own", async (t) => {
+  test("run the guest's hook with the name that they have", async (t) => {
+    if (typeof guest === "string") return t.skip(guest);
+    const copies = await Promise.all(["three", "four"].map((name) => copy(name)));
+    for (const [k, name] of ["three", "four"].entries()) {
+      const agent = await copies[k]!.agent();
+      await agent.ready(READY_MS);
+      let hostname: string | undefined;
+      while (hostname !== name) hostname = (await agent.exec(["hostname"])).stdout.toString().trim();
+    }
+  });
+
+  test("have random numbers of their own", async (t) => {
     if (typeof guest === "string") return t.skip(guest);
     const numbers = await ofCopies();
     assert.notEqual(numbers[0], numbers[1]);
   });
 
-  test("would be the same if nobody told them", async (t) => {
+  test("would have the same ones if nobody told them", async (t) => {
     if (typeof guest === "string") return t.skip(guest);
     t.mock.method(GuestAgent.prototype, "reseed", () => {});
     const numbers = await ofCopies();
