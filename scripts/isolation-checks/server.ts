@@ -33,6 +33,7 @@ export class IsolationServer {
   readonly #server: CheckServer;
   #victim: Victim | undefined;
   readonly #pids = new Map<string, number>();
+  #isClosing = false;
 
   /** @param apart  each domain gets its place; otherwise nothing is said */
   constructor(folder: string, guests: Guests, apart: boolean) {
@@ -67,6 +68,8 @@ export class IsolationServer {
 
   /** Halts its whole process, or lets that run on. */
   async letHog(runs: boolean): Promise<void> {
+    // What is interrupted goes on for a while, and one that is halted cannot be ended.
+    if (this.#isClosing) throw new Error("the server is being closed");
     process.kill(this.#pids.get(HOG)!, runs ? "SIGCONT" : "SIGSTOP");
     await sleep(TURN_MS);
   }
@@ -111,7 +114,12 @@ export class IsolationServer {
   }
 
   async close(): Promise<void> {
-    if (this.#pids.has(HOG)) await this.letHog(true);
+    this.#isClosing = true;
+    try {
+      if (this.#pids.has(HOG)) process.kill(this.#pids.get(HOG)!, "SIGCONT");
+    } catch {
+      // It has ended by itself.
+    }
     await this.#server.stop(...DOMAINS);
   }
 
