@@ -72,6 +72,17 @@ describe("copies of a running domain", { timeout: 200_000 }, () => {
     for (const name of ["one-1", "one-2", "one-3"]) await xeno(["destroy", name], { env });
   });
 
+  test("have processes of their own where they have a weight", async () => {
+    await json("create", "name=light", `kernel=${kernel}`, "memory=32", "cpu_weight=128", "--overcommit");
+    const copies = await json<DomainInfo[]>("fork", "light", "--count", "2", "--overcommit");
+    assert.equal(new Set(copies.map(({ pid }) => pid)).size, 2);
+    assert.deepEqual(
+      copies.map(({ weight }) => weight),
+      [128, 128],
+    );
+    for (const name of ["light", "light-1", "light-2"]) await xeno(["destroy", name], { env });
+  });
+
   test("outlive the agent, and end one by one; their process ends with the last, and leaves nothing", async () => {
     const copies = await json<DomainInfo[]>("fork", "one", "--count", "2", "--overcommit");
     const [pid] = copies.map((copy) => copy.pid) as [number];

@@ -221,6 +221,9 @@ export class Supervisor {
     // Copies of one domain trust one another as much as it trusts itself.
     const zygote = this.#zygotes.take(sizeOf(original));
     const place = { zygote, isAlone: count === 1 };
+    // Among others a domain has neither a weight nor processors.
+    const placeOf = (spec: DomainSpec) =>
+      count > 1 && (spec["cpu_weight"] ?? spec["cpus"]) !== undefined ? {} : { place };
     return makeCopies(names, path, work, {
       // What cannot be taken back of the snapshot can of the copies.
       snapshot: () =>
@@ -230,7 +233,7 @@ export class Supervisor {
       make: (spec, own) =>
         this.create(
           { ...spec, name: own, uuid: randomUUID() },
-          { paused: false, overcommit, restore: path, place },
+          { paused: false, overcommit, restore: path, ...placeOf(spec) },
           { ...work, id: randomUUID(), report: () => {} },
         ),
       destroy: (info) => this.call(String(info.domid), "destroy", {}),
