@@ -20,7 +20,8 @@ export const specIn = (folder: string): ProcessSpec =>
 
 /**
  * Starts a folder's domain, and listens at its socket.
- * @param open  gives what it goes on from, if anything
+ * @param from     what it goes on from, if anything
+ * @param threads  of others, which it is to run on
  * @throws ConfigError, SaveError, StorageError  it cannot be started
  */
 export async function hostDomain(

@@ -5,7 +5,15 @@ import type { DomainMemory, Frame } from "@xenoserver/cpu";
 import type { BlockStore } from "@xenoserver/devices";
 import type { DomainConfig } from "../cfg/index.ts";
 import { SaveError } from "../save/error.ts";
-import { RecordReader, type Records, RecordType, RecordWriter, type SavedRecord, Sync } from "../save/records.ts";
+import {
+  RecordReader,
+  type Records,
+  RecordType,
+  RecordWriter,
+  type SavedRecord,
+  Sync,
+  wordsOf,
+} from "../save/records.ts";
 import { type CheckDevices, SavedFile, type SavedHeader, type SavedParts } from "../save/saved-domain.ts";
 import { type FramesHandle, fetchFrames } from "../snapshot/frame-source.ts";
 import { LaterLine } from "./later/later-line.ts";
@@ -182,8 +190,8 @@ async function refuse({ link, records, answers }: Line, reason: string): Promise
 }
 
 /** The frames that come later. @throws RangeError */
-function laterFrames(payload: Buffer, frameCount: number): Frame[] {
-  const frames = [...new Uint32Array(Uint8Array.from(payload).buffer, 0, payload.length >>> 2)] as Frame[];
+function laterFrames(payload: Buffer<ArrayBuffer>, frameCount: number): Frame[] {
+  const frames = [...wordsOf(payload)] as Frame[];
   const strange = frames.find((frame) => frame >= frameCount);
   if (strange !== undefined) throw new RangeError(`frame ${strange}, expected one of ${frameCount}`);
   return frames;

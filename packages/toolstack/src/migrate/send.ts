@@ -28,7 +28,7 @@ import type { Duplex } from "node:stream";
 import { DirtyLog, type DomainMemory } from "@xenoserver/cpu";
 import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
 import { SaveError } from "../save/error.ts";
-import { RecordType, RecordWriter, Sync } from "../save/records.ts";
+import { RecordType, RecordWriter, type SavedRecord, Sync } from "../save/records.ts";
 import { json, type SavedHeader, type SavedParts, usedFrames, writeFrames, writeParts } from "../save/saved-domain.ts";
 import { ANSWER_MS, Answers, Refused } from "./answers.ts";
 import { LaterSender } from "./later/send-later.ts";
@@ -137,7 +137,8 @@ class Sending {
   #committed = false;
   readonly #postCopy: boolean;
   #later: LaterSender | undefined;
-  #runsThere = false;
+  /** The domain runs there, without some of its memory. */
+  #isApart = false;
 
   constructor(
     link: Duplex,
@@ -197,8 +198,9 @@ class Sending {
     await this.#writer.write(RecordType.commit, new Uint8Array());
     const running = await this.#answer(RecordType.running);
     still.lap("startMs", ranBefore(running.payload));
-    this.#runsThere = true;
+    this.#isApart = this.#later !== undefined;
     await this.#later?.sendAll(() => meter.piece());
+    this.#isApart = false;
     const totalMs = performance.now() - begin;
     const leftHere = await leaving.remove();
     const [sentBytes, diskBytes] = [this.#writer.bytes, disks.bytes];
@@ -208,7 +210,7 @@ class Sending {
   }
 
   /** Waits for an answer, and serves what is asked for meanwhile. @throws SaveError */
-  #answer(wanted: number): Promise<unknown> & Promise<{ readonly payload: Buffer }> {
+  #answer(wanted: number): Promise<SavedRecord> {
     return this.#later?.next(wanted) ?? this.#answers.next(wanted);
   }
 
@@ -286,7 +288,7 @@ class Sending {
   async failed(error: Error): Promise<SaveError> {
     const isCancelled = this.#hand.signal?.aborted === true && !this.#committed;
     const reason = `the domain could not be moved: ${isCancelled ? CANCELLED : error.message}`;
-    if (this.#runsThere) {
+    if (this.#isApart) {
       const missing = `${this.#later?.left ?? 0} frames of it are here`;
       return new MigrationTorn(`${reason}; it runs there, but ${missing}, where it stands still as it left`, {
         cause: error,

@@ -9,7 +9,7 @@
  */
 import type { AbsentFrames, Frame, FrameSource } from "@xenoserver/cpu";
 
-export const Word = { bell: 0, came: 1, lost: 2, asked: 3 } as const;
+const Word = { bell: 0, came: 1, lost: 2, asked: 3 } as const;
 /** More threads than a domain has wait for a place to ask. */
 const PLACES = 32;
 /** A thread that slept so long looks again by itself. */
@@ -23,10 +23,6 @@ export interface LaterFramesHandle {
 export const newLaterFrames = (): LaterFramesHandle => ({
   words: new SharedArrayBuffer((Word.asked + PLACES) * Int32Array.BYTES_PER_ELEMENT),
 });
-
-/** The line to the server that has the frames was cut. */
-const lostMessage = (frame: Frame): string =>
-  `frame ${frame} did not come: the line to the server that the domain came from was cut`;
 
 export class LaterFrames implements FrameSource {
   readonly #words: Int32Array;
@@ -46,6 +42,8 @@ export class LaterFrames implements FrameSource {
   #ask(frame: Frame): void {
     const words = this.#words;
     for (let place = 0; ; place = (place + 1) % PLACES) {
+      // Then nobody takes what is asked for, and there will be no place.
+      this.#refuseLost(frame);
       if (Atomics.compareExchange(words, Word.asked + place, 0, frame + 1) === 0) break;
     }
     Atomics.add(words, Word.bell, 1);
@@ -55,8 +53,13 @@ export class LaterFrames implements FrameSource {
   waitFor(frame: Frame): void {
     const came = Atomics.load(this.#words, Word.came);
     if (this.#absent.isPresent(frame)) return;
-    if (Atomics.load(this.#words, Word.lost) !== 0) throw new Error(lostMessage(frame));
+    this.#refuseLost(frame);
     Atomics.wait(this.#words, Word.came, came, NAP_MS);
+  }
+
+  #refuseLost(frame: Frame): void {
+    if (Atomics.load(this.#words, Word.lost) !== 0)
+      throw new Error(`frame ${frame} did not come: the line to the server that the domain came from was cut`);
   }
 }
 
@@ -79,8 +82,7 @@ export class AskedFrames {
   }
   /** @param rung  how often the bell had been rung when nothing was asked for. Settles when it is rung again. */
   async rings(rung: number): Promise<void> {
-    const waiting = Atomics.waitAsync(this.#words, Word.bell, rung);
-    if (waiting.async) await waiting.value;
+    await Atomics.waitAsync(this.#words, Word.bell, rung).value;
   }
   get rung(): number {
     return Atomics.load(this.#words, Word.bell);

@@ -2,7 +2,7 @@
 import type { DomainMemory } from "@xenoserver/cpu";
 import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
 import { SaveError } from "../../save/error.ts";
-import { RecordType, type RecordWriter, type SavedRecord } from "../../save/records.ts";
+import { RecordType, type RecordWriter, type SavedRecord, wordsOf } from "../../save/records.ts";
 import { writeFrames } from "../../save/saved-domain.ts";
 import type { Answers } from "../answers.ts";
 
@@ -46,7 +46,7 @@ export class LaterSender {
     }
   }
   async #sendAsked({ payload }: SavedRecord): Promise<void> {
-    const asked = [...new Uint32Array(Uint8Array.from(payload).buffer)] as Frame[];
+    const asked = [...wordsOf(payload)] as Frame[];
     const strange = asked.find((frame) => !this.#all.has(frame));
     if (strange !== undefined) throw new SaveError(`the other server asks for frame ${strange}, which it has`);
     const wanted = asked.filter((frame) => this.#left.has(frame));
