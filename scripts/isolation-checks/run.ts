@@ -13,7 +13,7 @@ import { parseArgs } from "node:util";
 import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
 import { median } from "../../bench/summary.ts";
 import { whenInterrupted } from "../interrupted.ts";
-import { clearLeftovers, makeFolder, removeFolder } from "../migration-checks/leftovers.ts";
+import { runChecks } from "../migration-checks/leftovers.ts";
 import { buildGuests, HOGS, type Hog, LOADS, type Load } from "./guest.ts";
 import { DOMAINS, IsolationServer } from "./server.ts";
 
@@ -180,14 +180,4 @@ function conclude(comparisons: readonly Comparison[], shares: readonly number[] 
 }
 
 const interrupted = whenInterrupted();
-await clearLeftovers(CHECKS, DOMAINS);
-const folder = makeFolder(CHECKS);
-let isGood = false;
-try {
-  isGood = await main(folder);
-} catch (error) {
-  console.error((error as Error).message);
-} finally {
-  removeFolder(folder);
-}
-process.exit(isGood ? 0 : 1);
+await runChecks(CHECKS, DOMAINS, main);

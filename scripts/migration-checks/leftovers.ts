@@ -11,12 +11,35 @@ const prefixOf = (checks: string): string => `xeno-${checks}-`;
  * @param checks  what they are called
  * @returns a folder named after this process, for servers
  */
-export const makeFolder = (checks: string): string => mkdtempSync(join(tmpdir(), `${prefixOf(checks)}${process.pid}-`));
+const makeFolder = (checks: string): string => mkdtempSync(join(tmpdir(), `${prefixOf(checks)}${process.pid}-`));
 
-export const removeFolder = (folder: string): void => rmSync(folder, { recursive: true, force: true });
+const removeFolder = (folder: string): void => rmSync(folder, { recursive: true, force: true });
+
+/**
+ * Runs checks in a folder of their own, behind those that were killed, and ends this process.
+ * @param domains  what theirs are called
+ * @param run      gives whether all is well; an error is told, and is not
+ */
+export async function runChecks(
+  checks: string,
+  domains: readonly string[],
+  run: (folder: string) => Promise<boolean>,
+): Promise<never> {
+  await clearLeftovers(checks, domains);
+  const folder = makeFolder(checks);
+  let isGood = false;
+  try {
+    isGood = await run(folder);
+  } catch (error) {
+    console.error((error as Error).message);
+  } finally {
+    removeFolder(folder);
+  }
+  process.exit(isGood ? 0 : 1);
+}
 
 /** Ends the domains and servers of checks whose process is gone, and removes their folders. */
-export async function clearLeftovers(checks: string, domains: readonly string[]): Promise<void> {
+async function clearLeftovers(checks: string, domains: readonly string[]): Promise<void> {
   for (const name of readdirSync(tmpdir())) {
     const pid = Number(new RegExp(`^${prefixOf(checks)}(\\d+)-`).exec(name)?.[1]);
     if (!(pid > 0) || isAlive(pid)) continue;

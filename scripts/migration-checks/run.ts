@@ -14,7 +14,7 @@ import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
 import { median } from "../../bench/summary.ts";
 import { whenInterrupted } from "../interrupted.ts";
 import { buildGuest, type CheckGuest } from "./guest.ts";
-import { clearLeftovers, makeFolder, removeFolder } from "./leftovers.ts";
+import { runChecks } from "./leftovers.ts";
 import { Load } from "./load.ts";
 import { type CheckServer, CheckServers, type Link } from "./servers.ts";
 
@@ -147,14 +147,4 @@ function conclude(moved: readonly Moved[], load: Load, rows: number): boolean {
 }
 
 const interrupted = whenInterrupted();
-await clearLeftovers(CHECKS, [DOMAIN]);
-const folder = makeFolder(CHECKS);
-let isGood = false;
-try {
-  isGood = await main(folder);
-} catch (error) {
-  console.error((error as Error).message);
-} finally {
-  removeFolder(folder);
-}
-process.exit(isGood ? 0 : 1);
+await runChecks(CHECKS, [DOMAIN], main);

@@ -21,7 +21,7 @@ import {
 } from "../state/layout.ts";
 import { type DecodeView, viewKey } from "../system/code-window.ts";
 import { CodeIndex, type CodeKey, codeKey, type Heads, isSamePage } from "./code-index.ts";
-import { type Crossing, Crossings } from "./crossings.ts";
+import { type Crossing, Crossings, NEXT_BYTES } from "./crossings.ts";
 import { Builtin, Field, OFFSET_MASK } from "./record.ts";
 import type { TraceWriter } from "./trace.ts";
 
@@ -196,9 +196,9 @@ export class CodeCache {
     const known = this.crossings.at(frame, offset);
     const isThere = known?.nextFrame === nextFrame && known.view === view;
     if (isThere && this.index.find(heads, offset) === known.record) return;
-    const both = new Uint8Array(4096 + 16);
+    const both = new Uint8Array(4096 + NEXT_BYTES);
     both.set(this.bytes.subarray(this.frameAddress(frame), this.frameAddress(frame) + 4096));
-    both.set(this.bytes.subarray(this.frameAddress(nextFrame), this.frameAddress(nextFrame) + 16), 4096);
+    both.set(this.bytes.subarray(this.frameAddress(nextFrame), this.frameAddress(nextFrame) + NEXT_BYTES), 4096);
     if (known) this.poisonCrossing(known);
     const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
     this.writer.writeCrossing(both, offset, views[0], record, nextFrame);
@@ -207,7 +207,7 @@ export class CodeCache {
     this.index.remove(key);
     this.index.enter(heads, offset, record);
     this.markCode(frame, offset, 4096);
-    this.markCode(nextFrame, 0, 16);
+    this.markCode(nextFrame, 0, NEXT_BYTES);
   }
 
   /** The record at which control arrives at an offset of a frame, or 0; 64-bit code only. */

@@ -1,3 +1,4 @@
+import { PAGE_BYTES } from "../engine.ts";
 import type { CodeKey } from "./code-index.ts";
 
 /** An instruction that goes on in the next page. */
@@ -12,8 +13,7 @@ export interface Crossing {
   readonly key: CodeKey;
 }
 /** Longer than any instruction: bytes of the next page that one may have. */
-const NEXT_BYTES = 16;
-const PAGE_BYTES = 4096;
+export const NEXT_BYTES = 16;
 
 interface Range {
   readonly start: number;

@@ -10,8 +10,9 @@ import {
   type Var,
 } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
+import { emitItlbEntry } from "../mmu/emit.ts";
 import type { Helpers } from "../semantics/ops.ts";
-import { ITLB_ENTRIES, Itlb, PROFILE_OFFSET, RECORD_BYTES, Slot, State } from "../state/layout.ts";
+import { Itlb, PROFILE_OFFSET, RECORD_BYTES, Slot, State } from "../state/layout.ts";
 import { emitFindCached, emitFindRecord, emitNoteCached } from "./code-index.ts";
 import { functionExits, type HandlerExits, InterpOps } from "./interp-ops.ts";
 
@@ -164,7 +165,7 @@ export class MainLoop {
     const { vb, pc, progress, target, linkFrom } = this;
     f.if(this.spent(), () => this.leaveTo(target.get(), LoopExit.tick));
     const page = f.let(target.get().and(i64(-4096)));
-    const itlbEntry = this.itlbEntry(page);
+    const itlbEntry = emitItlbEntry(f, vb, page);
     const cached = emitFindCached(f, vb, { target: target.get(), page, itlbEntry });
     const found = f.var("i32", cached.record);
     f.if(
@@ -189,15 +190,6 @@ export class MainLoop {
     f.store("i64.store", vb, page, Slot.pageVa);
     progress.set(progress.get().add(pc.get()).sub(found.get()));
     pc.set(found.get());
-  }
-  /** Where the ITLB in use has a page, if it has it. */
-  private itlbEntry(page: I64): I32 {
-    const f = this.func.fn;
-    const index = page
-      .shrU(8)
-      .wrap()
-      .and((ITLB_ENTRIES - 1) << 4);
-    return f.let(index.add(f.load("i32.load", this.vb, State.itlb)));
   }
 
   /** Instructions since the entry, interpreted and translated ones. */
@@ -245,15 +237,17 @@ export class MainLoop {
   private follow(): void {
     const f = this.func.fn;
     const { pc, vb } = this;
+    const target = (): I64 => {
+      const distance = f.load<"i32">("i32.load", pc.get(), Field.disp).extS();
+      return f.let(f.load<"i64">("i64.load", vb, Slot.pageVa).add(distance));
+    };
     const link = f.let(f.load<"i32">("i32.load", pc.get(), Field.imm));
-    const leavesPage = f.load<"i32">("i32.load16_u", pc.get(), Field.place).and(1 << 13);
-    // A target in the same page moves with it.
-    f.if(link, () => f.if(leavesPage.eqz(), () => this.arrive(link)));
-    const distance = f.load<"i32">("i32.load", pc.get(), Field.disp).extS();
-    const target = f.let(f.load<"i64">("i64.load", vb, Slot.pageVa).add(distance));
     f.if(link, () => {
-      const page = f.let(target.and(i64(-4096)));
-      const entry = this.itlbEntry(page);
+      const leavesPage = f.load<"i32">("i32.load16_u", pc.get(), Field.place).and(1 << 13);
+      // A target in the same page moves with it.
+      f.if(leavesPage.eqz(), () => this.arrive(link));
+      const page = f.let(target().and(i64(-4096)));
+      const entry = emitItlbEntry(f, vb, page);
       const isThere = f.load<"i64">("i64.load", entry, Itlb.tag).eq(page);
       const heads = f.load<"i32">("i32.load", pc.get(), Field.heads);
       f.if(isThere.and(f.load<"i32">("i32.load", entry, Itlb.heads).eq(heads)), () => {
@@ -262,7 +256,7 @@ export class MainLoop {
       });
     });
     this.linkFrom.set(pc.get());
-    this.redirect(target);
+    this.redirect(target());
   }
 
   private next(): void {
@@ -377,11 +371,7 @@ export class MainLoop {
     const f = this.func.fn;
     const { vb, pc } = this;
     const next = f.let(f.load<"i64">("i64.load", vb, Slot.pageVa).add(4096));
-    const index = next
-      .shrU(8)
-      .wrap()
-      .and((ITLB_ENTRIES - 1) << 4);
-    const entry = f.let(index.add(f.load("i32.load", vb, State.itlb)));
+    const entry = emitItlbEntry(f, vb, next);
     const same = f.load<"i64">("i64.load", entry, Itlb.tag).eq(next);
     const frame = f
       .load<"i32">("i32.load", entry, Itlb.frame)

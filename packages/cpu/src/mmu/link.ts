@@ -1,7 +1,7 @@
 import { type Func, i32, i64, type ModuleBuilder } from "@xenoserver/wasm";
 import { Field } from "../interp/record.ts";
-import { ITLB_ENTRIES, Itlb, State } from "../state/layout.ts";
-import { state32 } from "./emit.ts";
+import { Itlb } from "../state/layout.ts";
+import { emitItlbEntry } from "./emit.ts";
 import { emitEnterRegion, emitFindRegion, emitNoteRegionPage } from "./region-cache.ts";
 
 /**
@@ -39,11 +39,7 @@ export function defineLinkRegion(m: ModuleBuilder, fillItlb: Func): Func {
     () => {
       const distance = f.load<"i32">("i32.load", at.get(), RegionPages.first + RegionPages.distance);
       const page = f.let(base.add(distance.extS().shl(12)));
-      const index = page
-        .shrU(8)
-        .wrap()
-        .and((ITLB_ENTRIES - 1) << 4);
-      const entry = f.let(index.add(state32(f, vb, State.itlb)));
+      const entry = emitItlbEntry(f, vb, page);
       f.if(f.load<"i64">("i64.load", entry, Itlb.tag).ne(page), () =>
         f.if(f.call<"i32">(fillItlb, vb, page).eqz(), () => f.return(i32(0))),
       );

@@ -12,7 +12,6 @@ import {
 import {
   CodeMode,
   DirtyControl,
-  ITLB_ENTRIES,
   Itlb,
   type MemoryLayout,
   Pending,
@@ -23,7 +22,7 @@ import {
   TLB_OFFSET,
   Tlb,
 } from "../state/layout.ts";
-import { Access, frameOf, largePageBit, state32, state64 } from "./emit.ts";
+import { Access, emitItlbEntry, frameOf, largePageBit, state32, state64 } from "./emit.ts";
 import { emitNoteItlb, emitNoteTlb } from "./used-groups.ts";
 
 /** Notes that a translation of a page of more than 4 KiB is cached, in parts: INVLPG for any of it must drop them all. */
@@ -113,13 +112,7 @@ export function defineFillItlb(m: ModuleBuilder, layout: MemoryLayout, walk: Fun
   f.if(walked.shrU(54).wrap().and(1), () => emitNoteLargePage(f, vb, page));
   const heads = f.let(f.load<"i32">("i32.load", frame.shl(2).add(state32(f, vb, State.frameTables))));
   f.if(heads.eqz(), () => f.return(i32(0)));
-  const entry = f.let(
-    page
-      .shrU(8)
-      .wrap()
-      .and((ITLB_ENTRIES - 1) << 4)
-      .add(state32(f, vb, State.itlb)),
-  );
+  const entry = emitItlbEntry(f, vb, page);
   f.store("i64.store", entry, page, Itlb.tag);
   f.store("i32.store", entry, heads, Itlb.heads);
   f.store("i32.store", entry, frame.or(walked.shrU(53).wrap().and(1).shl(31)), Itlb.frame);

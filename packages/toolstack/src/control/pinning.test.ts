@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import { buildGuest, dword, eax, ShutdownReason, shutdownGuest, spinGuest } from "@xenoserver/testkit";
-import { DomainProcess, type ProcessPlace } from "../testing/domain-process.ts";
+import type { DomainProcess, ProcessPlace } from "../testing/domain-process.ts";
+import { StartedProcesses } from "../testing/started-processes.ts";
 
 const allowed = (pid: number, tid: string | number): string =>
   /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync(`/proc/${pid}/task/${tid}/status`, "utf8"))![1]!;
@@ -37,7 +38,7 @@ function missing(): string | false {
 
 describe("vcpus that are pinned", { skip: missing(), timeout: 120_000 }, () => {
   let folder: string;
-  const domains: DomainProcess[] = [];
+  const domains = new StartedProcesses();
   const whole = allowed(process.pid, process.pid);
 
   before(() => {
@@ -47,13 +48,10 @@ describe("vcpus that are pinned", { skip: missing(), timeout: 120_000 }, () => {
   });
   after(() => rmSync(folder, { recursive: true }));
   // Those that spin would take the next ones' time.
-  afterEach(() => Promise.all(domains.splice(0).map((domain) => domain.remove())));
+  afterEach(() => domains.remove());
 
-  function start(settings = {}, changes = {}, place: ProcessPlace = {}): DomainProcess {
-    const spec = { name: "pin", kernel: join(folder, "spin"), memory: 32, ...settings };
-    domains.push(DomainProcess.start(spec, changes, place));
-    return domains.at(-1)!;
-  }
+  const start = (settings = {}, changes = {}, place: ProcessPlace = {}): DomainProcess =>
+    domains.start({ name: "pin", kernel: join(folder, "spin"), memory: 32, ...settings }, changes, place);
   /** By vcpu: where its thread may run. */
   function threadsOf({ child }: DomainProcess): Record<string, string> {
     const tasks = `/proc/${child.pid}/task`;

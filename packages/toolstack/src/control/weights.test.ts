@@ -9,8 +9,9 @@ import { ShutdownReason, shutdownGuest, spinGuest } from "@xenoserver/testkit";
 import { configOf, specOfConfig } from "../cfg/index.ts";
 import { launchDomain } from "../domain/index.ts";
 import { nicenessOf } from "../domain/weight.ts";
-import { DomainProcess, type ProcessPlace } from "../testing/domain-process.ts";
+import type { DomainProcess, ProcessPlace } from "../testing/domain-process.ts";
 import { moveTo, reportOf, TestServer } from "../testing/moving-servers.ts";
+import { StartedProcesses } from "../testing/started-processes.ts";
 import { tinyConfig } from "../testing/tiny-domain.ts";
 
 const ours = getPriority();
@@ -48,7 +49,7 @@ describe("a domain's process", {
   timeout: 60_000,
 }, () => {
   let folder: string;
-  const domains: DomainProcess[] = [];
+  const domains = new StartedProcesses();
 
   before(() => {
     folder = mkdtempSync(join(tmpdir(), "xeno-weights-"));
@@ -56,13 +57,10 @@ describe("a domain's process", {
   });
   after(() => rmSync(folder, { recursive: true }));
   // Those that spin would take the next ones' time.
-  afterEach(() => Promise.all(domains.splice(0).map((domain) => domain.remove())));
+  afterEach(() => domains.remove());
 
-  function start(settings = {}, changes = {}, place: ProcessPlace = {}): DomainProcess {
-    const spec = { name: "heavy", kernel: join(folder, "spin"), memory: 32, ...settings };
-    domains.push(DomainProcess.start(spec, changes, place));
-    return domains.at(-1)!;
-  }
+  const start = (settings = {}, changes = {}, place: ProcessPlace = {}): DomainProcess =>
+    domains.start({ name: "heavy", kernel: join(folder, "spin"), memory: 32, ...settings }, changes, place);
   /** Every one that any thread has. */
   function nicesOf({ child }: DomainProcess): number[] {
     const threads = readdirSync(`/proc/${child.pid}/task`);

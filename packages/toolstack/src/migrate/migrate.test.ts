@@ -10,9 +10,10 @@ import { stampGuest } from "@xenoserver/testkit";
 import { parseDisk, specOfConfig } from "../cfg/index.ts";
 import { RecordType } from "../save/records.ts";
 import { type Fault, relay } from "../testing/cut-link.ts";
+import { moveStamper, type Outcome, setOnFire } from "../testing/moving-stamper.ts";
 import { Stamper } from "../testing/stamper.ts";
 import { openResources, tinyConfig } from "../testing/tiny-domain.ts";
-import { ArrivingDomain, MigrationInDoubt, type MigrationReport } from "./index.ts";
+import { ArrivingDomain, MigrationInDoubt } from "./index.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "xeno-migrate-"));
 const [kernel, image] = [join(folder, "kernel"), join(folder, "disk.img")];
@@ -36,26 +37,9 @@ function linkOf(fault?: Fault): { near: Duplex; far: Duplex } {
   return { near, far };
 }
 
-interface Outcome {
-  readonly sent: MigrationReport | Error;
-  readonly arrived: Stamper | Error;
-}
-/** @param between  called at the far end when everything has come */
-async function move(from: Stamper, fault?: Fault, sabotage?: (arriving: ArrivingDomain) => void): Promise<Outcome> {
-  const { near, far } = linkOf(fault);
-  const asError = (error: Error): Error => error;
-  const sent = from.domain.migrate(near, spec).catch(asError);
-  const arrived = ArrivingDomain.from(far).then(async (arriving) => {
-    sabotage?.(arriving);
-    try {
-      return await Stamper.start(config, arriving);
-    } catch (error) {
-      await arriving.refuse((error as Error).message);
-      throw error;
-    }
-  });
-  return { arrived: await arrived.catch(asError), sent: await sent };
-}
+/** @param sabotage  called at the far end before everything has come */
+const move = (from: Stamper, fault?: Fault, sabotage?: (arriving: ArrivingDomain) => void): Promise<Outcome> =>
+  moveStamper(from, linkOf(fault), config, {}, sabotage);
 
 const diskIsTaken = async (): Promise<boolean> => {
   const opened = await openImage(image, { format: "raw", readOnly: false }).catch((error: Error) => error);
@@ -142,13 +126,7 @@ describe("a domain that moves while it runs", { timeout: 300_000 }, () => {
   test("runs on if its disk is gone when the other side is to take it", async () => {
     const here = await Stamper.start(config);
     await here.goesOn();
-    const { sent, arrived } = await move(here, undefined, (arriving) => {
-      const commit = arriving.commit.bind(arriving);
-      arriving.commit = async () => {
-        await commit();
-        throw new Error("its disk is on fire");
-      };
-    });
+    const { sent, arrived } = await move(here, undefined, setOnFire);
     assert.ok(arrived instanceof Error);
     assert.ok(sent instanceof Error && !(sent instanceof MigrationInDoubt), String(sent));
     assert.match(sent.message, /could not be moved: its disk is on fire/);

@@ -11,9 +11,10 @@ import { stampGuest } from "@xenoserver/testkit";
 import { specOfConfig } from "../cfg/index.ts";
 import { RecordType } from "../save/records.ts";
 import { type Fault, relay } from "../testing/cut-link.ts";
+import { moveStamper, type Outcome, setOnFire } from "../testing/moving-stamper.ts";
 import { Stamper } from "../testing/stamper.ts";
 import { openResources, tinyConfig } from "../testing/tiny-domain.ts";
-import { ArrivingDomain, MigrationInDoubt, type MigrationReport, MigrationTorn } from "./index.ts";
+import { ArrivingDomain, MigrationInDoubt, MigrationTorn } from "./index.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "xeno-postcopy-"));
 const kernel = join(folder, "kernel");
@@ -40,32 +41,18 @@ async function linkOf(fault?: Fault, restMs?: () => number): Promise<{ near: Soc
   return { near, far, close: () => servers.forEach((server) => server.close()) };
 }
 
-interface Outcome {
-  readonly sent: MigrationReport | Error;
-  readonly arrived: Stamper | Error;
-}
-/** @param sabotage  called when it begins to arrive */
 async function move(
   from: Stamper,
   fault?: Fault,
   sabotage?: (arriving: ArrivingDomain) => void,
   restMs?: () => number,
 ): Promise<Outcome> {
-  const { near, far, close } = await linkOf(fault, restMs);
-  const asError = (error: Error): Error => error;
-  const sent = from.domain.migrate(near, spec, { postCopy: true }).catch(asError);
-  const arrived = ArrivingDomain.from(far).then(async (arriving) => {
-    sabotage?.(arriving);
-    try {
-      return await Stamper.start(config, arriving);
-    } catch (error) {
-      await arriving.refuse((error as Error).message);
-      throw error;
-    }
-  });
-  const outcome = { arrived: await arrived.catch(asError), sent: await sent };
-  close();
-  return outcome;
+  const link = await linkOf(fault, restMs);
+  try {
+    return await moveStamper(from, link, config, { postCopy: true }, sabotage);
+  } finally {
+    link.close();
+  }
 }
 
 describe("a domain that moves before all of its memory has", { timeout: 300_000 }, () => {
@@ -168,13 +155,7 @@ describe("a domain that moves before all of its memory has", { timeout: 300_000 
   test("runs on here if it cannot be started there, and hears why", async () => {
     const here = await Stamper.start(config);
     await here.goesOn();
-    const { sent, arrived } = await move(here, undefined, (arriving) => {
-      const commit = arriving.commit.bind(arriving);
-      arriving.commit = async () => {
-        await commit();
-        throw new Error("its disk is on fire");
-      };
-    });
+    const { sent, arrived } = await move(here, undefined, setOnFire);
     assert.ok(arrived instanceof Error);
     assert.ok(sent instanceof Error && !(sent instanceof MigrationInDoubt), String(sent));
     assert.match(sent.message, /could not be moved: its disk is on fire/);
