@@ -238,12 +238,15 @@ describe("an image of QEMU's", { skip: noQemu ?? false }, () => {
     };
     await refused(/keeps its data in another file/, "-o", `data_file=${fresh("raw")}`);
     await refused(/has extended L2 entries/, "-o", "extended_l2=on");
-    await refused(
-      /is encrypted \(method 2\)/,
-      "--object",
-      "secret,id=s,data=x",
-      "-o",
-      "encrypt.format=luks,encrypt.key-secret=s",
+    // qemu-img measures the processor before it makes a LUKS header, and refuses where the clock is too coarse: the header says it by itself.
+    const path = fresh();
+    await qemuImg("create", "-q", "-f", "qcow2", path, "1M");
+    const header = readFileSync(path);
+    header.writeUInt32BE(2, 32);
+    writeFileSync(path, header);
+    await assert.rejects(
+      open(path),
+      (error) => error instanceof StorageError && /is encrypted \(method 2\)/.test(error.message),
     );
   });
 });
