@@ -31,10 +31,12 @@ export class ControlServer {
   readonly #server: Server;
   readonly #path: string;
   readonly #sockets = new Set<Socket>();
+  readonly #answers: Set<Promise<void>>;
 
-  private constructor(server: Server, path: string) {
+  private constructor(server: Server, path: string, answers: Set<Promise<void>>) {
     this.#server = server;
     this.#path = path;
+    this.#answers = answers;
     server.on("connection", (socket) => {
       this.#sockets.add(socket);
       socket.on("close", () => this.#sockets.delete(socket));
@@ -44,7 +46,8 @@ export class ControlServer {
   /** Listens at a path that only this user may open; what lies there of a process that was killed is replaced. */
   static async listen(path: string, dispatch: Dispatch): Promise<ControlServer> {
     rmSync(path, { force: true });
-    const server = createServer((socket) => serve(socket, dispatch));
+    const answers = new Set<Promise<void>>();
+    const server = createServer((socket) => serve(socket, dispatch, answers));
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
       // The socket is made within the call, with this mask; changed afterwards it would be open to others for a while.
@@ -52,18 +55,22 @@ export class ControlServer {
       server.listen(path, resolve);
       process.umask(mask);
     });
-    return new ControlServer(server, path);
+    return new ControlServer(server, path, answers);
   }
 
-  /** Sends what waits, ends all connections and removes the socket. */
+  /** Sends what waits, and answers that are still to come for a while; ends all connections and removes the socket. */
   async close(): Promise<void> {
     this.#server.close();
+    const timer = Promise.withResolvers<void>();
+    const timeout = setTimeout(timer.resolve, LAST_WORDS_MS);
+    await Promise.race([Promise.all(this.#answers), timer.promise]);
+    clearTimeout(timeout);
     await Promise.all([...this.#sockets].map(endSocket));
     rmSync(this.#path, { force: true });
   }
 }
 
-/** How long a client may take for the last words. */
+/** How long the last words may take, and a client to hear them. */
 const LAST_WORDS_MS = 1000;
 
 function endSocket(socket: Socket): Promise<void> {
@@ -77,7 +84,7 @@ function endSocket(socket: Socket): Promise<void> {
   });
 }
 
-function serve(socket: Socket, dispatch: Dispatch): void {
+function serve(socket: Socket, dispatch: Dispatch, answers: Set<Promise<void>>): void {
   const reader = new LineReader();
   const write = (message: Reply | ControlEvent): void => {
     if (!socket.destroyed && socket.writable) socket.write(`${JSON.stringify(message)}\n`);
@@ -94,7 +101,10 @@ function serve(socket: Socket, dispatch: Dispatch): void {
   socket.on("error", () => {});
   socket.on("data", (bytes: Buffer) => {
     try {
-      for (const line of reader.push(bytes)) void answer(line, dispatch, peer, write);
+      for (const line of reader.push(bytes)) {
+        const answered = answer(line, dispatch, peer, write).finally(() => answers.delete(answered));
+        answers.add(answered);
+      }
     } catch (error) {
       write({ id: 0, error: asReply(error) });
       socket.destroySoon();
