@@ -7,7 +7,7 @@ import { Interpreter } from "./interp/interpreter.ts";
 import { Field, INTERPRETED_WORK, INTERRUPTS_OPENED, LoopExit } from "./interp/record.ts";
 import { TraceWriter } from "./interp/trace.ts";
 import { HotSpots } from "./jit/hot-spots.ts";
-import { LocalRegionService, type RegionService } from "./jit/region-compiler.ts";
+import { LocalRegionService, REGION_MODE, type RegionService } from "./jit/region-compiler.ts";
 import { DirtyRounds } from "./memory/dirty-log.ts";
 import type { DomainMemory } from "./memory/domain-memory.ts";
 import type { Frame } from "./memory/guest-memory.ts";
@@ -15,6 +15,7 @@ import { Flag } from "./semantics/flags.ts";
 import { type MemoryLayout, Pending, Slot, State, vcpuArea } from "./state/layout.ts";
 import { loadVcpu } from "./state/saved-vcpu.ts";
 import { writeTables } from "./state/tables.ts";
+import { viewKey } from "./system/code-window.ts";
 import { DebugState } from "./system/debug.ts";
 import { describeMachine } from "./system/describe.ts";
 import { deliver, deliverException, TripleFault } from "./system/interrupts.ts";
@@ -129,7 +130,10 @@ export class WasmVcpu implements Vcpu {
     this.cache.onDropped = (place) => this.interpreter.dropRegion(place);
     this.cache.onReplaced = () => exports.emptyRegionCaches(vb);
     const service = options.regions ?? new LocalRegionService(memory);
-    this.hotSpots = new HotSpots(this.cache, this.interpreter, service, id, () => this.machine.pageTables);
+    this.hotSpots = new HotSpots(this.cache, this.interpreter, service, id, memory, {
+      pageTables: () => this.machine.pageTables,
+      frameOf: (page) => this.frameOfCode(page),
+    });
     this.cache.onReset = () => {
       this.hotSpots.reset();
       this.systemInstructions.length = 0;
@@ -412,7 +416,9 @@ export class WasmVcpu implements Vcpu {
     const provided = this.cache.provide(page, frame, offset, view);
     this.interpreter.flush();
     if (provided) {
-      if (this.translates === "always" && m.is64 && !m.isStepping) this.hotSpots.translate({ page, frame, offset });
+      if (viewKey(view) !== REGION_MODE) return undefined;
+      if (this.translates === "always") this.hotSpots.translate({ page, frame, offset });
+      else this.hotSpots.arrive({ page, frame, offset });
       return undefined;
     }
     const next = this.codeFrame(page + 4096);

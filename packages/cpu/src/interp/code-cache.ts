@@ -34,9 +34,11 @@ interface Trace {
   readonly key: CodeKey;
 }
 /** A region that is in use: its place in the table, and where it is entered. */
-interface InstalledRegion {
+export interface InstalledRegion {
   readonly place: number;
   readonly reach: Reach;
+  /** Of its pages; see `RegionPages`. */
+  readonly list: number;
   /** By record. */
   readonly entries: Map<number, CodeKey>;
   isDropped: boolean;
@@ -224,29 +226,36 @@ export class CodeCache {
    * Lets the records at a region's entries call it, those that have none yet or one that reaches less far. What they were goes to shadows,
    * from which the interpreter can still run on.
    * @param place  the region's function in the table
-   * @returns false if the region is out of date, or not wanted any more
+   * @returns undefined if the region is out of date, or not wanted any more
    */
-  installRegion({ entries, reach, pieces, pages }: CompiledRegion, place: number): boolean {
+  installRegion({ entries, reach, pieces, pages }: CompiledRegion, place: number): InstalledRegion | undefined {
     const { resets } = this;
     // From here on stores into the region's frames are seen, so that what is compared now stays true.
     for (const { frame } of pages) this.headsOf(frame, REGION_MODE);
-    if (this.resets !== resets || !pieces.every((piece) => this.isCurrent(piece))) return false;
-    const isWanted = ({ frame, offset }: RegionEntry): boolean => {
-      const before = this.reachAt(frame, offset);
-      return this.recordAt(frame, offset) !== 0 && (before === undefined || (before === "rest" && reach === "own"));
-    };
-    if (!entries.some(isWanted) || this.nextRecord + roomOf(entries.length, pages.length) > RECORDS) return false;
-    const region: InstalledRegion = { place, reach, entries: new Map(), isDropped: false };
-    const list = this.writePages(pages);
+    if (this.resets !== resets || !pieces.every((piece) => this.isCurrent(piece))) return undefined;
+    const isWanted = (entry: RegionEntry): boolean => this.isWanted(entry, reach);
+    if (!entries.some(isWanted) || this.nextRecord + roomOf(entries.length, pages.length) > RECORDS) return undefined;
+    const region: InstalledRegion = { place, reach, list: this.writePages(pages), entries: new Map(), isDropped: false };
     entries.forEach((entry, number) => {
-      if (isWanted(entry)) this.enterRegion(region, entry, number, list);
+      if (isWanted(entry)) this.enterRegion(region, entry, number);
     });
     for (const { frame, start, bytes } of pieces) {
       const end = start + bytes.length;
       this.pages.get(frame)!.pieces.push({ start, end, region });
       this.markCode(frame, start, end);
     }
+    return region;
+  }
+  /** Lets control enter a region that is in use at another of its entries. @returns whether it does */
+  enterAlso(region: InstalledRegion, { entries }: CompiledRegion, number: number): boolean {
+    const entry = entries[number];
+    if (!this.isWanted(entry, region.reach) || this.nextRecord + roomOf(1, 0) > RECORDS) return false;
+    this.enterRegion(region, entry, number);
     return true;
+  }
+  private isWanted({ frame, offset }: RegionEntry, reach: Reach): boolean {
+    const before = this.reachAt(frame, offset);
+    return this.recordAt(frame, offset) !== 0 && (before === undefined || (before === "rest" && reach === "own"));
   }
   private isCurrent({ frame, start, bytes }: RegionPiece): boolean {
     const at = this.frameAddress(frame) + start;
@@ -267,7 +276,7 @@ export class CodeCache {
   }
 
   /** Makes a record one that enters a region; see `EntryInfo`. */
-  private enterRegion(region: InstalledRegion, entry: RegionEntry, number: number, list: number): void {
+  private enterRegion(region: InstalledRegion, entry: RegionEntry, number: number): void {
     const record = this.recordAt(entry.frame, entry.offset);
     const before = this.installed.get(record);
     const info = this.recordsAt + this.nextRecord * RECORD_BYTES;
@@ -276,7 +285,7 @@ export class CodeCache {
     this.bytes.copyWithin(info, original, original + 2 * RECORD_BYTES);
     this.halves[(info + RECORD_BYTES) >>> 1] = Builtin.link;
     this.words[(info + RECORD_BYTES + Field.imm) >>> 2] = record + RECORD_BYTES;
-    this.words[(info + EntryInfo.pages) >>> 2] = list;
+    this.words[(info + EntryInfo.pages) >>> 2] = region.list;
     this.words[(info + EntryInfo.distance) >>> 2] = entry.distance;
     this.nextRecord += EntryInfo.bytes / RECORD_BYTES;
     this.words[(record + Field.disp) >>> 2] = info;

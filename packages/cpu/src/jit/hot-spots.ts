@@ -1,5 +1,7 @@
 import type { CodeCache } from "../interp/code-cache.ts";
 import type { Interpreter } from "../interp/interpreter.ts";
+import { Recall } from "../kept/recall.ts";
+import type { DomainMemory } from "../memory/domain-memory.ts";
 import { type CompiledRegions, MAX_REGIONS_PER_MODULE, type Reach, type RegionService } from "./region-compiler.ts";
 import { keyOf, type Spot } from "./spot.ts";
 
@@ -16,6 +18,14 @@ const MAX_SEEN = 16384;
 /** Ticks for which a spot is not asked for again, whatever became of it. */
 const ASKED = -1000;
 
+/** How a vcpu sees its guest's memory. */
+export interface GuestPages {
+  /** Physical address of the page tables in use. */
+  readonly pageTables: () => number;
+  /** The frame that code at a linear address comes from, undefined if there is none. */
+  readonly frameOf: (page: number) => number | undefined;
+}
+
 /**
  * Finds what is worth translating by looking at where the vcpu is at each tick: an address that shows up repeatedly takes a
  * measurable share of the time. Counting costs running code nothing.
@@ -25,8 +35,10 @@ export class HotSpots {
   private readonly interpreter: Interpreter;
   private readonly service: RegionService;
   private readonly vcpuId: number;
+  private readonly memory: DomainMemory;
   /** Physical address of the page tables in use. */
   private readonly pageTables: () => number;
+  private readonly frameOf: (page: number) => number | undefined;
   private readonly seen = new Map<number, number>();
   /** The same of places with a region. */
   private readonly stayed = new Map<number, number>();
@@ -34,19 +46,23 @@ export class HotSpots {
   private waited = 0;
   /** Regions installed so far. */
   installed = 0;
+  private recall: Recall | undefined;
 
   constructor(
     cache: CodeCache,
     interpreter: Interpreter,
     service: RegionService,
     vcpuId: number,
-    pageTables: () => number,
+    memory: DomainMemory,
+    guest: GuestPages,
   ) {
     this.cache = cache;
     this.interpreter = interpreter;
     this.service = service;
     this.vcpuId = vcpuId;
-    this.pageTables = pageTables;
+    this.memory = memory;
+    this.pageTables = guest.pageTables;
+    this.frameOf = guest.frameOf;
   }
 
   /** Notes that the vcpu was at a spot when a tick came. */
@@ -72,13 +88,19 @@ export class HotSpots {
     this.waiting = [];
     this.waited = 0;
     this.interpreter.forgetRegions();
+    this.recall?.reset();
+  }
+
+  /** Control arrives at a spot that was just decoded: an earlier run may have translated it. */
+  arrive(spot: Spot): void {
+    this.recall?.at(spot);
   }
 
   private ask(): void {
     const spots = this.waiting;
     this.waiting = [];
     this.waited = 0;
-    const isFree = ({ frame, offset }: Spot) => this.cache.reachAt(frame, offset) === undefined;
+    const isFree = (spot: Spot) => this.cache.reachAt(spot.frame, spot.offset) === undefined && !this.recall?.at(spot);
     this.request(spots.filter(isFree), "rest");
   }
   private request(spots: readonly Spot[], reach: Reach): void {
@@ -96,6 +118,8 @@ export class HotSpots {
   /** Installs what was finished since the last call. */
   install(): void {
     for (const compiled of this.service.finished()) this.installAll(compiled);
+    const known = this.recall ? undefined : this.service.known?.();
+    if (known) this.recall = new Recall(known, this.memory, this.cache, this.interpreter, this.frameOf);
   }
   private installAll({ module, regions, covered }: CompiledRegions): void {
     for (const spot of covered) this.seen.set(keyOf(spot), 0);
@@ -104,7 +128,7 @@ export class HotSpots {
     if (base === undefined) return this.cache.reset();
     const { resets } = this.cache;
     regions.forEach((region, k) => {
-      if (this.cache.resets === resets && this.cache.installRegion(region, base + k)) this.installed++;
+      if (this.cache.resets === resets && this.cache.installRegion(region, base + k) !== undefined) this.installed++;
     });
   }
 }

@@ -4,6 +4,8 @@ import type { Gfn } from "../engine.ts";
 import { findRecord, type Heads } from "../interp/code-index.ts";
 import { Builtin } from "../interp/record.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
+import type { KnownModules } from "../kept/recall.ts";
+import { hashPlace } from "../kept/place-hash.ts";
 import { importedHelpers } from "../semantics/helpers.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { CodeMode, State, vcpuArea } from "../state/layout.ts";
@@ -28,6 +30,8 @@ export type Reach = "rest" | "own" | "unseen";
 
 /** A range of a frame's bytes, and what they were when the region was made. */
 export interface RegionPiece {
+  /** Of its page from the one that places count from. */
+  readonly distance: number;
   readonly frame: number;
   readonly start: number;
   readonly bytes: Uint8Array;
@@ -43,6 +47,8 @@ export interface RegionEntry {
   readonly distance: number;
   readonly frame: number;
   readonly offset: number;
+  /** `hashPlace` of the place. */
+  readonly hash: number;
 }
 export interface CompiledRegion {
   /** By their numbers; the first is the spot that was asked for. */
@@ -68,6 +74,8 @@ export interface RegionService {
   request(job: RegionJob): void;
   /** Regions that were finished since the last call. */
   finished(): CompiledRegions[];
+  /** What earlier runs had translated, once that was looked up; asked for after `finished`. */
+  known?(): KnownModules | undefined;
 }
 
 /** The guest's code around a spot, as it is read for one region. */
@@ -160,7 +168,7 @@ class SpotCode implements CodeSource {
         const base = distance * 4096;
         const until = Math.min(end, base + 4096);
         const page = this.pages.get(distance)!;
-        pieces.push({ frame: page.frame, start: at - base, bytes: page.bytes.slice(at - base, until - base) });
+        pieces.push({ distance, frame: page.frame, start: at - base, bytes: page.bytes.slice(at - base, until - base) });
         used.add(distance);
         at = until;
       }
@@ -168,7 +176,9 @@ class SpotCode implements CodeSource {
     const pages = [...used].map((distance) => ({ distance, frame: this.pages.get(distance)!.frame }));
     const entries = region.entries.map((place): RegionEntry => {
       const distance = Math.floor(place / 4096);
-      return { distance, frame: this.pages.get(distance)!.frame, offset: place - distance * 4096 };
+      const { frame, bytes } = this.pages.get(distance)!;
+      const offset = place - distance * 4096;
+      return { distance, frame, offset, hash: hashPlace(bytes, 0, offset) };
     });
     return { entries, reach: this.job.reach, pieces, pages };
   }
@@ -176,6 +186,8 @@ class SpotCode implements CodeSource {
 
 /** Most regions in a module. */
 export const MAX_REGIONS_PER_MODULE = 32;
+
+export type OnCompiled = (module: WebAssembly.Module, bytes: Uint8Array, regions: readonly CompiledRegion[]) => void;
 
 /** Finds, translates and compiles regions; on whichever thread has the domain's memory. */
 export class RegionCompiler {
@@ -185,8 +197,12 @@ export class RegionCompiler {
   private readonly recent: RecentPlaces[] = [];
   private readonly before: CompiledBefore;
 
-  constructor(memory: DomainMemory) {
+  private readonly onCompiled: OnCompiled;
+
+  /** @param onCompiled  told each module that is made */
+  constructor(memory: DomainMemory, onCompiled: OnCompiled = () => {}) {
     this.memory = memory;
+    this.onCompiled = onCompiled;
     this.words = new Int32Array(memory.memory.buffer);
     this.before = new CompiledBefore(memory);
   }
@@ -222,15 +238,18 @@ export class RegionCompiler {
     const covered = candidates.filter((c) => !chosen.includes(c)).map(({ spot }) => spot);
     recent.note(chosen);
     if (chosen.length === 0) return { module: undefined, regions: [], covered };
-    const m = newGuestModule(this.memory);
+    const m = newRegionModule(this.memory);
     const base = m.importGlobal("env", "base", "i32");
     const helpers = importEngine(m, "region");
     m.elementAt(
       base,
       chosen.map(({ region }) => translateRegion(m, helpers, region)),
     );
-    const module = new WebAssembly.Module(m.finish());
-    return { module, regions: chosen.map(({ region, code }) => code.describe(region)), covered };
+    const bytes = m.finish();
+    const module = new WebAssembly.Module(bytes);
+    const regions = chosen.map(({ region, code }) => code.describe(region));
+    this.onCompiled(module, bytes, regions);
+    return { module, regions, covered };
   }
 }
 
@@ -291,9 +310,22 @@ export class LocalRegionService implements RegionService {
 
 /** A module over a domain's memory and a vcpu's table of handlers and regions. */
 export function newGuestModule({ layout }: DomainMemory): ModuleBuilder {
-  const m = new ModuleBuilder(layout.addressType);
   const pages = layout.totalBytes / 0x10000;
-  m.importMemory("env", "memory", { minPages: pages, maxPages: pages });
+  return newModule(layout.addressType, pages, pages);
+}
+/**
+ * The same for regions, which fits domains of any size: what was made for one can be kept for others. Where addresses are wide, V8 checks them
+ * against what it is told of the memory, and by that decides how.
+ */
+function newRegionModule(memory: DomainMemory): ModuleBuilder {
+  return memory.layout.addressType === "i64" ? newGuestModule(memory) : newModule("i32", 1, MAX_PAGES);
+}
+/** Of 64 KiB, in memory whose addresses have 32 bits. */
+const MAX_PAGES = 65536;
+
+function newModule(addressType: AddressType, minPages: number, maxPages: number): ModuleBuilder {
+  const m = new ModuleBuilder(addressType);
+  m.importMemory("env", "memory", { minPages, maxPages });
   m.importTable("env", "table", TABLE_ENTRIES);
   return m;
 }

@@ -1,0 +1,94 @@
+/**
+ * Regions as they are told to later runs: what code they were made from, by bytes and by the distance of its pages, and where they are entered. In
+ * words of the host's byte order, so that they can be read where they lie.
+ */
+import type { CompiledRegion, Reach } from "../jit/region-compiler.ts";
+
+/** Words of a region. Its lists follow: entries, distances of pages, pieces, then the pieces' bytes, padded to a word. */
+export const Described = {
+  /** Words in all. */
+  length: 0,
+  /** Which of its module's regions it is. */
+  number: 1,
+  reach: 2,
+  entries: 3,
+  pages: 4,
+  pieces: 5,
+  lists: 6,
+} as const;
+/** Words of an entry: its place, and that place's `hashPlace`. */
+export const ENTRY_WORDS = 2;
+/** Words of a piece: its place, and how many bytes it has. */
+export const PIECE_WORDS = 2;
+
+const REACHES: readonly Reach[] = ["rest", "own", "unseen"];
+export const reachOf = (number: number): Reach => REACHES[number] ?? "rest";
+
+/** @returns the regions' words, one behind the other */
+export function describeRegions(regions: readonly CompiledRegion[]): Int32Array<ArrayBuffer> {
+  const all = regions.map(describe);
+  const words = new Int32Array(all.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const one of all) {
+    words.set(one, at);
+    at += one.length;
+  }
+  return words;
+}
+
+function describe({ entries, reach, pages, pieces }: CompiledRegion, number: number): Int32Array {
+  const head = [
+    0,
+    number,
+    REACHES.indexOf(reach),
+    entries.length,
+    pages.length,
+    pieces.length,
+    ...entries.flatMap(({ distance, offset, hash }) => [distance * 4096 + offset, hash]),
+    ...pages.map(({ distance }) => distance),
+    ...pieces.flatMap(({ distance, start, bytes }) => [distance * 4096 + start, bytes.length]),
+  ];
+  const sizeBytes = pieces.reduce((sum, { bytes }) => sum + bytes.length, 0);
+  const words = new Int32Array(head.length + Math.ceil(sizeBytes / 4));
+  words.set(head);
+  words[Described.length] = words.length;
+  const rest = new Uint8Array(words.buffer, head.length * 4);
+  let at = 0;
+  for (const { bytes } of pieces) {
+    rest.set(bytes, at);
+    at += bytes.length;
+  }
+  return words;
+}
+
+/** Whether words are regions one behind the other, whose lists lie within them. */
+export function areRegions(words: Int32Array): boolean {
+  let at = 0;
+  while (at < words.length) {
+    const length = words[at + Described.length];
+    if (!(length > Described.lists && at + length <= words.length) || !isRegion(words.subarray(at, at + length)))
+      return false;
+    at += length;
+  }
+  return at > 0;
+}
+
+function isRegion(words: Int32Array): boolean {
+  const [entries, pages, pieces] = [words[Described.entries], words[Described.pages], words[Described.pieces]];
+  if (Math.min(entries, pages, pieces) < 1 || Math.max(entries, pages, pieces) > words.length) return false;
+  const pageList = Described.lists + entries * ENTRY_WORDS;
+  const pieceList = pageList + pages;
+  const bytes = pieceList + pieces * PIECE_WORDS;
+  if (bytes > words.length) return false;
+  const distances = new Set(words.subarray(pageList, pieceList));
+  let left = (words.length - bytes) * 4;
+  for (let at = Described.lists; at < pageList; at += ENTRY_WORDS) {
+    if (!distances.has(words[at] >> 12)) return false;
+  }
+  for (let at = pieceList; at < bytes; at += PIECE_WORDS) {
+    const [place, size] = [words[at], words[at + 1]];
+    left -= size;
+    if (size < 1 || (place & 4095) + size > 4096 || !distances.has(place >> 12)) return false;
+  }
+  return left >= 0 && left < 4;
+}

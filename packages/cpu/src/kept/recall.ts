@@ -1,0 +1,180 @@
+import type { CodeCache, InstalledRegion } from "../interp/code-cache.ts";
+import type { Interpreter } from "../interp/interpreter.ts";
+import type { CompiledRegion, RegionEntry, RegionPage, RegionPiece } from "../jit/region-compiler.ts";
+import type { Spot } from "../jit/spot.ts";
+import type { DomainMemory } from "../memory/domain-memory.ts";
+import { Described, ENTRY_WORDS, PIECE_WORDS, reachOf } from "./described.ts";
+import type { KnownRegion, KnownRegions } from "./known-regions.ts";
+import { hashPlace } from "./place-hash.ts";
+
+/** Modules of earlier runs, by their number in the index. */
+export interface KnownModules {
+  readonly regions: KnownRegions;
+  /** Reads a module with its machine code; undefined if that cannot be had. */
+  read(module: number): WebAssembly.Module | undefined;
+}
+
+/** A module whose regions are in the table. */
+interface Placed {
+  readonly module: WebAssembly.Module;
+  /** Its first region's place; undefined while it is in none. */
+  base: number | undefined;
+  /** How often it was put there: a region that was dropped leaves nothing in its place. */
+  times: number;
+}
+/** A region that was found, and its module's base then. */
+interface Found {
+  readonly region: InstalledRegion;
+  readonly code: CompiledRegion;
+  readonly base: number;
+}
+/** How often a module is put into the table anew while its code changes. */
+const MAX_TIMES = 8;
+
+/** Finds what an earlier run translated when control arrives at a place, so that the code there is not interpreted even once. */
+export class Recall {
+  readonly #known: KnownModules;
+  readonly #memory: DomainMemory;
+  readonly #cache: CodeCache;
+  readonly #interpreter: Interpreter;
+  /** The frame that code at a linear address comes from, undefined if there is none. */
+  readonly #frameOf: (page: number) => number | undefined;
+  readonly #bytes: Uint8Array;
+  readonly #knownBytes: Uint8Array;
+  readonly #placed = new Map<number, Placed | undefined>();
+  /** What became of regions that were found last time. */
+  readonly #installed = new Map<KnownRegion, Found>();
+  /** Regions that control entered so far, each once for each time that it was put there. */
+  recalled = 0;
+
+  constructor(
+    known: KnownModules,
+    memory: DomainMemory,
+    cache: CodeCache,
+    interpreter: Interpreter,
+    frameOf: (page: number) => number | undefined,
+  ) {
+    this.#known = known;
+    this.#memory = memory;
+    this.#cache = cache;
+    this.#interpreter = interpreter;
+    this.#frameOf = frameOf;
+    this.#bytes = new Uint8Array(memory.memory.buffer);
+    this.#knownBytes = new Uint8Array(known.regions.words.buffer);
+  }
+
+  /** Forgets what is in the table; that was emptied. */
+  reset(): void {
+    this.#installed.clear();
+    for (const placed of this.#placed.values()) if (placed) placed.base = undefined;
+  }
+
+  /** Lets control enter a known region at a spot where there is none. @returns whether it now does */
+  at(spot: Spot): boolean {
+    const { regions } = this.#known;
+    const hash = hashPlace(this.#bytes, this.#frameAddress(spot.frame), spot.offset);
+    for (let entry = regions.first(hash); entry !== 0; entry = regions.next(entry)) {
+      const number = regions.numberOf(entry);
+      if (this.#enter(regions.regionOf(entry), number, spot)) return true;
+    }
+    return false;
+  }
+
+  #enter(region: KnownRegion, number: number, spot: Spot): boolean {
+    const entry = this.#placeOf(region, number);
+    if ((entry & 4095) !== spot.offset) return false;
+    const before = this.#installed.get(region);
+    if (before && !before.region.isDropped && this.#isThere(before.code, number, spot))
+      return this.#cache.enterAlso(before.region, before.code, number);
+    const code = this.#read(region, spot.page - (entry >> 12) * 4096);
+    if (code === undefined) return false;
+    const base = this.#place(region, before?.region.isDropped ? before.base : undefined);
+    if (base === undefined) return false;
+    const place = base + this.#known.regions.words[region + Described.number];
+    const installed = this.#cache.installRegion(code, place);
+    if (installed === undefined) return false;
+    this.#installed.set(region, { region: installed, code, base });
+    this.recalled++;
+    return true;
+  }
+
+  /** Whether a region that is in use is the one at a spot: the same code may lie in other frames too. */
+  #isThere(code: CompiledRegion, number: number, spot: Spot): boolean {
+    const origin = spot.page - code.entries[number].distance * 4096;
+    return code.pages.every(({ distance, frame }) => this.#frameOf(origin + distance * 4096) === frame);
+  }
+
+  /** A region as it would lie in the guest's memory, if that holds its bytes. @param origin  linear address that places count from */
+  #read(region: KnownRegion, origin: number): CompiledRegion | undefined {
+    const { words } = this.#known.regions;
+    const entryList = region + Described.lists;
+    const pageList = entryList + words[region + Described.entries] * ENTRY_WORDS;
+    const pieceList = pageList + words[region + Described.pages];
+    const pieceEnd = pieceList + words[region + Described.pieces] * PIECE_WORDS;
+    const pages: RegionPage[] = [];
+    for (let at = pageList; at < pieceList; at++) {
+      const frame = this.#frameOf(origin + words[at] * 4096);
+      if (frame === undefined) return undefined;
+      pages.push({ distance: words[at], frame });
+    }
+    const frameAt = (place: number): number => pages.find(({ distance }) => distance === place >> 12)!.frame;
+    const pieces: RegionPiece[] = [];
+    let from = pieceEnd * 4;
+    for (let at = pieceList; at < pieceEnd; at += PIECE_WORDS) {
+      const [place, size] = [words[at], words[at + 1]];
+      const piece = { distance: place >> 12, frame: frameAt(place), start: place & 4095 };
+      if (!this.#isSame(from, this.#frameAddress(piece.frame) + piece.start, size)) return undefined;
+      pieces.push({ ...piece, bytes: this.#knownBytes.subarray(from, from + size) });
+      from += size;
+    }
+    const entries: RegionEntry[] = [];
+    for (let at = entryList; at < pageList; at += ENTRY_WORDS) {
+      const place = words[at];
+      entries.push({ distance: place >> 12, frame: frameAt(place), offset: place & 4095, hash: words[at + 1] });
+    }
+    return { entries, reach: reachOf(words[region + Described.reach]), pieces, pages };
+  }
+
+  #isSame(known: number, now: number, size: number): boolean {
+    const [bytes, knownBytes] = [this.#bytes, this.#knownBytes];
+    for (let k = 0; k < size; k++) if (knownBytes[known + k] !== bytes[now + k]) return false;
+    return true;
+  }
+
+  /**
+   * Puts a region's module into the table.
+   * @param gone  the base where nothing is left of the region
+   * @returns     where its first region is, undefined if it cannot be had
+   */
+  #place(region: KnownRegion, gone: number | undefined): number | undefined {
+    const number = this.#known.regions.moduleOf(region);
+    if (!this.#placed.has(number)) {
+      const module = this.#known.read(number);
+      this.#placed.set(number, module && { module, base: undefined, times: 0 });
+    }
+    const placed = this.#placed.get(number);
+    if (placed === undefined) return undefined;
+    if (placed.base !== undefined && placed.base !== gone) return placed.base;
+    if (placed.times++ >= MAX_TIMES) return undefined;
+    placed.base = this.#interpreter.addRegions(placed.module, this.#regionsOf(number, region));
+    return placed.base;
+  }
+
+  /** How many regions a module has. */
+  #regionsOf(module: number, region: KnownRegion): number {
+    const { words } = this.#known.regions;
+    let count = words[region + Described.number] + 1;
+    for (let at = region + words[region + Described.length] + 1; words[at - 1] === module; at += words[at] + 1) {
+      if (at >= words.length) break;
+      count++;
+    }
+    return count;
+  }
+
+  #placeOf(region: KnownRegion, number: number): number {
+    return this.#known.regions.words[region + Described.lists + number * ENTRY_WORDS];
+  }
+  #frameAddress(frame: number): number {
+    return this.#memory.layout.framesOffset + frame * 4096;
+  }
+}

@@ -1,0 +1,77 @@
+/** Keeps what a process translates for later ones. Whatever goes wrong, its domains do not notice. */
+import { describeRegions } from "@xenoserver/cpu/kept/described.ts";
+import { KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
+import type { CompiledRegion } from "@xenoserver/cpu/jit/region-compiler.ts";
+import { machineCode } from "@xenoserver/wasm/machine-code/machine-code.ts";
+import type { KnownHandle } from "./kept-modules.ts";
+import { identityOf, type KeptTranslation } from "./record.ts";
+import { type FoundTranslation, TranslationFile } from "./translation-file.ts";
+
+/** V8 optimises a module's functions one by one: a module is kept again when its machine code has grown by so much. */
+const GROWN = 1.1;
+
+interface Kept {
+  readonly module: WebAssembly.Module;
+  readonly regions: Int32Array;
+  readonly bytes: Uint8Array;
+  /** Of the machine code in the file; 0 if there is none. */
+  codeBytes: number;
+}
+
+export class TranslationKeeper {
+  readonly #file: TranslationFile;
+  readonly #foundAt: ReadonlyMap<number, FoundTranslation>;
+  readonly #foundAs: ReadonlyMap<number, FoundTranslation>;
+  readonly #kept: Kept[] = [];
+  readonly #used = new Set<FoundTranslation>();
+  /** What all vcpus are told; undefined if there is nothing. */
+  readonly known: KnownHandle | undefined;
+
+  private constructor(file: TranslationFile) {
+    this.#file = file;
+    this.#foundAt = new Map(file.found.map((found) => [found.at, found]));
+    this.#foundAs = new Map(file.found.map((found) => [found.head.identity, found]));
+    if (file.found.length > 0) this.known = { index: KnownRegions.build(file.found), fd: file.fd };
+  }
+
+  /** @returns undefined if nothing can be kept here */
+  static open(path: string): TranslationKeeper | undefined {
+    if (machineCode() === undefined) return undefined;
+    const file = TranslationFile.open(path);
+    return file && new TranslationKeeper(file);
+  }
+
+  /** A module was compiled. */
+  note(module: WebAssembly.Module, bytes: Uint8Array, compiled: readonly CompiledRegion[]): void {
+    const regions = describeRegions(compiled);
+    const found = this.#foundAs.get(identityOf(regions, bytes));
+    if (found) this.#used.add(found);
+    this.#kept.push({ module, regions, bytes, codeBytes: found?.head.codeBytes ?? 0 });
+  }
+
+  /** A vcpu has a module from the file. @param at  where its record begins */
+  noteRead(at: number, module: WebAssembly.Module): void {
+    const found = this.#foundAt.get(at);
+    if (found === undefined || this.#used.has(found)) return;
+    this.#used.add(found);
+    const bytes = this.#file.moduleBytes(found);
+    if (bytes) this.#kept.push({ module, regions: found.regions, bytes, codeBytes: found.head.codeBytes });
+  }
+
+  /** Writes what is new, or better than what the file has. */
+  keep(): void {
+    const host = machineCode()!;
+    const better: KeptTranslation[] = [];
+    for (const kept of this.#kept) {
+      const code = host.of(kept.module);
+      if (code === undefined || code.length <= kept.codeBytes * GROWN) continue;
+      kept.codeBytes = code.length;
+      better.push({ regions: kept.regions, bytes: kept.bytes, code });
+    }
+    try {
+      this.#file.add(better, (found) => this.#used.has(found));
+    } catch {
+      // A full disk: what is not kept is translated again.
+    }
+  }
+}

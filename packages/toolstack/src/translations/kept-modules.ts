@@ -1,0 +1,54 @@
+/** What a vcpu's thread has of translations of earlier runs. */
+import { readSync } from "node:fs";
+import { KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
+import type { KnownModules } from "@xenoserver/cpu/kept/recall.ts";
+import { machineCode } from "@xenoserver/wasm/machine-code/machine-code.ts";
+import { decodeHead, HEAD_BYTES, isBodyWhole } from "./record.ts";
+
+/** As any thread of the process can have it. */
+export interface KnownHandle {
+  /** What `KnownRegions.build` gave; of a module it knows where in the file its record begins. */
+  readonly index: SharedArrayBuffer;
+  /** Of the file. */
+  readonly fd: number;
+}
+
+export class KeptModules implements KnownModules {
+  readonly regions: KnownRegions;
+  readonly #fd: number;
+  readonly #onRead: (at: number, module: WebAssembly.Module) => void;
+  /** One module at a time is read into it. */
+  #room = new Uint8Array(new SharedArrayBuffer(256 * 1024));
+
+  /** @param onRead  told each module that was read, and its record's place in the file */
+  constructor({ index, fd }: KnownHandle, onRead: (at: number, module: WebAssembly.Module) => void) {
+    this.regions = new KnownRegions(index);
+    this.#fd = fd;
+    this.#onRead = onRead;
+  }
+
+  read(number: number): WebAssembly.Module | undefined {
+    const at = this.regions.addressOf(number);
+    const module = this.#readAt(at);
+    if (module !== undefined) this.#onRead(at, module);
+    return module;
+  }
+
+  #readAt(at: number): WebAssembly.Module | undefined {
+    try {
+      const headBytes = new Uint8Array(HEAD_BYTES);
+      readSync(this.#fd, headBytes, 0, HEAD_BYTES, at);
+      const head = decodeHead(headBytes);
+      if (head === undefined) return undefined;
+      const { regionsBytes, moduleBytes, codeBytes } = head;
+      const sizeBytes = moduleBytes + codeBytes;
+      if (this.#room.length < sizeBytes) this.#room = new Uint8Array(new SharedArrayBuffer(sizeBytes));
+      const body = this.#room.subarray(0, sizeBytes);
+      if (readSync(this.#fd, body, 0, sizeBytes, at + HEAD_BYTES + regionsBytes) !== sizeBytes) return undefined;
+      if (!isBodyWhole(head, body)) return undefined;
+      return machineCode()?.moduleOf(body.subarray(moduleBytes), body.subarray(0, moduleBytes));
+    } catch {
+      return undefined;
+    }
+  }
+}

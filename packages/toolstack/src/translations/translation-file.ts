@@ -1,0 +1,144 @@
+/** A file of translated code, to whose end any number of processes add. */
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
+import { dirname } from "node:path";
+import { areRegions } from "@xenoserver/cpu/kept/described.ts";
+import { decodeHead, encodeRecord, HEAD_BYTES, isHeadWhole, type KeptTranslation, type RecordHead } from "./record.ts";
+
+/** A file that is larger is written anew, half as large. */
+export const MAX_FILE_BYTES = 96 * 1024 * 1024;
+/** Below this it does not matter how much of a file is out of date. */
+const SMALL_BYTES = 4 * 1024 * 1024;
+/** What is read at first of a record: mostly its head and regions. */
+const GUESS_BYTES = 16 * 1024;
+
+/** A record as it was found. */
+export interface FoundTranslation {
+  readonly at: number;
+  readonly head: RecordHead;
+  readonly regions: Int32Array;
+}
+
+export class TranslationFile {
+  readonly path: string;
+  /** Stays open: others may have been told of it. */
+  readonly fd: number;
+  /** The records that count, in the order in which they were written. */
+  readonly found: readonly FoundTranslation[];
+  readonly #sizeBytes: number;
+  /** Whether some of it cannot be read. */
+  readonly #isDamaged: boolean;
+  #addedBytes = 0;
+
+  private constructor(path: string, fd: number, sizeBytes: number) {
+    this.path = path;
+    this.fd = fd;
+    this.#sizeBytes = sizeBytes;
+    const byIdentity = new Map<number, FoundTranslation>();
+    let at = 0;
+    for (const record of records(fd, sizeBytes)) {
+      at = record.at + record.head.sizeBytes;
+      byIdentity.delete(record.head.identity);
+      byIdentity.set(record.head.identity, record);
+    }
+    this.#isDamaged = at !== sizeBytes;
+    this.found = [...byIdentity.values()];
+  }
+
+  /** Opens a file, or makes it. @returns undefined if that cannot be, or it is not this user's alone: what it holds will be run */
+  static open(path: string): TranslationFile | undefined {
+    try {
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW, 0o600);
+      const { size, uid, mode } = fstatSync(fd);
+      if (uid === process.getuid?.() && (mode & 0o22) === 0) return new TranslationFile(path, fd, size);
+      closeSync(fd);
+      return undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /**
+   * Adds records at the end, or writes all of it anew where it is too large, damaged, or mostly out of date.
+   * @param isUsed  whether a record that was found is to stay before others
+   * @throws Error  the file system does not take them
+   */
+  add(translations: readonly KeptTranslation[], isUsed: (found: FoundTranslation) => boolean): void {
+    const records = translations.map(encodeRecord);
+    const sizeBytes = records.reduce((sum, { length }) => sum + length, 0);
+    if (sizeBytes === 0) return;
+    if (this.#isWorn(sizeBytes)) return this.#rewrite(records, isUsed);
+    writeSync(this.fd, Buffer.concat(records));
+    this.#addedBytes += sizeBytes;
+  }
+  /** A module's own bytes, if they can be read. */
+  moduleBytes({ at, head }: FoundTranslation): Uint8Array | undefined {
+    const bytes = readBytes(this.fd, at + HEAD_BYTES + head.regionsBytes, head.moduleBytes);
+    return bytes.length === head.moduleBytes ? bytes : undefined;
+  }
+
+  #isWorn(moreBytes: number): boolean {
+    if (this.#rewritten) return false;
+    const live = this.found.reduce((sum, { head }) => sum + head.sizeBytes, 0);
+    const all = this.#sizeBytes + this.#addedBytes + moreBytes;
+    return this.#isDamaged || all > MAX_FILE_BYTES || (this.#sizeBytes > SMALL_BYTES && live < this.#sizeBytes / 2);
+  }
+
+  /** After that, what this process has still to add is lost to others: they have another file. */
+  #rewritten = false;
+  #rewrite(more: readonly Uint8Array[], isUsed: (found: FoundTranslation) => boolean): void {
+    this.#rewritten = true;
+    const newest = [...this.found].reverse();
+    const chosen = [...newest.filter(isUsed), ...newest.filter((record) => !isUsed(record))];
+    const kept: FoundTranslation[] = [];
+    let left = MAX_FILE_BYTES / 2 - more.reduce((sum, { length }) => sum + length, 0);
+    for (const record of chosen) {
+      if (record.head.sizeBytes > left) continue;
+      left -= record.head.sizeBytes;
+      kept.push(record);
+    }
+    kept.sort((a, b) => a.at - b.at);
+    const part = `${this.path}.${process.pid}.part`;
+    const to = openSync(part, "wx", 0o600);
+    try {
+      for (const { at, head } of kept) writeSync(to, readBytes(this.fd, at, head.sizeBytes));
+      writeSync(to, Buffer.concat(more));
+      renameSync(part, this.path);
+    } catch (error) {
+      rmSync(part, { force: true });
+      throw error;
+    } finally {
+      closeSync(to);
+    }
+  }
+}
+
+function* records(fd: number, sizeBytes: number): Generator<FoundTranslation> {
+  for (let at = 0; at < sizeBytes; ) {
+    let bytes = readBytes(fd, at, Math.min(GUESS_BYTES, sizeBytes - at));
+    const head = decodeHead(bytes);
+    if (head === undefined || at + head.sizeBytes > sizeBytes) return;
+    const known = HEAD_BYTES + head.regionsBytes;
+    if (bytes.length < known) bytes = readBytes(fd, at, known);
+    if (!isHeadWhole(head, bytes)) return;
+    const regions = new Int32Array(bytes.slice(HEAD_BYTES, known).buffer);
+    if (areRegions(regions)) yield { at, head, regions };
+    at += head.sizeBytes;
+  }
+}
+
+/** @returns as many as there are */
+function readBytes(fd: number, at: number, sizeBytes: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(sizeBytes);
+  return bytes.subarray(0, readSync(fd, bytes, 0, sizeBytes, at));
+}
