@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, wri
 import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { BUNDLE_FOLDER, BUNDLE_LIST, type BundleList } from "@xenoserver/toolstack/program.ts";
+import { engineDigest } from "@xenoserver/toolstack/translations/place.ts";
 import { build, type Plugin } from "esbuild";
 import { ROOT } from "./pinned-node.mjs";
 
@@ -67,10 +68,11 @@ export async function makeBundles(): Promise<BundleList> {
     }),
   );
   const part = `${fileURLToPath(BUNDLE_LIST)}.${process.pid}`;
-  writeFileSync(part, JSON.stringify({ programs, sources }));
+  const list: BundleList = { programs, engine: engineDigest(), sources };
+  writeFileSync(part, JSON.stringify(list));
   renameSync(part, fileURLToPath(BUNDLE_LIST));
   for (const old of olderBundles(folder)) rmSync(old, { recursive: true, force: true });
-  return { programs, sources };
+  return list;
 }
 
 /** Processes that run an older one may still load parts of it. */

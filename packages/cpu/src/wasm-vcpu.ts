@@ -70,7 +70,7 @@ export class WasmVcpu implements Vcpu {
   private readonly memory: DomainMemory;
   private readonly decoder = new Decoder();
   private readonly debug: DebugState;
-  private readonly hotSpots: HotSpots;
+  readonly hotSpots: HotSpots;
   private readonly systemInstructions: Decoded[] = [];
   private source: InterruptSource = { hasPending: () => false, acknowledge: () => -1 };
   private readonly exits: Exit[] = [];

@@ -15,6 +15,8 @@ export const BUNDLE_LIST = new URL("bundles.json", BUNDLE_FOLDER);
 export interface BundleList {
   /** By path of the program's first source file, from the project's folder: the bundle's file name. */
   readonly programs: Readonly<Record<string, string>>;
+  /** Digest of what translates code. */
+  readonly engine: string;
   /** Every source file, by path, as it was when the bundles were made. */
   readonly sources: Readonly<Record<string, readonly [mtimeMs: number, sizeBytes: number]>>;
 }
@@ -60,3 +62,6 @@ export function programUrl(source: URL): URL {
 
 /** Whether bundles are there and up to date. */
 export const hasBundles = (): boolean => bundles() !== null;
+
+/** The digest of what translates code, if bundles are there and up to date. */
+export const bundledEngine = (): string | undefined => bundles()?.engine;

@@ -235,7 +235,13 @@ export class CodeCache {
     if (this.resets !== resets || !pieces.every((piece) => this.isCurrent(piece))) return undefined;
     const isWanted = (entry: RegionEntry): boolean => this.isWanted(entry, reach);
     if (!entries.some(isWanted) || this.nextRecord + roomOf(entries.length, pages.length) > RECORDS) return undefined;
-    const region: InstalledRegion = { place, reach, list: this.writePages(pages), entries: new Map(), isDropped: false };
+    const region: InstalledRegion = {
+      place,
+      reach,
+      list: this.writePages(pages),
+      entries: new Map(),
+      isDropped: false,
+    };
     entries.forEach((entry, number) => {
       if (isWanted(entry)) this.enterRegion(region, entry, number);
     });

@@ -63,6 +63,7 @@ export class HotSpots {
     this.memory = memory;
     this.pageTables = guest.pageTables;
     this.frameOf = guest.frameOf;
+    this.lookUp();
   }
 
   /** Notes that the vcpu was at a spot when a tick came. */
@@ -118,8 +119,18 @@ export class HotSpots {
   /** Installs what was finished since the last call. */
   install(): void {
     for (const compiled of this.service.finished()) this.installAll(compiled);
-    const known = this.recall ? undefined : this.service.known?.();
+    // What was decoded before is looked up as well.
+    if (!this.recall && this.lookUp()) this.cache.reset();
+  }
+  /** @returns whether there is something to recall */
+  private lookUp(): boolean {
+    const known = this.service.known?.();
     if (known) this.recall = new Recall(known, this.memory, this.cache, this.interpreter, this.frameOf);
+    return known !== undefined;
+  }
+  /** Regions of earlier runs that were entered so far. */
+  get recalled(): number {
+    return this.recall?.recalled ?? 0;
   }
   private installAll({ module, regions, covered }: CompiledRegions): void {
     for (const spot of covered) this.seen.set(keyOf(spot), 0);

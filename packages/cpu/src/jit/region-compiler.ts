@@ -3,9 +3,9 @@ import { Decoder } from "../decode/decoder.ts";
 import type { Gfn } from "../engine.ts";
 import { findRecord, type Heads } from "../interp/code-index.ts";
 import { Builtin } from "../interp/record.ts";
-import type { DomainMemory } from "../memory/domain-memory.ts";
-import type { KnownModules } from "../kept/recall.ts";
 import { hashPlace } from "../kept/place-hash.ts";
+import type { KnownModules } from "../kept/recall.ts";
+import type { DomainMemory } from "../memory/domain-memory.ts";
 import { importedHelpers } from "../semantics/helpers.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { CodeMode, State, vcpuArea } from "../state/layout.ts";
@@ -168,7 +168,12 @@ class SpotCode implements CodeSource {
         const base = distance * 4096;
         const until = Math.min(end, base + 4096);
         const page = this.pages.get(distance)!;
-        pieces.push({ distance, frame: page.frame, start: at - base, bytes: page.bytes.slice(at - base, until - base) });
+        pieces.push({
+          distance,
+          frame: page.frame,
+          start: at - base,
+          bytes: page.bytes.slice(at - base, until - base),
+        });
         used.add(distance);
         at = until;
       }
@@ -297,8 +302,9 @@ export class LocalRegionService implements RegionService {
   private readonly compiler: RegionCompiler;
   private done: CompiledRegions[] = [];
 
-  constructor(memory: DomainMemory) {
-    this.compiler = new RegionCompiler(memory);
+  /** @param onCompiled  told each module that is made */
+  constructor(memory: DomainMemory, onCompiled?: OnCompiled) {
+    this.compiler = new RegionCompiler(memory, onCompiled);
   }
   request(job: RegionJob): void {
     this.done.push(...this.compiler.compile(job));

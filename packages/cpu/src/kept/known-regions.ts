@@ -33,7 +33,8 @@ export class KnownRegions {
     let regionWords = 0;
     let count = 0;
     for (const { regions } of modules) {
-      for (let at = 0; at < regions.length; at += regions[at + Described.length]) count += regions[at + Described.entries];
+      for (let at = 0; at < regions.length; at += regions[at + Described.length])
+        count += regions[at + Described.entries];
       regionWords += regions.length + regionsIn(regions);
     }
     const buckets = 2 ** Math.ceil(Math.log2(Math.max(count, 16)));

@@ -12,6 +12,7 @@ import {
 } from "@xenoserver/testkit";
 import { fixedCases, judgedSpecs, REGRESSIONS, VECTORS } from "../testing/batches.ts";
 import { CaseEngine } from "../testing/case-engine.ts";
+import { RecallingEngine } from "../testing/earlier-run.ts";
 
 const WAYS = ["never", "always", "wide"] as const;
 const noHost = HostCpu.available() ? false : "this host's processor cannot be asked";
@@ -52,4 +53,12 @@ describe("instructions against a processor", () => {
       }
     });
   }
+  it("agrees where an earlier run translated it", () => {
+    const vectors = loadVectors(VECTORS);
+    const cases = vectors.slice(0, 1500).map((v) => v.testCase);
+    const expected = vectors.slice(0, 1500).map((v) => v.expected);
+    const engine = new RecallingEngine();
+    assert.equal(differences(cases, expected, engine.run(cases)), "");
+    assert.ok(engine.recalled > cases.length / 2, `${engine.recalled} regions of ${cases.length} cases were found`);
+  });
 });

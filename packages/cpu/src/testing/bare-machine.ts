@@ -1,4 +1,5 @@
 import type { Exit, Gfn, Gpr, InterruptSource, Vcpu } from "../engine.ts";
+import type { RegionService } from "../jit/region-compiler.ts";
 import { DomainMemory } from "../memory/domain-memory.ts";
 import { Slot, State } from "../state/layout.ts";
 import { Cr0, Cr4, Efer, type Machine, TR } from "../system/machine.ts";
@@ -33,11 +34,18 @@ export class BareMachine {
   /**
    * @param processors  how many there will be
    * @param beside      a machine of which this is the second processor
+   * @param serviceOf   who compiles, if not the vcpu itself
    */
-  constructor(mode: Translate, processors = 1, beside?: BareMachine) {
+  constructor(
+    mode: Translate,
+    processors = 1,
+    beside?: BareMachine,
+    serviceOf?: (memory: DomainMemory) => RegionService,
+  ) {
     this.memory = beside?.memory ?? BareMachine.memoryOf(processors, mode === "wide");
     const translate = mode === "wide" ? "always" : mode;
-    this.engine = new WasmEngine(this.memory, { cpuid: [], nowNs: () => this.now++, translate });
+    const regions = serviceOf && { regions: serviceOf(this.memory) };
+    this.engine = new WasmEngine(this.memory, { cpuid: [], nowNs: () => this.now++, translate, ...regions });
     this.vcpu = this.engine.createVcpu(beside ? 1 : 0);
     this.machine = machineOf(this.vcpu);
     if (!beside) this.buildTables();

@@ -17,6 +17,7 @@ import {
   type TestResult,
 } from "@xenoserver/testkit";
 import type { Gfn, Vcpu } from "../engine.ts";
+import type { RegionService } from "../jit/region-compiler.ts";
 import { DomainMemory } from "../memory/domain-memory.ts";
 import { Slot, State } from "../state/layout.ts";
 import { loadFxImage, saveFxImage } from "../system/fpu-state.ts";
@@ -53,27 +54,37 @@ export interface SegmentLimit {
   readonly attr: number;
 }
 
-/** Interpreted; translated; translated, in a memory whose addresses have 64 bits. */
-export type CaseWay = "never" | "always" | "wide";
+/** Interpreted; translated; translated, in a memory whose addresses have 64 bits; only what the service gives translated. */
+export type CaseWay = "never" | "always" | "wide" | "hot";
 
 export class CaseEngine implements TestEngine {
   private readonly limits: readonly SegmentLimit[];
   private readonly memory: DomainMemory;
   private readonly engine: WasmEngine;
-  private readonly vcpu: Vcpu;
+  readonly vcpu: Vcpu;
   private readonly machine: Machine;
   private nextFrame = 0;
   private readonly bytes: Uint8Array;
   private readonly view: DataView;
   private readonly frames = new Map<number, number>();
 
-  constructor(way: CaseWay = "never", limits: readonly SegmentLimit[] = []) {
-    const translate = way === "never" ? "never" : "always";
+  /** @param serviceOf  who compiles, if not the vcpu itself */
+  constructor(
+    way: CaseWay = "never",
+    limits: readonly SegmentLimit[] = [],
+    serviceOf?: (memory: DomainMemory) => RegionService,
+  ) {
+    const translate = way === "wide" ? "always" : way;
     this.limits = limits;
     this.memory = DomainMemory.create(1, 128, way === "wide");
     this.bytes = new Uint8Array(this.memory.memory.buffer);
     this.view = new DataView(this.memory.memory.buffer);
-    this.engine = new WasmEngine(this.memory, { cpuid: [], nowNs: () => 0, translate });
+    this.engine = new WasmEngine(this.memory, {
+      cpuid: [],
+      nowNs: () => 0,
+      translate,
+      ...(serviceOf && { regions: serviceOf(this.memory) }),
+    });
     this.vcpu = this.engine.createVcpu(0);
     this.machine = machineOf(this.vcpu);
     this.buildWorld();

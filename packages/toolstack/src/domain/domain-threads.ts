@@ -4,6 +4,7 @@ import type { Domain } from "@xenoserver/xen";
 import { VcpuField, VcpuLife } from "@xenoserver/xen/domain/layout.ts";
 import { ALL_CPUS, ConfigError, type DomainConfig, vcpusAtStart } from "../cfg/index.ts";
 import type { FramesHandle } from "../snapshot/frame-source.ts";
+import { translationsPlace } from "../translations/place.ts";
 import { affinityOf, pinOtherThreads } from "./affinity.ts";
 import { takeVcpuWorker } from "./early-vcpu.ts";
 import { RegionThread } from "./region-channel.ts";
@@ -45,7 +46,8 @@ export class DomainThreads {
   constructor(memory: DomainMemory, config: DomainConfig, { domid, translate, ownsProcess, threads }: LaunchOptions) {
     const nrVcpus = config.vcpus;
     this.#ownsProcess = ownsProcess === true;
-    if (translate !== "never") this.#regions = new RegionThread(memory.handle, nrVcpus, threads?.shared.regions);
+    if (translate !== "never")
+      this.#regions = new RegionThread(memory.handle, nrVcpus, translationsPlace(), threads?.shared.regions);
     const seatOf = (vcpuId: number): VcpuSeat => {
       if (threads !== undefined && config.cpus === undefined) {
         const seat = threads.isAlone ? threads.shared.seatAlone() : threads.shared.seat();

@@ -4,6 +4,8 @@ import type { DomainMemoryHandle } from "@xenoserver/cpu";
 import type { CompiledRegions, RegionJob, RegionService } from "@xenoserver/cpu/jit/region-compiler.ts";
 import { programUrl } from "../program.ts";
 import type { FramesHandle } from "../snapshot/frame-source.ts";
+import { KeptModules, type KnownHandle } from "../translations/kept-modules.ts";
+import type { TranslationsPlace } from "../translations/place.ts";
 
 /** Jobs of a vcpu that may wait; what is asked for beyond that is forgotten, and asked for again if it stays hot. */
 const MAX_WAITING = 24;
@@ -13,7 +15,19 @@ export interface RegionThreadData {
   readonly ends: readonly RegionEnd[];
   /** From where frames are fetched that are not in memory yet. */
   readonly frames?: FramesHandle;
+  /** Where translations are kept, unless they are not. */
+  readonly translations?: TranslationsPlace;
 }
+/** From a vcpu. */
+export type RegionQuestion =
+  | { readonly kind: "compile"; readonly job: RegionJob }
+  /** It has a module of an earlier run, whose record begins there in the file. */
+  | { readonly kind: "read"; readonly at: number; readonly module: WebAssembly.Module };
+/** To a vcpu: what became of a job, or, first and only if there is any, what earlier runs translated. */
+export type RegionAnswer =
+  | { readonly kind: "compiled"; readonly compiled: readonly CompiledRegions[] }
+  | { readonly kind: "known"; readonly handle: KnownHandle };
+
 /** One vcpu's end of the channel. `answers` counts what was sent, so that the vcpu need not look at the port in vain. */
 export interface RegionEnd {
   readonly port: MessagePort;
@@ -24,8 +38,9 @@ export interface RegionEnd {
 export class RegionClient implements RegionService {
   readonly #port: MessagePort;
   readonly #answers: Int32Array;
-  #asked = 0;
+  #waiting = 0;
   #received = 0;
+  #known: KeptModules | undefined;
 
   constructor({ port, answers }: RegionEnd) {
     this.#port = port;
@@ -35,25 +50,37 @@ export class RegionClient implements RegionService {
   }
 
   request(job: RegionJob): void {
-    if (this.#asked - this.#received >= MAX_WAITING) return;
-    this.#asked++;
-    this.#port.postMessage(job);
+    if (this.#waiting >= MAX_WAITING) return;
+    this.#waiting++;
+    this.#ask({ kind: "compile", job });
+  }
+  #ask(question: RegionQuestion): void {
+    this.#port.postMessage(question);
   }
   finished(): CompiledRegions[] {
     const done: CompiledRegions[] = [];
     while (this.#received < Atomics.load(this.#answers, 0)) {
-      const received = receiveMessageOnPort(this.#port);
-      if (received === undefined) break;
+      const answer = (receiveMessageOnPort(this.#port) as { message: RegionAnswer } | undefined)?.message;
+      if (answer === undefined) break;
       this.#received++;
-      done.push(...(received.message as CompiledRegions[]));
+      if (answer.kind === "known")
+        this.#known = new KeptModules(answer.handle, (at, module) => this.#ask({ kind: "read", at, module }));
+      else {
+        this.#waiting--;
+        done.push(...answer.compiled);
+      }
     }
     return done;
+  }
+  known(): KeptModules | undefined {
+    return this.#known;
   }
 }
 
 /** To a thread that compiles hot code of several domains. */
 export type RegionMessage =
   | { readonly kind: "add"; readonly domain: number; readonly data: RegionThreadData }
+  /** What the domain translated is kept; then the same comes back. */
   | { readonly kind: "remove"; readonly domain: number };
 
 /** A thread for any number of domains; it does not keep the process from ending. */
@@ -65,6 +92,8 @@ export function newRegionWorker(): Worker {
 
 let domains = 0;
 const SHARE_AFTER_MS = 500;
+/** What a thread may take to keep what it translated. */
+const KEEP_MS = 500;
 
 /** The thread that compiles hot code of all of a domain's vcpus, or its part of one that other domains have too. */
 export class RegionThread {
@@ -76,13 +105,19 @@ export class RegionThread {
   /** An end for each vcpu, to be given to its thread. */
   readonly ends: readonly RegionEnd[];
 
-  constructor(memory: DomainMemoryHandle, vcpuCount: number, shared?: Worker) {
+  /** @param translations  where they are kept, if they are */
+  constructor(
+    memory: DomainMemoryHandle,
+    vcpuCount: number,
+    translations: TranslationsPlace | undefined,
+    shared?: Worker,
+  ) {
     const channels = Array.from({ length: vcpuCount }, () => new MessageChannel());
     const counters = channels.map(() => new SharedArrayBuffer(4));
     const ends = (side: "port1" | "port2"): RegionEnd[] =>
       channels.map((channel, k) => ({ port: channel[side], answers: counters[k]! }));
     this.ends = ends("port1");
-    this.#data = { memory, ends: ends("port2") };
+    this.#data = { memory, ends: ends("port2"), ...(translations !== undefined && { translations }) };
     this.#shared = shared;
   }
   /** Of a shared one a domain asks for nothing so soon, and others are to begin first. */
@@ -101,8 +136,23 @@ export class RegionThread {
   }
   async stop(): Promise<void> {
     clearTimeout(this.#timer);
-    if (this.#shared === undefined) await this.#worker?.terminate();
-    else if (this.#worker !== undefined)
-      this.#worker.postMessage({ kind: "remove", domain: this.#domain } satisfies RegionMessage);
+    const worker = this.#worker;
+    if (worker === undefined) return;
+    const kept = this.#shared === undefined && removed(worker);
+    worker.postMessage({ kind: "remove", domain: this.#domain } satisfies RegionMessage);
+    if (!kept) return;
+    await kept;
+    await worker.terminate();
   }
+}
+
+function removed(worker: Worker): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, KEEP_MS);
+    for (const event of ["message", "exit", "error"])
+      worker.once(event, () => {
+        clearTimeout(timer);
+        resolve();
+      });
+  });
 }

@@ -2,9 +2,16 @@
 import { setFlagsFromString } from "node:v8";
 import { isMainThread, parentPort } from "node:worker_threads";
 import { DomainMemory } from "@xenoserver/cpu";
-import { RegionCompiler, type RegionJob } from "@xenoserver/cpu/jit/region-compiler.ts";
+import { RegionCompiler } from "@xenoserver/cpu/jit/region-compiler.ts";
 import { fetchFrames } from "../snapshot/frame-source.ts";
-import type { RegionMessage, RegionThreadData } from "./region-channel.ts";
+import { TranslationKeeper } from "../translations/keeper.ts";
+import { type TranslationsPlace, translationsPath } from "../translations/place.ts";
+import type { RegionAnswer, RegionMessage, RegionQuestion, RegionThreadData } from "./region-channel.ts";
+
+/** How often what was translated is kept, if there is anything new. */
+const KEEP_EVERY_MS = 2000;
+/** By path; several domains may share one. */
+const keepers = new Map<string, TranslationKeeper | undefined>();
 
 if (!isMainThread) {
   // A function's first call would otherwise compile it on the vcpu's thread.
@@ -17,19 +24,37 @@ if (!isMainThread) {
     } else {
       for (const { port } of served.get(message.domain)?.ends ?? []) port.close();
       served.delete(message.domain);
+      keepAll();
+      parentPort!.postMessage(message);
     }
   });
+  setInterval(keepAll, KEEP_EVERY_MS).unref();
 }
 
-function serve({ memory: handle, ends, frames }: RegionThreadData): void {
+function keepAll(): void {
+  for (const keeper of keepers.values()) keeper?.keep();
+}
+function keeperFor(memory: DomainMemory, place: TranslationsPlace): TranslationKeeper | undefined {
+  const path = translationsPath(place, memory);
+  if (!keepers.has(path)) keepers.set(path, TranslationKeeper.open(path));
+  return keepers.get(path);
+}
+
+function serve({ memory: handle, ends, frames, translations }: RegionThreadData): void {
   const memory = DomainMemory.attach(handle);
   if (frames !== undefined) fetchFrames(memory, frames);
-  const compiler = new RegionCompiler(memory);
+  const keeper = translations === undefined ? undefined : keeperFor(memory, translations);
+  const compiler = new RegionCompiler(memory, (...made) => keeper?.note(...made));
   for (const { port, answers } of ends) {
     const count = new Int32Array(answers);
-    port.on("message", (job: RegionJob) => {
-      port.postMessage(compiler.compile(job));
+    const answer = (message: RegionAnswer): void => {
+      port.postMessage(message);
       Atomics.add(count, 0, 1);
+    };
+    if (keeper?.known) answer({ kind: "known", handle: keeper.known });
+    port.on("message", (question: RegionQuestion) => {
+      if (question.kind === "compile") answer({ kind: "compiled", compiled: compiler.compile(question.job) });
+      else keeper?.noteRead(question.at, question.module);
     });
   }
 }

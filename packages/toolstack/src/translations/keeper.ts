@@ -1,12 +1,15 @@
 /** Keeps what a process translates for later ones. Whatever goes wrong, its domains do not notice. */
+
+import type { CompiledRegion } from "@xenoserver/cpu/jit/region-compiler.ts";
 import { describeRegions } from "@xenoserver/cpu/kept/described.ts";
 import { KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
-import type { CompiledRegion } from "@xenoserver/cpu/jit/region-compiler.ts";
 import { machineCode } from "@xenoserver/wasm/machine-code/machine-code.ts";
 import type { KnownHandle } from "./kept-modules.ts";
 import { identityOf, type KeptTranslation } from "./record.ts";
 import { type FoundTranslation, TranslationFile } from "./translation-file.ts";
 
+/** So long what V8 makes of a module is followed: to refer to it longer would keep machine code that nobody runs any more. */
+const FOLLOWED_MS = 60_000;
 /** V8 optimises a module's functions one by one: a module is kept again when its machine code has grown by so much. */
 const GROWN = 1.1;
 
@@ -14,6 +17,7 @@ interface Kept {
   readonly module: WebAssembly.Module;
   readonly regions: Int32Array;
   readonly bytes: Uint8Array;
+  readonly since: number;
   /** Of the machine code in the file; 0 if there is none. */
   codeBytes: number;
 }
@@ -22,7 +26,7 @@ export class TranslationKeeper {
   readonly #file: TranslationFile;
   readonly #foundAt: ReadonlyMap<number, FoundTranslation>;
   readonly #foundAs: ReadonlyMap<number, FoundTranslation>;
-  readonly #kept: Kept[] = [];
+  #kept: Kept[] = [];
   readonly #used = new Set<FoundTranslation>();
   /** What all vcpus are told; undefined if there is nothing. */
   readonly known: KnownHandle | undefined;
@@ -46,7 +50,7 @@ export class TranslationKeeper {
     const regions = describeRegions(compiled);
     const found = this.#foundAs.get(identityOf(regions, bytes));
     if (found) this.#used.add(found);
-    this.#kept.push({ module, regions, bytes, codeBytes: found?.head.codeBytes ?? 0 });
+    this.#follow(module, regions, bytes, found?.head.codeBytes ?? 0);
   }
 
   /** A vcpu has a module from the file. @param at  where its record begins */
@@ -55,7 +59,10 @@ export class TranslationKeeper {
     if (found === undefined || this.#used.has(found)) return;
     this.#used.add(found);
     const bytes = this.#file.moduleBytes(found);
-    if (bytes) this.#kept.push({ module, regions: found.regions, bytes, codeBytes: found.head.codeBytes });
+    if (bytes) this.#follow(module, found.regions, bytes, found.head.codeBytes);
+  }
+  #follow(module: WebAssembly.Module, regions: Int32Array, bytes: Uint8Array, codeBytes: number): void {
+    this.#kept.push({ module, regions, bytes, codeBytes, since: performance.now() });
   }
 
   /** Writes what is new, or better than what the file has. */
@@ -68,6 +75,8 @@ export class TranslationKeeper {
       kept.codeBytes = code.length;
       better.push({ regions: kept.regions, bytes: kept.bytes, code });
     }
+    const now = performance.now();
+    this.#kept = this.#kept.filter(({ since }) => now - since < FOLLOWED_MS);
     try {
       this.#file.add(better, (found) => this.#used.has(found));
     } catch {

@@ -66,10 +66,17 @@ export function encodeRecord({ regions, bytes, code }: KeptTranslation): Uint8Ar
 export function decodeHead(bytes: Uint8Array): RecordHead | undefined {
   if (bytes.length < HEAD_BYTES) return undefined;
   const words = new Uint32Array(bytes.slice(0, HEAD_BYTES).buffer);
-  const [regionsBytes, moduleBytes, codeBytes] = [words[Head.regionsBytes]!, words[Head.moduleBytes]!, words[Head.codeBytes]!];
+  const [regionsBytes, moduleBytes, codeBytes] = [
+    words[Head.regionsBytes]!,
+    words[Head.moduleBytes]!,
+    words[Head.codeBytes]!,
+  ];
   const sizeBytes = Math.ceil((HEAD_BYTES + regionsBytes + moduleBytes + codeBytes) / 4) * 4;
   const isRecord =
-    words[Head.magic] === MAGIC && words[Head.sizeBytes] === sizeBytes && sizeBytes <= MAX_RECORD_BYTES && regionsBytes % 4 === 0;
+    words[Head.magic] === MAGIC &&
+    words[Head.sizeBytes] === sizeBytes &&
+    sizeBytes <= MAX_RECORD_BYTES &&
+    regionsBytes % 4 === 0;
   if (!isRecord) return undefined;
   const [headSum, bodySum, identity] = [words[Head.headSum]!, words[Head.bodySum]!, words[Head.identity]!];
   return { sizeBytes, headSum, bodySum, regionsBytes, moduleBytes, codeBytes, identity };

@@ -1,15 +1,5 @@
 /** A file of translated code, to whose end any number of processes add. */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, constants, fstatSync, mkdirSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { areRegions } from "@xenoserver/cpu/kept/described.ts";
 import { decodeHead, encodeRecord, HEAD_BYTES, isHeadWhole, type KeptTranslation, type RecordHead } from "./record.ts";
@@ -58,7 +48,11 @@ export class TranslationFile {
   static open(path: string): TranslationFile | undefined {
     try {
       mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-      const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW, 0o600);
+      const fd = openSync(
+        path,
+        constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW,
+        0o600,
+      );
       const { size, uid, mode } = fstatSync(fd);
       if (uid === process.getuid?.() && (mode & 0o22) === 0) return new TranslationFile(path, fd, size);
       closeSync(fd);
