@@ -3,7 +3,7 @@ import { Decoder } from "./decode/decoder.ts";
 import type { CpuidLeaf, Exit, Gpa, Gva, InterruptSource, Vcpu, VcpuStart } from "./engine.ts";
 import { Gpr } from "./engine.ts";
 import { CodeCache } from "./interp/code-cache.ts";
-import { Interpreter } from "./interp/interpreter.ts";
+import { type EngineModules, Interpreter } from "./interp/interpreter.ts";
 import { Field, INTERPRETED_WORK, INTERRUPTS_OPENED, LoopExit } from "./interp/record.ts";
 import { TraceWriter } from "./interp/trace.ts";
 import { HotSpots } from "./jit/hot-spots.ts";
@@ -43,6 +43,8 @@ export interface WasmEngineOptions {
   readonly translate?: "never" | "hot" | "always";
   /** Who compiles regions; by default the vcpu's own thread does. */
   readonly regions?: RegionService;
+  /** Where the engine's own module may be found. */
+  readonly modules?: EngineModules;
   /** Count executions by handler; see `profileOf`. */
   readonly profile?: boolean;
 }
@@ -115,6 +117,7 @@ export class WasmVcpu implements Vcpu {
         },
       },
       options.profile ?? false,
+      options.modules,
     );
     const { exports } = this.interpreter;
     new Int32Array(memory.memory.buffer)[(vb + State.frameTables) >>> 2] =

@@ -50,12 +50,13 @@ export class Interpreter {
   /** Bytes of a sample instruction by handler number; for profiles. */
   readonly samples = new Map<number, HandlerSample>();
 
-  constructor(domain: DomainMemory, imports: EngineImports, counting = false) {
+  /** @param modules  where the engine's own module may be found */
+  constructor(domain: DomainMemory, imports: EngineImports, counting = false, modules?: EngineModules) {
     this.domain = domain;
     const built = builtHandlers();
     const all = [...built.inline, ...built.common];
     this.table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_ENTRIES });
-    const module = baseModule(domain, counting, () => this.buildBase(built, counting));
+    const module = baseModule(domain, counting, () => this.buildBase(built, counting), modules);
     const instance = new WebAssembly.Instance(module, {
       env: { memory: domain.memory, table: this.table, ...imports } as never,
     });
@@ -149,14 +150,29 @@ export class Interpreter {
   }
 }
 
-/** Engines' own modules by what they depend on: whoever makes a second one in a thread need not build it again. */
+/** Engines' own modules, which differ by the memory's layout, from earlier runs. */
+export interface EngineModules {
+  find(key: string): WebAssembly.Module | undefined;
+  made(key: string, module: WebAssembly.Module, bytes: Uint8Array): void;
+}
+
+/** By what they depend on: whoever makes a second one in a thread need not build it again. */
 const baseModules = new Map<string, WebAssembly.Module>();
-function baseModule({ layout }: DomainMemory, counting: boolean, build: () => BufferSource): WebAssembly.Module {
+function baseModule(
+  { layout }: DomainMemory,
+  counting: boolean,
+  build: () => Uint8Array<ArrayBuffer>,
+  modules: EngineModules | undefined,
+): WebAssembly.Module {
   const key = `${JSON.stringify(layout)} ${counting}`;
-  const known = baseModules.get(key);
-  if (known) return known;
-  const module = new WebAssembly.Module(build());
+  const known = baseModules.get(key) ?? modules?.find(key);
+  const module = known ?? made(key, build(), modules);
   baseModules.set(key, module);
+  return module;
+}
+function made(key: string, bytes: Uint8Array<ArrayBuffer>, modules: EngineModules | undefined): WebAssembly.Module {
+  const module = new WebAssembly.Module(bytes);
+  modules?.made(key, module, bytes);
   return module;
 }
 

@@ -46,8 +46,9 @@ export class DomainThreads {
   constructor(memory: DomainMemory, config: DomainConfig, { domid, translate, ownsProcess, threads }: LaunchOptions) {
     const nrVcpus = config.vcpus;
     this.#ownsProcess = ownsProcess === true;
+    const translations = translationsPlace();
     if (translate !== "never")
-      this.#regions = new RegionThread(memory.handle, nrVcpus, translationsPlace(), threads?.shared.regions);
+      this.#regions = new RegionThread(memory.handle, nrVcpus, translations, threads?.shared.regions);
     const seatOf = (vcpuId: number): VcpuSeat => {
       if (threads !== undefined && config.cpus === undefined) {
         const seat = threads.isAlone ? threads.shared.seatAlone() : threads.shared.seat();
@@ -63,6 +64,7 @@ export class DomainThreads {
         memory: memory.handle,
         engine: translate === undefined ? {} : { translate },
         ...(this.#regions && { regions: this.#regions.ends[vcpuId]! }),
+        ...(translations && { translations }),
       };
       return new VcpuThread(data, seatOf(vcpuId), {
         onLog: (message) => this.#listener?.onLog(message),

@@ -1,11 +1,14 @@
 /** How vcpu threads and the thread that compiles their hot code speak. */
+import { setFlagsFromString } from "node:v8";
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads";
 import type { DomainMemoryHandle } from "@xenoserver/cpu";
+import type { EngineModules } from "@xenoserver/cpu/interp/interpreter.ts";
 import type { CompiledRegions, RegionJob, RegionService } from "@xenoserver/cpu/jit/region-compiler.ts";
 import { programUrl } from "../program.ts";
 import type { FramesHandle } from "../snapshot/frame-source.ts";
+import { type FoundEngine, readEngine } from "../translations/engine-file.ts";
 import { KeptModules, type KnownHandle } from "../translations/kept-modules.ts";
-import type { TranslationsPlace } from "../translations/place.ts";
+import { enginePath, type TranslationsPlace } from "../translations/place.ts";
 
 /** Jobs of a vcpu that may wait; what is asked for beyond that is forgotten, and asked for again if it stays hot. */
 const MAX_WAITING = 24;
@@ -22,7 +25,15 @@ export interface RegionThreadData {
 export type RegionQuestion =
   | { readonly kind: "compile"; readonly job: RegionJob }
   /** It has a module of an earlier run, whose record begins there in the file. */
-  | { readonly kind: "read"; readonly at: number; readonly module: WebAssembly.Module };
+  | { readonly kind: "read"; readonly at: number; readonly module: WebAssembly.Module }
+  /** It has its engine's own module, which is to be kept in that file; so much machine code is there. */
+  | {
+      readonly kind: "engine";
+      readonly path: string;
+      readonly module: WebAssembly.Module;
+      readonly bytes: Uint8Array;
+      readonly codeBytes: number;
+    };
 /** To a vcpu: what became of a job, or, first and only if there is any, what earlier runs translated. */
 export type RegionAnswer =
   | { readonly kind: "compiled"; readonly compiled: readonly CompiledRegions[] }
@@ -75,7 +86,28 @@ export class RegionClient implements RegionService {
   known(): KeptModules | undefined {
     return this.#known;
   }
+
+  /** Engines' own modules from files of a place. */
+  enginesIn(place: TranslationsPlace): EngineModules {
+    const follow = (path: string, { module, bytes, codeBytes }: FoundEngine): void =>
+      this.#ask({ kind: "engine", path, module, bytes, codeBytes });
+    return {
+      find: (key) => {
+        const path = enginePath(place, key);
+        const found = readEngine(path);
+        if (found) follow(path, found);
+        return found?.module;
+      },
+      made: (key, module, bytes) => follow(enginePath(place, key), { module, bytes, codeBytes: 0 }),
+    };
+  }
 }
+
+/**
+ * For all threads of the process, before they compile: a function's first call would otherwise compile it on the vcpu's thread. What one keeps,
+ * another takes only with the same flags.
+ */
+export const compileAtOnce = (): void => setFlagsFromString("--no-wasm-lazy-compilation");
 
 /** To a thread that compiles hot code of several domains. */
 export type RegionMessage =

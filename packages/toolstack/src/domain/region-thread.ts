@@ -1,21 +1,26 @@
 /** Entry of a thread that compiles hot code, of one domain or several. */
-import { setFlagsFromString } from "node:v8";
 import { isMainThread, parentPort } from "node:worker_threads";
 import { DomainMemory } from "@xenoserver/cpu";
 import { RegionCompiler } from "@xenoserver/cpu/jit/region-compiler.ts";
 import { fetchFrames } from "../snapshot/frame-source.ts";
-import { TranslationKeeper } from "../translations/keeper.ts";
+import { EngineKeeper, TranslationKeeper } from "../translations/keeper.ts";
 import { type TranslationsPlace, translationsPath } from "../translations/place.ts";
-import type { RegionAnswer, RegionMessage, RegionQuestion, RegionThreadData } from "./region-channel.ts";
+import {
+  compileAtOnce,
+  type RegionAnswer,
+  type RegionMessage,
+  type RegionQuestion,
+  type RegionThreadData,
+} from "./region-channel.ts";
 
 /** How often what was translated is kept, if there is anything new. */
 const KEEP_EVERY_MS = 2000;
 /** By path; several domains may share one. */
 const keepers = new Map<string, TranslationKeeper | undefined>();
+const engines = new EngineKeeper();
 
 if (!isMainThread) {
-  // A function's first call would otherwise compile it on the vcpu's thread.
-  setFlagsFromString("--no-wasm-lazy-compilation");
+  compileAtOnce();
   const served = new Map<number, RegionThreadData>();
   parentPort!.on("message", (message: RegionMessage) => {
     if (message.kind === "add") {
@@ -32,6 +37,7 @@ if (!isMainThread) {
 }
 
 function keepAll(): void {
+  engines.keep();
   for (const keeper of keepers.values()) keeper?.keep();
 }
 function keeperFor(memory: DomainMemory, place: TranslationsPlace): TranslationKeeper | undefined {
@@ -54,7 +60,8 @@ function serve({ memory: handle, ends, frames, translations }: RegionThreadData)
     if (keeper?.known) answer({ kind: "known", handle: keeper.known });
     port.on("message", (question: RegionQuestion) => {
       if (question.kind === "compile") answer({ kind: "compiled", compiled: compiler.compile(question.job) });
-      else keeper?.noteRead(question.at, question.module);
+      else if (question.kind === "read") keeper?.noteRead(question.at, question.module);
+      else engines.note(question.path, question.module, question.bytes, question.codeBytes);
     });
   }
 }

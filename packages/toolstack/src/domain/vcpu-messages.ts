@@ -2,6 +2,7 @@
 import type { MessagePort } from "node:worker_threads";
 import type { DomainMemoryHandle, VcpuStart } from "@xenoserver/cpu";
 import type { FramesHandle } from "../snapshot/frame-source.ts";
+import type { TranslationsPlace } from "../translations/place.ts";
 import type { RegionEnd } from "./region-channel.ts";
 import type { EngineChoice } from "./running-domain.ts";
 
@@ -26,6 +27,8 @@ export interface VcpuThreadData {
   readonly engine: EngineChoice;
   /** To the thread that compiles hot code, unless none is to be. */
   readonly regions?: RegionEnd;
+  /** Where translations are kept, unless they are not. */
+  readonly translations?: TranslationsPlace;
 }
 
 /** When the domain is built. */

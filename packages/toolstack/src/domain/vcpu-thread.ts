@@ -12,7 +12,7 @@ import {
   type VcpuLoopConfig,
 } from "@xenoserver/xen";
 import { fetchFrames } from "../snapshot/frame-source.ts";
-import { RegionClient } from "./region-channel.ts";
+import { compileAtOnce, RegionClient } from "./region-channel.ts";
 import { threadId } from "./thread-id.ts";
 import type { ThreadMessage, VcpuBegin, VcpuMessage, VcpuThreadData } from "./vcpu-messages.ts";
 
@@ -35,7 +35,10 @@ type Tell = (message: VcpuMessage) => void;
 type Run = (begin: VcpuBegin) => { readonly config: VcpuLoopConfig; end(): void };
 
 // Whoever loads this elsewhere wants it compiled, not run.
-if (!isMainThread) listen(parentPort!);
+if (!isMainThread) {
+  compileAtOnce();
+  listen(parentPort!);
+}
 
 function listen(parent: MessagePort): void {
   parent.on("message", (message: ThreadMessage) => {
@@ -84,10 +87,13 @@ function serveInTurn(data: VcpuThreadData, line: MessagePort): void {
 }
 
 /** Makes all that does not need the domain. @returns what makes the rest when there is one */
-function prepare({ vcpuId, nrVcpus, domid, memory: handle, engine: choice, regions }: VcpuThreadData, tell: Tell): Run {
+function prepare(data: VcpuThreadData, tell: Tell): Run {
+  const { vcpuId, nrVcpus, domid, memory: handle, engine: choice, translations } = data;
   const memory = DomainMemory.attach(handle);
   const cpuid = cpuidLeaves({ domid, vcpuId, nrVcpus });
-  const service = regions && { regions: new RegionClient(regions) };
+  const regions = data.regions && new RegionClient(data.regions);
+  const modules = translations && regions?.enginesIn(translations);
+  const service = { ...(regions && { regions }), ...(modules && { modules }) };
   let clock: HostClock | undefined;
   const engine = new WasmEngine(memory, { cpuid, nowNs: () => clock!.nowNs(), ...choice, ...service });
   const vcpu = engine.createVcpu(vcpuId);

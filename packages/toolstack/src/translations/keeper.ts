@@ -4,6 +4,7 @@ import type { CompiledRegion } from "@xenoserver/cpu/jit/region-compiler.ts";
 import { describeRegions } from "@xenoserver/cpu/kept/described.ts";
 import { KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
 import { machineCode } from "@xenoserver/wasm/machine-code/machine-code.ts";
+import { writeEngine } from "./engine-file.ts";
 import type { KnownHandle } from "./kept-modules.ts";
 import { identityOf, type KeptTranslation } from "./record.ts";
 import { type FoundTranslation, TranslationFile } from "./translation-file.ts";
@@ -13,14 +14,25 @@ const FOLLOWED_MS = 60_000;
 /** V8 optimises a module's functions one by one: a module is kept again when its machine code has grown by so much. */
 const GROWN = 1.1;
 
-interface Kept {
+interface Followed {
   readonly module: WebAssembly.Module;
-  readonly regions: Int32Array;
   readonly bytes: Uint8Array;
   readonly since: number;
   /** Of the machine code in the file; 0 if there is none. */
   codeBytes: number;
 }
+interface Kept extends Followed {
+  readonly regions: Int32Array;
+}
+
+/** @returns a module's machine code, if there is more of it than was kept */
+function betterCode(followed: Followed): Uint8Array | undefined {
+  const code = machineCode()!.of(followed.module);
+  if (code === undefined || code.length <= followed.codeBytes * GROWN) return undefined;
+  followed.codeBytes = code.length;
+  return code;
+}
+const isFollowed = ({ since }: Followed): boolean => performance.now() - since < FOLLOWED_MS;
 
 export class TranslationKeeper {
   readonly #file: TranslationFile;
@@ -67,20 +79,37 @@ export class TranslationKeeper {
 
   /** Writes what is new, or better than what the file has. */
   keep(): void {
-    const host = machineCode()!;
-    const better: KeptTranslation[] = [];
-    for (const kept of this.#kept) {
-      const code = host.of(kept.module);
-      if (code === undefined || code.length <= kept.codeBytes * GROWN) continue;
-      kept.codeBytes = code.length;
-      better.push({ regions: kept.regions, bytes: kept.bytes, code });
-    }
-    const now = performance.now();
-    this.#kept = this.#kept.filter(({ since }) => now - since < FOLLOWED_MS);
+    const better = this.#kept.flatMap((kept): KeptTranslation[] => {
+      const code = betterCode(kept);
+      return code ? [{ regions: kept.regions, bytes: kept.bytes, code }] : [];
+    });
+    this.#kept = this.#kept.filter(isFollowed);
     try {
       this.#file.add(better, (found) => this.#used.has(found));
     } catch {
       // A full disk: what is not kept is translated again.
+    }
+  }
+}
+
+/** Keeps engines' own modules. */
+export class EngineKeeper {
+  readonly #kept = new Map<string, Followed>();
+
+  /** @param codeBytes  how much machine code the file has; 0 if there is none */
+  note(path: string, module: WebAssembly.Module, bytes: Uint8Array, codeBytes: number): void {
+    if (machineCode() !== undefined) this.#kept.set(path, { module, bytes, codeBytes, since: performance.now() });
+  }
+
+  keep(): void {
+    for (const [path, kept] of this.#kept) {
+      try {
+        const code = betterCode(kept);
+        if (code) writeEngine(path, kept.bytes, code);
+      } catch {
+        // As above.
+      }
+      if (!isFollowed(kept)) this.#kept.delete(path);
     }
   }
 }

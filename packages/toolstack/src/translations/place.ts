@@ -24,8 +24,16 @@ export function translationsPlace(env: NodeJS.ProcessEnv = process.env): Transla
 /** The file for a domain: one for each engine, V8 with its flags on such a processor, and width of addresses. */
 export function translationsPath({ folder, engine }: TranslationsPlace, { layout }: DomainMemory): string {
   const memory = layout.addressType === "i64" ? `i64-${layout.totalBytes}` : "i32";
-  const name = createHash("sha256").update(`${engine} ${cachedDataVersionTag()}`).digest("hex");
-  return join(folder, `${name.slice(0, 16)}-${memory}.kept`);
+  return join(folder, `${nameOf(engine)}-${memory}.kept`);
+}
+/** The file for an engine's own module. @param key  what that depends on */
+export function enginePath({ folder, engine }: TranslationsPlace, key: string): string {
+  return join(folder, `${nameOf(engine, key)}-engine.kept`);
+}
+/** Of all that machine code depends on. */
+function nameOf(engine: string, key = ""): string {
+  const digest = createHash("sha256").update(`${engine} ${cachedDataVersionTag()} ${key}`).digest("hex");
+  return digest.slice(0, 16);
 }
 
 let known: string | undefined;

@@ -1,5 +1,17 @@
 /** A file of translated code, to whose end any number of processes add. */
-import { closeSync, constants, fstatSync, mkdirSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  type Stats,
+  writeSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { areRegions } from "@xenoserver/cpu/kept/described.ts";
 import { decodeHead, encodeRecord, HEAD_BYTES, isHeadWhole, type KeptTranslation, type RecordHead } from "./record.ts";
@@ -53,8 +65,8 @@ export class TranslationFile {
         constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW,
         0o600,
       );
-      const { size, uid, mode } = fstatSync(fd);
-      if (uid === process.getuid?.() && (mode & 0o22) === 0) return new TranslationFile(path, fd, size);
+      const found = fstatSync(fd);
+      if (isUsersOwn(found)) return new TranslationFile(path, fd, found.size);
       closeSync(fd);
       return undefined;
     } catch {
@@ -115,6 +127,13 @@ export class TranslationFile {
       closeSync(to);
     }
   }
+}
+
+/** Whether only this user may have written it. */
+const isUsersOwn = ({ uid, mode }: Stats): boolean => uid === process.getuid?.() && (mode & 0o22) === 0;
+export function isOwn(path: string): boolean {
+  const found = lstatSync(path);
+  return found.isFile() && isUsersOwn(found);
 }
 
 function* records(fd: number, sizeBytes: number): Generator<FoundTranslation> {

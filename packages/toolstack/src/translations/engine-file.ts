@@ -1,0 +1,38 @@
+/** A file with an engine's own module: one record, without regions. */
+import { readFileSync } from "node:fs";
+import { machineCode } from "@xenoserver/wasm/machine-code/machine-code.ts";
+import { writeWhole } from "../guest/cache.ts";
+import { decodeHead, encodeRecord, HEAD_BYTES, isBodyWhole, isHeadWhole } from "./record.ts";
+import { isOwn } from "./translation-file.ts";
+
+export interface FoundEngine {
+  readonly module: WebAssembly.Module;
+  readonly bytes: Uint8Array;
+  readonly codeBytes: number;
+}
+
+/** @returns undefined if it is not there, not whole, not this user's alone, or not for this V8 */
+export function readEngine(path: string): FoundEngine | undefined {
+  try {
+    const host = machineCode();
+    if (host === undefined || !isOwn(path)) return undefined;
+    const record = readFileSync(path);
+    const head = decodeHead(record);
+    if (head === undefined || head.regionsBytes !== 0 || head.sizeBytes !== record.length) return undefined;
+    const sizeBytes = head.moduleBytes + head.codeBytes;
+    // Only shared memory stays where it is.
+    const body = new Uint8Array(new SharedArrayBuffer(sizeBytes));
+    body.set(record.subarray(HEAD_BYTES, HEAD_BYTES + sizeBytes));
+    if (!isHeadWhole(head, record) || !isBodyWhole(head, body)) return undefined;
+    const bytes = body.subarray(0, head.moduleBytes);
+    const module = host.moduleOf(body.subarray(head.moduleBytes), bytes);
+    return module && { module, bytes, codeBytes: head.codeBytes };
+  } catch {
+    return undefined;
+  }
+}
+
+/** @throws Error  the file system does not take it */
+export function writeEngine(path: string, bytes: Uint8Array, code: Uint8Array): void {
+  writeWhole(path, encodeRecord({ regions: new Int32Array(0), bytes, code }), 0o600);
+}
