@@ -19,8 +19,8 @@ export async function main({ engine, network, ...given }: DomainProcessOptions):
   };
   const listener = { onConsole: (bytes: Uint8Array) => void process.stdout.write(bytes) };
   const domain = await launchDomain(config, listener, engine);
-  // An orderly end keeps what Node compiled, so that the next process need not do it again.
-  process.once("SIGTERM", () => process.exit(143));
+  // An orderly end keeps what Node and the engine compiled, so that the next process need not do it again.
+  process.once("SIGTERM", () => void domain.destroy().finally(() => process.exit(143)));
   process.stdin.on("data", (bytes: Buffer) => void domain.writeConsole(bytes));
   const { reason, detail } = await domain.exited;
   process.stderr.write(`the guest ended: ${reason}\n${detail ?? ""}\n`);

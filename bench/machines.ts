@@ -65,12 +65,15 @@ export const FIXED_ARGS = "-nodefaults -no-user-config -display none -no-reboot 
  */
 export const TCG_CPU = "Westmere,+rdrand,+erms,+fsgsbase,+xsave,+smep,+smap,+rdtscp";
 
-/** Our engine in a process of its own, started as this one was. */
-export function ourMachine(engine: DomainProcessOptions["engine"]): Machine {
+/**
+ * Our engine in a process of its own, started as this one was.
+ * @param translations  folder with those of earlier runs, which later ones find; undefined if each is to begin with none
+ */
+export function ourMachine(engine: DomainProcessOptions["engine"], translations?: string): Machine {
   const script = fileURLToPath(new URL("./domain-process.ts", import.meta.url));
   return {
     id: "ours",
-    title: `XenoServer, ${engine.translate === "never" ? "interpreter alone" : "translator"}`,
+    title: `XenoServer, ${engine.translate === "never" ? "interpreter alone" : "translator"}${translations === undefined ? "" : ", with translations of earlier runs"}`,
     start: ({ kernel, initramfs, memoryMib, network, disk }) => {
       const cmdline = `console=hvc0 ${CMDLINE}`;
       const ramdisk = initramfs;
@@ -78,7 +81,8 @@ export function ourMachine(engine: DomainProcessOptions["engine"]): Machine {
       const given = { kernel: kernel.bzImage, ramdisk, memoryMib, cmdline, engine, network };
       const options: DomainProcessOptions = { ...given, ...disks };
       const args = [...process.execArgv, script, JSON.stringify(options)];
-      return spawn(...tied(process.execPath, args), { stdio: "pipe" });
+      const env = { ...process.env, XENO_TRANSLATIONS: translations ?? "0" };
+      return spawn(...tied(process.execPath, args), { stdio: "pipe", env });
     },
   };
 }

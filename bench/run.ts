@@ -6,12 +6,13 @@
  *   npm run bench -- --all                       every row; fetches some 200 MB of Debian packages
  *   npm run bench -- --io                        disks and networks
  *   npm run bench -- --engine interpreter        with the translator off
+ *   npm run bench -- --kept                      with translations that earlier runs left: three of each guest, not measured
  *   npm run bench -- --reps 5 --json --plot docs/benchmark.svg
  *   npm run bench -- --migration                 live migration beside QEMU's, and nothing else
  *   npm run bench -- --fork                      snapshots, restores and forks, and nothing else
  */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { cpus, loadavg, release, type } from "node:os";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, loadavg, release, tmpdir, type } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { benchDisk, type GuestSource, openGuestSource } from "./guest-files.ts";
@@ -32,6 +33,7 @@ const { values } = parseArgs({
     engine: { type: "string", default: "translator" },
     suite: { type: "string" },
     "qemu-cpu": { type: "string" },
+    kept: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     plot: { type: "string" },
     migration: { type: "boolean", default: false },
@@ -66,23 +68,32 @@ function chosenSets(): WorkloadSet[] {
 async function machines(): Promise<Machine[]> {
   const tcg = await tcgMachine(values["qemu-cpu"]);
   if (tcg === undefined) progress(`${QEMU_HELP}. Measuring without it: there will be no ratios.`);
-  const ours = ourMachine(values.engine === "interpreter" ? { translate: "never" } : {});
+  const ours = ourMachine(values.engine === "interpreter" ? { translate: "never" } : {}, keptIn);
   return tcg === undefined ? [ours] : [tcg, ours];
 }
+
+/** What a guest runs is translated once it is hot, and optimised later: it takes some runs until nothing new is found. */
+const EARLIER_RUNS = 3;
+const keptIn = values.kept ? mkdtempSync(join(tmpdir(), "xeno-bench-")) : undefined;
+process.on("exit", () => {
+  if (keptIn !== undefined) rmSync(keptIn, { recursive: true, force: true });
+});
 
 /** Machines take turns, and every other time in the other order, so that a change of the host's load meets both. */
 async function measureAll(source: GuestSource, sets: readonly WorkloadSet[], all: readonly Machine[]) {
   const results = new Results();
   const initramfs = new Map<WorkloadSet, string>();
   for (const set of sets) initramfs.set(set, await source.initramfs(set.packages, set));
-  for (let repetition = 0; repetition < repetitions; repetition++) {
+  const earlier = keptIn === undefined ? 0 : EARLIER_RUNS;
+  for (let repetition = -earlier; repetition < repetitions; repetition++) {
     for (const set of sets) {
       const { memoryMib, network } = set;
       const disk = set.disk ? { disk: benchDisk() } : {};
       const guest = { kernel: source.kernel, initramfs: initramfs.get(set)!, memoryMib, network, ...disk };
-      for (const machine of repetition % 2 === 0 ? all : all.toReversed()) {
-        await measureGuest(machine, guest, set, results, progress);
-      }
+      if (repetition < 0) await measureGuest(all.at(-1)!, guest, set, new Results(), progress);
+      else
+        for (const machine of repetition % 2 === 0 ? all : all.toReversed())
+          await measureGuest(machine, guest, set, results, progress);
     }
   }
   return results;
