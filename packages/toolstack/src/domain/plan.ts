@@ -1,5 +1,6 @@
 /** Everything that a domain is built from, read and checked before anything is started. */
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import {
   type BootModule,
@@ -19,6 +20,8 @@ import {
   memoryAtStartMib,
   vcpusAtStart,
 } from "../cfg/index.ts";
+import { cacheDir } from "../guest/cache.ts";
+import { UnpackedKernels } from "./unpacked-kernels.ts";
 
 export interface DomainPlan {
   readonly config: DomainConfig;
@@ -56,7 +59,7 @@ type InputKey = "kernel" | "ramdisk" | "pvshim_path";
 function readKernel(key: InputKey, path: string): KernelImage {
   const bytes = readInput(key, path);
   try {
-    const image = loadKernelImage(bytes, path);
+    const image = loadKernelImage(bytes, path, new UnpackedKernels(join(cacheDir(), "unpacked")));
     if (image.segments[0]!.bytes.buffer !== bytes.buffer) freeBytes(bytes);
     return image;
   } catch (error) {

@@ -1,4 +1,4 @@
 export { type BootModule, type BuildConfig, type BuiltDomain, buildDomain } from "./build.ts";
 export { BuildError, type BuildErrorCode } from "./errors.ts";
-export { type KernelImage, KernelImageError, loadKernelImage } from "./image/index.ts";
+export { type KernelImage, KernelImageError, loadKernelImage, type UnpackedPayloads } from "./image/index.ts";
 export { CONSOLE_GFN, framesNeeded, MAX_MEMORY_MIB, MIN_MEMORY_MIB, XENSTORE_GFN } from "./memory-map.ts";

@@ -8,11 +8,11 @@ import type { Gpa } from "@xenoserver/cpu";
 import { bzImagePayload, isBzImage } from "./bzimage.ts";
 import { type ElfImage, isElf, parseElf, type Segment } from "./elf.ts";
 import { KernelImageError } from "./errors.ts";
-import { type Compression, decompress, detectCompression } from "./payload.ts";
+import { type Compression, decompress, detectCompression, type UnpackedPayloads } from "./payload.ts";
 
 export type { Segment } from "./elf.ts";
 export { KernelImageError, type KernelImageErrorCode } from "./errors.ts";
-export type { Compression } from "./payload.ts";
+export type { Compression, UnpackedPayloads } from "./payload.ts";
 
 export interface KernelImage {
   readonly name: string;
@@ -37,10 +37,11 @@ const NOTE_OWNER = "Xen";
  * Reads a kernel image.
  * @param bytes  the whole file
  * @param name   what messages call it, usually its path
+ * @param before where it may be found unpacked
  * @throws KernelImageError  see `KernelImageErrorCode`
  */
-export function loadKernelImage(bytes: Uint8Array, name: string): KernelImage {
-  const { format, compression, elfBytes } = unwrap(bytes, name);
+export function loadKernelImage(bytes: Uint8Array, name: string, before?: UnpackedPayloads): KernelImage {
+  const { format, compression, elfBytes } = unwrap(bytes, name, before);
   const elf = parseElf(elfBytes, name);
   const entry = findEntry(elf, name);
   const segments = checkSegments(elf.segments, name);
@@ -66,6 +67,7 @@ export function loadKernelImage(bytes: Uint8Array, name: string): KernelImage {
 function unwrap(
   bytes: Uint8Array,
   name: string,
+  before: UnpackedPayloads | undefined,
 ): Pick<KernelImage, "format" | "compression"> & { elfBytes: Uint8Array } {
   if (bytes.length === 0) throw new KernelImageError("not-a-kernel", `kernel ${name}: file is empty`);
   if (isBzImage(bytes)) {
@@ -73,14 +75,14 @@ function unwrap(
     // Linux's build appends the unpacked size to every format that does not carry it at its own end, as gzip does.
     const compression = detectCompression(payload);
     const stream = compression === "gzip" || compression === "none" ? payload : payload.subarray(0, -4);
-    const unpacked = decompress(stream, name);
+    const unpacked = decompress(stream, name, before);
     if (!isElf(unpacked.bytes)) {
       throw new KernelImageError("not-a-kernel", `kernel ${name}: ${unpacked.compression} payload holds no ELF file`);
     }
     return { format: "bzImage", compression: unpacked.compression, elfBytes: unpacked.bytes };
   }
   if (detectCompression(bytes) !== undefined) {
-    const unpacked = decompress(bytes, name);
+    const unpacked = decompress(bytes, name, before);
     if (isElf(unpacked.bytes)) return { format: "elf", compression: unpacked.compression, elfBytes: unpacked.bytes };
   }
   const start = Buffer.from(bytes.subarray(0, 8)).toString("hex");

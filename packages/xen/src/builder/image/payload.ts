@@ -28,11 +28,22 @@ export function detectCompression(bytes: Uint8Array): Compression | undefined {
   return undefined;
 }
 
+/** What was unpacked before. Unpacking takes longer than anything else that it takes to build a domain. */
+export interface UnpackedPayloads {
+  find(packed: Uint8Array): Uint8Array | undefined;
+  keep(packed: Uint8Array, unpacked: Uint8Array): void;
+}
+
 /**
  * Unpacks `bytes`, which hold exactly one compressed stream.
+ * @param before  where it may be found unpacked
  * @throws KernelImageError  unsupported-compression or damaged
  */
-export function decompress(bytes: Uint8Array, name: string): { compression: Compression; bytes: Uint8Array } {
+export function decompress(
+  bytes: Uint8Array,
+  name: string,
+  before?: UnpackedPayloads,
+): { compression: Compression; bytes: Uint8Array } {
   const compression = detectCompression(bytes);
   if (compression === undefined) {
     const other = UNSUPPORTED.find(([, ...magic]) => startsWith(bytes, ...magic))?.[0];
@@ -42,8 +53,12 @@ export function decompress(bytes: Uint8Array, name: string): { compression: Comp
       `kernel ${name}: payload is ${other ?? `unknown (starts with ${start})`}, expected ELF, gzip, xz, lz4 or zstd`,
     );
   }
+  const known = compression === "none" ? undefined : before?.find(bytes);
+  if (known !== undefined) return { compression, bytes: known };
   try {
-    return { compression, bytes: decoders[compression](bytes) };
+    const unpacked = decoders[compression](bytes);
+    if (compression !== "none") before?.keep(bytes, unpacked);
+    return { compression, bytes: unpacked };
   } catch (cause) {
     throw new KernelImageError(
       "damaged",
