@@ -10,6 +10,7 @@ import { parseArgs } from "node:util";
 import { excludedSpecs, fuzz } from "@xenoserver/testkit";
 import { judgedSpecs, REGRESSIONS } from "../src/testing/batches.ts";
 import { CaseEngine } from "../src/testing/case-engine.ts";
+import { RecallingEngine } from "../src/testing/earlier-run.ts";
 
 const { values } = parseArgs({
   options: {
@@ -18,14 +19,15 @@ const { values } = parseArgs({
     only: { type: "string", default: "" },
     length: { type: "string", default: "4" },
     translate: { type: "boolean", default: false },
+    recall: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
   },
 });
 if (values.help) {
-  console.log(`usage: npm run fuzz -- [--minutes N] [--seed N] [--only PATTERN] [--length INSTRUCTIONS] [--translate]
+  console.log(`usage: npm run fuzz -- [--minutes N] [--seed N] [--only PATTERN] [--length INSTRUCTIONS] [--translate | --recall]
 
 Random instruction sequences on this host's processor and in the engine, compared. --only takes mnemonics that match;
---translate runs everything through the translator. Status 1 if anything differed.`);
+--translate runs everything through the translator, --recall what an earlier run translated. Status 1 if anything differed.`);
   process.exit(0);
 }
 const only = new RegExp(values.only);
@@ -36,8 +38,9 @@ for (const reason of new Set(excluded.map((e) => e.reason))) {
   console.log(`left out (${reason}): ${[...names].join(" ")}`);
 }
 console.log(`seed ${values.seed}, ${specs.length - excluded.length} encodings`);
+const engine = values.recall ? new RecallingEngine() : new CaseEngine(values.translate ? "always" : "never");
 const report = fuzz({
-  engine: new CaseEngine(values.translate ? "always" : "never"),
+  engine,
   specs,
   seed: Number(values.seed),
   minutes: Number(values.minutes),
@@ -45,5 +48,6 @@ const report = fuzz({
   folder: REGRESSIONS,
   log: console.log,
 });
+if (engine instanceof RecallingEngine) console.log(`${engine.recalled} regions of earlier runs were entered`);
 console.log(`${report.cases} cases, ${report.failures.length} differences in ${Math.round(report.seconds)} s`);
 process.exitCode = report.failures.length ? 1 : 0;
