@@ -1,6 +1,6 @@
 /** A file with an engine's own module: one record, without regions. */
 import { readFileSync } from "node:fs";
-import { machineCode } from "@xenoserver/wasm/machine-code/machine-code.ts";
+import { machineCode } from "@xenoserver/xen/host/machine-code/machine-code.ts";
 import { writeWhole } from "../guest/cache.ts";
 import { decodeHead, encodeRecord, HEAD_BYTES, isBodyWhole, isHeadWhole } from "./record.ts";
 import { isOwn } from "./translation-file.ts";

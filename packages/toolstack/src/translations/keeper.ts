@@ -3,7 +3,7 @@
 import type { CompiledRegion } from "@xenoserver/cpu/jit/region-compiler.ts";
 import { describeRegions } from "@xenoserver/cpu/kept/described.ts";
 import { KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
-import { machineCode } from "@xenoserver/wasm/machine-code/machine-code.ts";
+import { machineCode } from "@xenoserver/xen/host/machine-code/machine-code.ts";
 import { writeEngine } from "./engine-file.ts";
 import type { KnownHandle } from "./kept-modules.ts";
 import { identityOf, type KeptTranslation } from "./record.ts";

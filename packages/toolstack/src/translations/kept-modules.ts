@@ -2,7 +2,7 @@
 import { readSync } from "node:fs";
 import { KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
 import type { KnownModules } from "@xenoserver/cpu/kept/recall.ts";
-import { machineCode } from "@xenoserver/wasm/machine-code/machine-code.ts";
+import { machineCode } from "@xenoserver/xen/host/machine-code/machine-code.ts";
 import { decodeHead, HEAD_BYTES, isBodyWhole } from "./record.ts";
 
 /** As any thread of the process can have it. */

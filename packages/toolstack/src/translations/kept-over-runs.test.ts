@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { buildGuest, ecx, edx, ShutdownReason } from "@xenoserver/testkit";
-import { machineCode } from "@xenoserver/wasm/machine-code/machine-code.ts";
+import { machineCode } from "@xenoserver/xen/host/machine-code/machine-code.ts";
 import { runTiny } from "../testing/tiny-domain.ts";
 import { TranslationFile } from "./translation-file.ts";
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
-import { i32, ModuleBuilder } from "../index.ts";
+import { i32, ModuleBuilder } from "@xenoserver/wasm";
 import { machineCode } from "./machine-code.ts";
 
 const host = machineCode();
