@@ -28,6 +28,8 @@ interface Found {
   readonly code: CompiledRegion;
   readonly base: number;
 }
+/** Others' guests may have left any number of regions that begin alike. */
+const MAX_CANDIDATES = 16;
 /** How often a module is put into the table anew while its code changes. */
 const MAX_TIMES = 8;
 
@@ -73,7 +75,8 @@ export class Recall {
   at(spot: Spot): boolean {
     const { regions } = this.#known;
     const hash = hashPlace(this.#bytes, this.#frameAddress(spot.frame), spot.offset);
-    for (let entry = regions.first(hash); entry !== 0; entry = regions.next(entry)) {
+    let left = MAX_CANDIDATES;
+    for (let entry = regions.first(hash); entry !== 0 && left > 0; entry = regions.next(entry), left--) {
       const number = regions.numberOf(entry);
       if (this.#enter(regions.regionOf(entry), number, spot)) return true;
     }
