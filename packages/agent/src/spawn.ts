@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { END_FILE, FAILED_FILE, LOG_FILE, ZYGOTE_FILE } from "@xenoserver/toolstack/control/process-folder.ts";
+import { withFewPrivileges } from "./privileges.ts";
 
 const ENTRY = fileURLToPath(import.meta.resolve("@xenoserver/toolstack/control/process.ts"));
 /** What a process may have open: its domains' disks, and the sockets of their networks. */
@@ -38,7 +39,7 @@ function start(folder: string, args: readonly string[], isSpokenTo: boolean): Ch
   // Not with Node's permission model, which refuses to flush files.
   const flags = [...process.execArgv.filter((flag) => !/^--(test|permission|allow)/.test(flag)), "--no-warnings"];
   const log = openSync(join(folder, LOG_FILE), "a", 0o600);
-  const command = [process.execPath, ...flags, ENTRY, ...args];
+  const command = withFewPrivileges([process.execPath, ...flags, ENTRY, ...args]);
   // The shell sets limits that Node cannot, and becomes Node.
   const limits = `ulimit -c 0; ulimit -n ${MAX_OPEN_FILES}; exec "$@"`;
   const [program, all] =
