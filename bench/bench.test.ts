@@ -1,9 +1,11 @@
 /** The arithmetic and the picture; nothing is measured here. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { LOGIN_PROMPT } from "./login.ts";
+import { domainOf, qemuArgs } from "./machines.ts";
 import { plotRatios } from "./plot.ts";
 import { describeSummary, geometricMean, type Measurements, median, type Row, summarise } from "./summary.ts";
-import { chooseWorkloads } from "./workloads.ts";
+import { ALL_ROWS, chooseWorkloads, wantsLogin } from "./workloads.ts";
 
 const none = { tcg: [], ours: [] };
 const row = (id: string, unit: string, tcg: number[], ours: number[], failures: string[] = []): Row => ({
@@ -94,7 +96,46 @@ describe("choice of rows", () => {
     );
   });
 
+  test("the boot to a login has a guest of its own, in the short suite too", () => {
+    assert.deepEqual(chooseWorkloads(["login"]), []);
+    assert.deepEqual([undefined, ["boot", "login"], ["boot"], ALL_ROWS].map(wantsLogin), [true, true, false, true]);
+  });
+
   test("an unknown row is named", () => {
-    assert.throws(() => chooseWorkloads(["boot", "quake"]), /no row is called quake; there are boot, sha256/);
+    assert.throws(() => chooseWorkloads(["boot", "quake"]), /no row is called quake; there are boot, login, sha256/);
+  });
+});
+
+describe("a boot to the login", () => {
+  const kernel = { release: "6.1", bzImage: "vmlinuz", vmlinux: "vmlinux" };
+  const plain = { kernel, initramfs: "ramdisk", memoryMib: 512, network: false };
+  const system = { ...plain, disk: "login.img", diskIsRoot: true };
+  const appended = (args: readonly string[]): string => args[args.indexOf("-append") + 1]!;
+
+  test("gives both machines the same memory, disk and command line but for the disk's name", () => {
+    const qemu = qemuArgs(system, "some", "tsc=reliable");
+    const ours = domainOf(system);
+    assert.equal(qemu[qemu.indexOf("-m") + 1], String(ours.memoryMib));
+    assert.ok(qemu.includes("if=none,id=disk,format=raw,file=login.img"));
+    assert.deepEqual(
+      ours.disks?.map(({ target, vdev, format, readOnly }) => [target, vdev, format, readOnly]),
+      [["login.img", "xvda", "raw", false]],
+    );
+    assert.match(ours.cmdline, /^console=hvc0 root=\/dev\/xvda ro /);
+    assert.equal(appended(qemu), `${ours.cmdline.replace("xvda", "vda")} tsc=reliable`);
+  });
+
+  test("has its console at QEMU's hvc0, commands at its serial line", () => {
+    const consoleOf = (args: readonly string[]) => args.filter((arg) => /^-serial$|^virtconsole/.test(arg));
+    assert.deepEqual(consoleOf(qemuArgs(system, "some", "")), ["virtconsole,chardev=console"]);
+    assert.deepEqual(consoleOf(qemuArgs(plain, "some", "")), ["-serial"]);
+    assert.match(appended(qemuArgs(plain, "some", "")), /^console=ttyS0 quiet /);
+    assert.match(domainOf(plain).cmdline, /^console=hvc0 quiet /);
+  });
+
+  test("ends with the prompt of getty, whether or not it lets root in", () => {
+    assert.match("\r\nDebian GNU/Linux 12 debian hvc0\r\n\r\ndebian login: root (automatic login)", LOGIN_PROMPT);
+    assert.match("debian login: ", LOGIN_PROMPT);
+    assert.doesNotMatch("Last login: Mon Nov 30 00:00:00 UTC 2026 on hvc0", LOGIN_PROMPT);
   });
 });

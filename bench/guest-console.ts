@@ -45,10 +45,15 @@ export class GuestConsole {
 
   /** Waits for init's first words. @returns seconds since the process was started */
   async booted(timeoutSeconds: number): Promise<number> {
-    await this.#until(new RegExp(INIT_MARKER), timeoutSeconds);
-    const seconds = (performance.now() - this.#begin) / 1000;
+    const seconds = await this.shows(new RegExp(INIT_MARKER), timeoutSeconds);
     await this.#until(/bench: ready/, timeoutSeconds);
     return seconds;
+  }
+
+  /** Waits for a text. @returns seconds since the process was started  @throws Error  as `run` */
+  async shows(pattern: RegExp, timeoutSeconds: number): Promise<number> {
+    await this.#until(pattern, timeoutSeconds);
+    return (performance.now() - this.#begin) / 1000;
   }
 
   /** Runs one shell line. @throws Error  the guest ended, or took too long; with its last words */

@@ -10,6 +10,7 @@ import {
   openPackageSource,
   type Progress,
   type RootTree,
+  unpackModules,
 } from "@xenoserver/toolstack/guest/index.ts";
 import { bzImagePayload } from "@xenoserver/xen/builder/image/bzimage.ts";
 import { decompress, detectCompression } from "@xenoserver/xen/builder/image/payload.ts";
@@ -28,7 +29,11 @@ export interface GuestNeeds {
 }
 
 export interface GuestSource {
+  /** Code name of Debian's release. */
+  readonly suite: string;
   readonly kernel: Kernel;
+  /** @returns the folder with the kernel's modules */
+  modules(): Promise<string>;
   /**
    * Path of an initramfs with these packages and a shell that takes commands from `GuestConsole`.
    * @param needs  it is to have both machines' drivers of these; with a network it asks for an address
@@ -40,7 +45,9 @@ export async function openGuestSource(suite: string | undefined, progress: Progr
   const source = await openPackageSource({ progress, ...(suite !== undefined && { suite }) });
   const fetched = await fetchKernel(source, "cloud", progress);
   return {
+    suite: source.suite,
     kernel: openKernel(fetched),
+    modules: () => unpackModules(source, fetched, progress),
     initramfs: (packages, { network, disk }) => {
       const names = [...(network ? NETWORK_MODULES : []), ...(disk ? DISK_MODULES : [])];
       const modules = names.length > 0 ? { modules: { kernel: fetched, names } } : {};

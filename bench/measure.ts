@@ -1,9 +1,10 @@
 /** Runs the guests and collects what they say. */
 import { GuestConsole } from "./guest-console.ts";
+import { LOGIN_PROMPT } from "./login.ts";
 import type { GuestSpec, Machine } from "./machines.ts";
 import { type MemoryUse, memoryOf } from "./process-stats.ts";
 import type { ClockCheck, MachineId, Row } from "./summary.ts";
-import { BOOT, type Workload, type WorkloadSet } from "./workloads.ts";
+import { BOOT, LOGIN, type Workload, type WorkloadSet } from "./workloads.ts";
 
 const BOOT_TIMEOUT_SECONDS = 180;
 const COMMAND_TIMEOUT_SECONDS = 900;
@@ -78,6 +79,28 @@ export async function measureGuest(
     for (const row of current === undefined ? set.workloads.map(rowOf) : [current]) row.failures.push(message);
   } finally {
     await shell.kill();
+  }
+}
+
+/** Boots a system from its disk, up to the login, and ends it. */
+export async function measureLogin(
+  machine: Machine,
+  guest: GuestSpec,
+  results: Results,
+  progress: (line: string) => void,
+): Promise<void> {
+  const row = results.row(LOGIN.id, LOGIN.title, "s");
+  const console = new GuestConsole(machine.start(guest));
+  try {
+    const seconds = await console.shows(LOGIN_PROMPT, BOOT_TIMEOUT_SECONDS);
+    note(row, machine.id, seconds, console.cpuSeconds);
+    progress(`${machine.id}: ${LOGIN.title} ${seconds.toFixed(2)} s`);
+  } catch (error) {
+    const message = `${machine.id}: ${error instanceof Error ? error.message : error}`;
+    progress(message);
+    row.failures.push(message);
+  } finally {
+    await console.kill();
   }
 }
 

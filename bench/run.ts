@@ -15,14 +15,16 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release, tmpdir, type } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
+import { PackageError } from "@xenoserver/toolstack/guest/index.ts";
 import { benchDisk, type GuestSource, openGuestSource } from "./guest-files.ts";
 import { startServers } from "./host-servers.ts";
 import { IO_ROWS } from "./io.ts";
+import { type LoginSystem, openLoginSystem } from "./login.ts";
 import { type Machine, ourMachine, QEMU_HELP, tcgMachine } from "./machines.ts";
-import { measureGuest, Results } from "./measure.ts";
+import { measureGuest, measureLogin, Results } from "./measure.ts";
 import { plotRatios } from "./plot.ts";
 import { describeSummary, type Measurements, summarise } from "./summary.ts";
-import { chooseWorkloads, WORKLOADS, type WorkloadSet } from "./workloads.ts";
+import { ALL_ROWS, chooseWorkloads, LOGIN, type WorkloadSet, wantsLogin } from "./workloads.ts";
 
 const { values } = parseArgs({
   options: {
@@ -55,9 +57,10 @@ if (!["translator", "interpreter"].includes(values.engine)) {
   fail(`--engine is ${values.engine}, expected translator or interpreter`);
 }
 
+const named = values.io ? IO_ROWS : values.only?.split(",");
+const only = values.all ? ALL_ROWS : named;
+
 function chosenSets(): WorkloadSet[] {
-  const named = values.io ? IO_ROWS : values.only?.split(",");
-  const only = values.all ? ["boot", ...WORKLOADS.map(({ id }) => id)] : named;
   try {
     return chooseWorkloads(only);
   } catch (error) {
@@ -79,22 +82,36 @@ process.on("exit", () => {
   if (keptIn !== undefined) rmSync(keptIn, { recursive: true, force: true });
 });
 
+/** Of the short suite the row is a part where its disk can be built. */
+async function loginSystem(source: GuestSource): Promise<LoginSystem | undefined> {
+  if (!wantsLogin(only)) return undefined;
+  try {
+    return await openLoginSystem(source, progress);
+  } catch (error) {
+    if (only !== undefined || !(error instanceof PackageError)) throw error;
+    progress(`${error.message}. Measuring without ${LOGIN.title}.`);
+    return undefined;
+  }
+}
+
 /** Machines take turns, and every other time in the other order, so that a change of the host's load meets both. */
 async function measureAll(source: GuestSource, sets: readonly WorkloadSet[], all: readonly Machine[]) {
   const results = new Results();
   const initramfs = new Map<WorkloadSet, string>();
   for (const set of sets) initramfs.set(set, await source.initramfs(set.packages, set));
+  const system = await loginSystem(source);
   const earlier = keptIn === undefined ? 0 : EARLIER_RUNS;
   for (let repetition = -earlier; repetition < repetitions; repetition++) {
+    const counted = repetition < 0 ? new Results() : results;
+    const inTurn = repetition < 0 ? all.slice(-1) : repetition % 2 === 0 ? all : all.toReversed();
     for (const set of sets) {
       const { memoryMib, network } = set;
       const disk = set.disk ? { disk: benchDisk() } : {};
       const guest = { kernel: source.kernel, initramfs: initramfs.get(set)!, memoryMib, network, ...disk };
-      if (repetition < 0) await measureGuest(all.at(-1)!, guest, set, new Results(), progress);
-      else
-        for (const machine of repetition % 2 === 0 ? all : all.toReversed())
-          await measureGuest(machine, guest, set, results, progress);
+      for (const machine of inTurn) await measureGuest(machine, guest, set, counted, progress);
     }
+    if (system === undefined) continue;
+    for (const machine of inTurn) await measureLogin(machine, system.guest(machine.id), counted, progress);
   }
   return results;
 }

@@ -20,12 +20,14 @@ export interface Workload {
   readonly disk?: boolean;
   /** It is run so many times more in the same guest, and the last time is a row of its own: warm. */
   readonly warmAfter?: number;
-  /** Part of the short suite, which needs nothing but busybox. */
+  /** Part of the short suite, whose commands need nothing but busybox. */
   readonly core?: boolean;
 }
 
 /** Measured on the host while a guest starts; not a command. */
 export const BOOT = { id: "boot", title: "boot to init" } as const;
+/** Likewise, of a system on a disk: a guest of its own, which ends there. See `login.ts`. */
+export const LOGIN = { id: "login", title: "boot of Debian to its login" } as const;
 
 const KIB = 1024;
 const SPEED = "openssl speed -seconds 3 -bytes 8192";
@@ -161,6 +163,12 @@ export interface WorkloadSet {
   readonly disk: boolean;
 }
 
+/** Every row. */
+export const ALL_ROWS: readonly string[] = [BOOT.id, LOGIN.id, ...WORKLOADS.map(({ id }) => id)];
+
+/** @param only  as for `chooseWorkloads` */
+export const wantsLogin = (only: readonly string[] | undefined): boolean => only?.includes(LOGIN.id) ?? true;
+
 const PLAIN_MEMORY_MIB = 256;
 /** With packages: they lie in memory twice while the kernel unpacks them. */
 const PACKAGES_MEMORY_MIB = 1536;
@@ -168,12 +176,12 @@ const PACKAGES_MEMORY_MIB = 1536;
 /**
  * Chooses rows and sorts them by guest, the plain one first.
  * @param only  ids; undefined for the short suite
+ * @returns without the row of the login, whose guest takes no commands
  * @throws Error  naming an id that no row has
  */
 export function chooseWorkloads(only: readonly string[] | undefined): WorkloadSet[] {
-  const known = [BOOT.id as string, ...WORKLOADS.map(({ id }) => id)];
-  const unknown = only?.filter((id) => !known.includes(id)) ?? [];
-  if (unknown.length > 0) throw new Error(`no row is called ${unknown.join(", ")}; there are ${known.join(", ")}`);
+  const unknown = only?.filter((id) => !ALL_ROWS.includes(id)) ?? [];
+  if (unknown.length > 0) throw new Error(`no row is called ${unknown.join(", ")}; there are ${ALL_ROWS.join(", ")}`);
   const chosen = WORKLOADS.filter(({ id, core }) => only?.includes(id) ?? core);
   const boot = only?.includes(BOOT.id) ?? true;
   const sets = new Map<string, Workload[]>(boot ? [["", []]] : []);

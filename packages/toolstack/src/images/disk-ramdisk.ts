@@ -14,11 +14,18 @@ export interface ModuleFolder {
   read(name: string): Promise<Uint8Array | undefined>;
 }
 
-/** What a root disk needs. The last has no other that names it: ext4 asks for a checksum, and modprobe would find it. */
-const WANTED = ["xen_blkfront", "crc32c_generic", "ext4"];
+/** What a root disk needs beside its driver. Nobody names the first: ext4 asks for a checksum, and modprobe would find it. */
+const FILE_SYSTEM = ["crc32c_generic", "ext4"];
 
-/** The newc archive. What its init does is in `../agent/boot.c`. @throws PackageError  a module is none */
-export async function diskRamdisk(modules: ModuleFolder): Promise<Uint8Array> {
+/**
+ * The newc archive. What its init does is in `../agent/boot.c`.
+ * @param drivers  modules that lead to the disk, on another machine than ours
+ * @throws PackageError  a module is none
+ */
+export async function diskRamdisk(
+  modules: ModuleFolder,
+  drivers: readonly string[] = ["xen_blkfront"],
+): Promise<Uint8Array> {
   const tree = new RootTree();
   for (const path of ["dev", "proc", "root", "modules"]) tree.directory(path);
   tree.charDevice("dev/console", 5, 1);
@@ -36,7 +43,7 @@ export async function diskRamdisk(modules: ModuleFolder): Promise<Uint8Array> {
     tree.file(`modules/${name}.ko`, bytes);
     order.push(`${name}.ko\0`);
   };
-  for (const name of WANTED) await add(name);
+  for (const name of [...drivers, ...FILE_SYSTEM]) await add(name);
   tree.file("modules/order", order.join(""));
   return tree.toNewc();
 }
