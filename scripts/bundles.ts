@@ -4,14 +4,18 @@ import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { BUNDLE_FOLDER, BUNDLE_LIST, type BundleList } from "@xenoserver/toolstack/program.ts";
 import { engineDigest } from "@xenoserver/toolstack/translations/place.ts";
-import { build, type Plugin } from "esbuild";
+import { type BuildOptions, type BuildResult, build, type Plugin } from "esbuild";
 import { ROOT } from "./pinned-node.mjs";
 
-const PROGRAMS = [
+/** What they have in common, and load later, are files of their own. */
+const PROCESSES = [
   "apps/cli/src/xeno.ts",
   "bench/domain-main.ts",
   "packages/toolstack/src/control/process-main.ts",
   "packages/toolstack/src/control/zygote-main.ts",
+];
+/** A domain has several of each. In a file that others have too, there would be what these do not need. */
+export const THREADS: readonly string[] = [
   "packages/toolstack/src/domain/region-thread.ts",
   "packages/toolstack/src/domain/vcpu-thread.ts",
   "packages/toolstack/src/migrate/later/later-thread.ts",
@@ -29,7 +33,9 @@ const ours: Plugin = {
       contents: readFileSync(path, "utf8")
         .replaceAll("import.meta.url", JSON.stringify(pathToFileURL(path).href))
         .replaceAll("import.meta.dirname", JSON.stringify(dirname(path)))
-        .replaceAll("import.meta.main", "false"),
+        .replaceAll("import.meta.main", "false")
+        // One such letter in a comment, and each thread keeps the whole file with two bytes for each of its letters.
+        .replaceAll(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
     }));
   },
 };
@@ -39,30 +45,20 @@ export async function makeBundles(): Promise<BundleList> {
   const folder = fileURLToPath(BUNDLE_FOLDER);
   const outdir = join(folder, String(Date.now()));
   mkdirSync(outdir, { recursive: true });
-  const { metafile } = await build({
-    absWorkingDir: ROOT,
-    entryPoints: PROGRAMS,
-    outdir,
-    entryNames: "[name]",
-    bundle: true,
-    splitting: true,
-    format: "esm",
-    platform: "node",
-    target: "esnext",
-    outExtension: { ".js": ".mjs" },
-    plugins: [ours],
-    metafile: true,
-    logLevel: "error",
-  });
+  const made = [await bundle({ outdir, entryPoints: PROCESSES, splitting: true })];
+  for (const thread of THREADS) made.push(await bundle({ outdir, entryPoints: [thread] }));
   const programs = Object.fromEntries(
-    Object.entries(metafile.outputs).flatMap(([path, { entryPoint }]) =>
-      entryPoint !== undefined && PROGRAMS.includes(entryPoint)
-        ? [[entryPoint, `${basename(outdir)}/${basename(path)}`]]
-        : [],
+    made.flatMap(({ metafile }) =>
+      Object.entries(metafile.outputs).flatMap(([path, { entryPoint }]) =>
+        entryPoint !== undefined && [...PROCESSES, ...THREADS].includes(entryPoint)
+          ? [[entryPoint, `${basename(outdir)}/${basename(path)}`]]
+          : [],
+      ),
     ),
   );
+  const inputs = new Set(made.flatMap(({ metafile }) => Object.keys(metafile.inputs)));
   const sources = Object.fromEntries(
-    Object.keys(metafile.inputs).map((path) => {
+    [...inputs].map((path) => {
       const { mtimeMs, size } = statSync(join(ROOT, path));
       return [relative(ROOT, join(ROOT, path)).replaceAll("\\", "/"), [mtimeMs, size] as const];
     }),
@@ -73,6 +69,23 @@ export async function makeBundles(): Promise<BundleList> {
   renameSync(part, fileURLToPath(BUNDLE_LIST));
   for (const old of olderBundles(folder)) rmSync(old, { recursive: true, force: true });
   return list;
+}
+
+/** @throws Error  as `makeBundles` */
+export function bundle(options: BuildOptions): Promise<BuildResult<BuildOptions & { metafile: true }>> {
+  return build({
+    absWorkingDir: ROOT,
+    entryNames: "[name]",
+    bundle: true,
+    format: "esm",
+    platform: "node",
+    target: "esnext",
+    outExtension: { ".js": ".mjs" },
+    plugins: [ours],
+    logLevel: "error",
+    ...options,
+    metafile: true,
+  });
 }
 
 /** Processes that run an older one may still load parts of it. */
