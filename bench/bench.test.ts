@@ -5,7 +5,7 @@ import { LOGIN_PROMPT } from "./login.ts";
 import { domainOf, qemuArgs } from "./machines.ts";
 import { plotRatios } from "./plot.ts";
 import { describeSummary, geometricMean, type Measurements, median, type Row, summarise } from "./summary.ts";
-import { ALL_ROWS, chooseWorkloads, wantsLogin } from "./workloads.ts";
+import { ALL_ROWS, chooseWorkloads, LOGIN, MEMORY, wants } from "./workloads.ts";
 
 const none = { tcg: [], ours: [] };
 const row = (id: string, unit: string, tcg: number[], ours: number[], failures: string[] = []): Row => ({
@@ -30,7 +30,11 @@ const MEASURED: Measurements = {
     row("broken", "s", [1], [], ["ours: died"]),
   ],
   clocks: { tcg: [{ guestSeconds: 10, hostSeconds: 10 }], ours: [{ guestSeconds: 9.9, hostSeconds: 10 }] },
-  memory: [{ peakBytes: 300 << 20, guestBytes: 100 << 20 }],
+  memory: [
+    { vcpus: 1, peakBytes: 300 << 20, guestBytes: 100 << 20 },
+    { vcpus: 2, peakBytes: 350 << 20, guestBytes: 100 << 20 },
+    { vcpus: 1, peakBytes: 290 << 20, guestBytes: 100 << 20 },
+  ],
 };
 
 describe("figures", () => {
@@ -58,13 +62,14 @@ describe("figures", () => {
     assert.equal(mean, 1);
     assert.equal(clockError.tcg, 0);
     assert.ok(Math.abs(clockError.ours! - 0.01) < 1e-9);
-    assert.equal(overheadBytes, 200 << 20);
+    assert.deepEqual(overheadBytes, { 1: 200 << 20, 2: 250 << 20 });
   });
 
   test("the table shows medians, ratios and failures", () => {
     const text = describeSummary(MEASURED, summarise(MEASURED));
     assert.match(text, /row <time> +2\.00 s +4\.00 s +2\.00 × +0\.50 ×/);
     assert.match(text, /FAILED row <broken>: ours: died/);
+    assert.match(text, /beyond what the guest touched: 200 MiB with 1 vcpu, 250 MiB with 2 vcpus\n/);
   });
 });
 
@@ -96,13 +101,19 @@ describe("choice of rows", () => {
     );
   });
 
-  test("the boot to a login has a guest of its own, in the short suite too", () => {
-    assert.deepEqual(chooseWorkloads(["login"]), []);
-    assert.deepEqual([undefined, ["boot", "login"], ["boot"], ALL_ROWS].map(wantsLogin), [true, true, false, true]);
+  test("the boot to a login and the memory have guests of their own, in the short suite too", () => {
+    assert.deepEqual(chooseWorkloads(["login", "memory"]), []);
+    for (const what of [LOGIN, MEMORY]) {
+      const answers = [undefined, ["boot", what.id], ["boot"], ALL_ROWS].map((only) => wants(what, only));
+      assert.deepEqual(answers, [true, true, false, true]);
+    }
   });
 
   test("an unknown row is named", () => {
-    assert.throws(() => chooseWorkloads(["boot", "quake"]), /no row is called quake; there are boot, login, sha256/);
+    assert.throws(
+      () => chooseWorkloads(["boot", "quake"]),
+      /no row is called quake; there are boot, login, memory, sha256/,
+    );
   });
 });
 
@@ -116,6 +127,7 @@ describe("a boot to the login", () => {
     const qemu = qemuArgs(system, "some", "tsc=reliable");
     const ours = domainOf(system);
     assert.equal(qemu[qemu.indexOf("-m") + 1], String(ours.memoryMib));
+    assert.equal(qemu[qemu.indexOf("-smp") + 1], String(ours.vcpus));
     assert.ok(qemu.includes("if=none,id=disk,format=raw,file=login.img"));
     assert.deepEqual(
       ours.disks?.map(({ target, vdev, format, readOnly }) => [target, vdev, format, readOnly]),

@@ -9,7 +9,6 @@ export async function main({ engine, network, ...given }: DomainProcessOptions):
   const config: DomainConfig = {
     name: "bench",
     type: "pvh",
-    vcpus: 1,
     uuid: randomUUID(),
     onPoweroff: "destroy",
     onReboot: "destroy",

@@ -9,6 +9,7 @@ export interface DomainProcessOptions {
   readonly ramdisk: string;
   readonly cmdline: string;
   readonly memoryMib: number;
+  readonly vcpus: number;
   readonly disks?: readonly DiskSpec[];
   readonly engine: EngineChoice;
   readonly network: boolean;

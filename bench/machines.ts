@@ -13,6 +13,7 @@ export interface GuestSpec {
   /** With the machine's own drivers, where it has any. */
   readonly initramfs: string;
   readonly memoryMib: number;
+  readonly vcpus?: number;
   /** It has an interface, whose gateway 10.0.2.2 is the host. */
   readonly network: boolean;
   /** Path of a raw disk. */
@@ -54,10 +55,21 @@ export async function tcgMachine(cpu = TCG_CPU): Promise<Machine | undefined> {
 
 /** @param clock  further words of the kernel's command line */
 export function qemuArgs(guest: GuestSpec, cpu: string, clock: string): string[] {
-  const { kernel, initramfs, memoryMib, network, disk, diskIsRoot = false } = guest;
+  const { kernel, initramfs, memoryMib, vcpus = 1, network, disk, diskIsRoot = false } = guest;
   // Debian's kernel finds virtio devices of this machine by ACPI only; without devices it boots faster without.
   const fixed = `-M microvm,acpi=${network || disk !== undefined ? "on" : "off"},rtc=on ${NOTHING_ELSE}`;
-  const args = ["-accel", "tcg", "-cpu", cpu, "-m", String(memoryMib), "-kernel", kernel.vmlinux];
+  const args = [
+    "-accel",
+    "tcg",
+    "-cpu",
+    cpu,
+    "-m",
+    String(memoryMib),
+    "-smp",
+    String(vcpus),
+    "-kernel",
+    kernel.vmlinux,
+  ];
   const [terminal, console] = diskIsRoot ? ["hvc0", VIRTIO_CONSOLE] : ["ttyS0", SERIAL];
   const append = `console=${terminal} ${rootOf("vda", guest)}${CMDLINE} ${clock}`;
   const nic = network ? ["-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net"] : [];
@@ -98,8 +110,8 @@ export function ourMachine(engine: DomainProcessOptions["engine"], translations?
 
 /** What we are given of a guest. */
 export function domainOf(guest: GuestSpec): Omit<DomainProcessOptions, "engine"> {
-  const { kernel, initramfs, memoryMib, network, disk } = guest;
+  const { kernel, initramfs, memoryMib, vcpus = 1, network, disk } = guest;
   const cmdline = `console=hvc0 ${rootOf("xvda", guest)}${CMDLINE}`;
   const disks = disk === undefined ? {} : { disks: [parseDisk(`${disk},raw,xvda`)] };
-  return { kernel: kernel.bzImage, ramdisk: initramfs, memoryMib, cmdline, network, ...disks };
+  return { kernel: kernel.bzImage, ramdisk: initramfs, memoryMib, vcpus, cmdline, network, ...disks };
 }

@@ -2,8 +2,8 @@
 import { GuestConsole } from "./guest-console.ts";
 import { LOGIN_PROMPT } from "./login.ts";
 import type { GuestSpec, Machine } from "./machines.ts";
-import { type MemoryUse, memoryOf } from "./process-stats.ts";
-import type { ClockCheck, MachineId, Row } from "./summary.ts";
+import { memoryOf } from "./process-stats.ts";
+import type { ClockCheck, MachineId, MemoryOf, Row } from "./summary.ts";
 import { BOOT, LOGIN, type Workload, type WorkloadSet } from "./workloads.ts";
 
 const BOOT_TIMEOUT_SECONDS = 180;
@@ -18,7 +18,7 @@ type MutableRow = Row & {
 /** Everything measured so far; rows in the order in which they were first met. */
 export class Results {
   readonly clocks: Record<MachineId, ClockCheck[]> = { tcg: [], ours: [] };
-  readonly memory: MemoryUse[] = [];
+  readonly memory: MemoryOf[] = [];
   readonly #rows = new Map<string, MutableRow>();
 
   get rows(): readonly Row[] {
@@ -71,8 +71,9 @@ export async function measureGuest(
       guestSeconds: last.guestTime - first.guestTime,
       hostSeconds: last.hostTime - first.hostTime,
     });
-    const memory = machine.id === "ours" && set.packages.length === 0 && memoryOf(process.pid!, guest.memoryMib);
-    if (memory) results.memory.push(memory);
+    const { memoryMib, vcpus = 1 } = guest;
+    const memory = machine.id === "ours" && set.packages.length === 0 && memoryOf(process.pid!, memoryMib, vcpus);
+    if (memory) results.memory.push({ vcpus, ...memory });
   } catch (error) {
     const message = `${machine.id}: ${error instanceof Error ? error.message : error}`;
     progress(message);

@@ -29,7 +29,7 @@ export function cpuSecondsOf(pid: number): number | undefined {
 }
 
 /** @returns undefined where /proc does not tell, e.g. on another system than Linux */
-export function memoryOf(pid: number, memoryMib: number, vcpuCount = 1): MemoryUse | undefined {
+export function memoryOf(pid: number, memoryMib: number, vcpuCount: number): MemoryUse | undefined {
   try {
     const peak = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
     const layout = layOutMemory(vcpuCount, framesNeeded(memoryMib));

@@ -23,8 +23,8 @@ import { type LoginSystem, openLoginSystem } from "./login.ts";
 import { type Machine, ourMachine, QEMU_HELP, tcgMachine } from "./machines.ts";
 import { measureGuest, measureLogin, Results } from "./measure.ts";
 import { plotRatios } from "./plot.ts";
-import { describeSummary, type Measurements, summarise } from "./summary.ts";
-import { ALL_ROWS, chooseWorkloads, LOGIN, type WorkloadSet, wantsLogin } from "./workloads.ts";
+import { describeSummary, type Measurements, type MemoryOf, summarise } from "./summary.ts";
+import { ALL_ROWS, chooseWorkloads, LOGIN, MEMORY, type WorkloadSet, wants } from "./workloads.ts";
 
 const { values } = parseArgs({
   options: {
@@ -84,7 +84,7 @@ process.on("exit", () => {
 
 /** Of the short suite the row is a part where its disk can be built. */
 async function loginSystem(source: GuestSource): Promise<LoginSystem | undefined> {
-  if (!wantsLogin(only)) return undefined;
+  if (!wants(LOGIN, only)) return undefined;
   try {
     return await openLoginSystem(source, progress);
   } catch (error) {
@@ -92,6 +92,17 @@ async function loginSystem(source: GuestSource): Promise<LoginSystem | undefined
     progress(`${error.message}. Measuring without ${LOGIN.title}.`);
     return undefined;
   }
+}
+
+/** What our process takes for a guest with more vcpus that runs the short suite. */
+async function measureMemory(source: GuestSource, ours: Machine): Promise<readonly MemoryOf[]> {
+  const [set] = chooseWorkloads(undefined);
+  const apart = new Results();
+  const { memoryMib, network } = set!;
+  const { vcpus } = MEMORY;
+  const guest = { kernel: source.kernel, initramfs: await source.initramfs([], set!), memoryMib, vcpus, network };
+  await measureGuest(ours, guest, set!, apart, (line) => progress(`${vcpus} vcpus, for the memory: ${line}`));
+  return apart.memory;
 }
 
 /** Machines take turns, and every other time in the other order, so that a change of the host's load meets both. */
@@ -110,8 +121,9 @@ async function measureAll(source: GuestSource, sets: readonly WorkloadSet[], all
       const guest = { kernel: source.kernel, initramfs: initramfs.get(set)!, memoryMib, network, ...disk };
       for (const machine of inTurn) await measureGuest(machine, guest, set, counted, progress);
     }
-    if (system === undefined) continue;
-    for (const machine of inTurn) await measureLogin(machine, system.guest(machine.id), counted, progress);
+    for (const machine of system === undefined ? [] : inTurn)
+      await measureLogin(machine, system!.guest(machine.id), counted, progress);
+    if (repetition >= 0 && wants(MEMORY, only)) results.memory.push(...(await measureMemory(source, all.at(-1)!)));
   }
   return results;
 }

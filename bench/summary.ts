@@ -21,6 +21,11 @@ export interface ClockCheck {
   readonly hostSeconds: number;
 }
 
+export interface MemoryOf extends MemoryUse {
+  /** How many the guest had. */
+  readonly vcpus: number;
+}
+
 export interface Measurements {
   readonly date: string;
   readonly host: { readonly cpu: string; readonly cpus: number; readonly node: string; readonly system: string };
@@ -31,8 +36,8 @@ export interface Measurements {
   readonly repetitions: number;
   readonly rows: readonly Row[];
   readonly clocks: Readonly<Record<MachineId, readonly ClockCheck[]>>;
-  /** Of our process, in the guest without packages. */
-  readonly memory: readonly MemoryUse[];
+  /** Of our process, in guests without packages. */
+  readonly memory: readonly MemoryOf[];
 }
 
 export interface Ratio {
@@ -53,8 +58,8 @@ export interface Summary {
   readonly cpuGeometricMean: number | undefined;
   /** Largest part by which a guest's clock ran off the host's, e.g. 0.01 for 1 %. */
   readonly clockError: Readonly<Record<MachineId, number | undefined>>;
-  /** Largest peak memory beyond what the guest touched. */
-  readonly overheadBytes: number | undefined;
+  /** Largest peak memory beyond what the guest touched, by its number of vcpus. */
+  readonly overheadBytes: Readonly<Record<number, number>>;
 }
 
 export function median(values: readonly number[]): number | undefined {
@@ -82,8 +87,15 @@ export function summarise({ rows, clocks, memory }: Measurements): Summary {
     geometricMean: geometricMean(ratios.flatMap(({ ratio }) => ratio ?? [])),
     cpuGeometricMean: geometricMean(ratios.flatMap(({ cpuRatio }) => cpuRatio ?? [])),
     clockError: { tcg: error("tcg"), ours: error("ours") },
-    overheadBytes: largest(memory.map(({ peakBytes, guestBytes }) => peakBytes - guestBytes)),
+    overheadBytes: overheads(memory),
   };
+}
+
+function overheads(memory: readonly MemoryOf[]): Record<number, number> {
+  const most: Record<number, number> = {};
+  for (const { vcpus, peakBytes, guestBytes } of memory)
+    most[vcpus] = Math.max(most[vcpus] ?? 0, peakBytes - guestBytes);
+  return most;
 }
 
 const quotient = (a: number | undefined, b: number | undefined): number | undefined =>
@@ -111,8 +123,9 @@ export function describeSummary(measured: Measurements, summary: Summary): strin
   const { geometricMean: mean, cpuGeometricMean } = summary;
   cells.push(["geometric mean", "", "", times(mean), times(quotient(1, mean)), times(cpuGeometricMean)]);
   const percent = (part: number | undefined): string => (part === undefined ? "–" : `${(part * 100).toFixed(2)} %`);
-  const mib = (bytes: number | undefined): string =>
-    bytes === undefined ? "–" : `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+  const overhead = Object.entries(summary.overheadBytes).map(
+    ([vcpus, bytes]) => `${(bytes / 2 ** 20).toFixed(0)} MiB with ${vcpus} vcpu${vcpus === "1" ? "" : "s"}`,
+  );
   return [
     `${host.cpu}, ${host.cpus} CPUs, ${host.system}, Node ${host.node}; load ${load[0].toFixed(1)} before, ${load[1].toFixed(1)} after`,
     `Linux ${kernel}; medians of ${repetitions}`,
@@ -122,7 +135,7 @@ export function describeSummary(measured: Measurements, summary: Summary): strin
     ...table([["", "TCG", "ours", "time", "speed", "CPU time"], ...cells]),
     "",
     `guest's clock against the host's: TCG off by ${percent(summary.clockError.tcg)}, ours by ${percent(summary.clockError.ours)}`,
-    `peak memory beyond what the guest touched: ${mib(summary.overheadBytes)}`,
+    `peak memory beyond what the guest touched: ${overhead.join(", ") || "–"}`,
     ...(Math.max(summary.clockError.tcg ?? 0, summary.clockError.ours ?? 0) > CLOCK_TOLERANCE
       ? ["A guest's clock was wrong: do not trust these figures."]
       : []),
