@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, wri
 import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { BUNDLE_FOLDER, BUNDLE_LIST, type BundleList } from "@xenoserver/toolstack/program.ts";
-import { engineDigest } from "@xenoserver/toolstack/translations/place.ts";
+import { engineDigest } from "@xenoserver/toolstack/translations/engine.ts";
 import { type BuildOptions, type BuildResult, build, type Plugin } from "esbuild";
 import { ROOT } from "./pinned-node.mjs";
 

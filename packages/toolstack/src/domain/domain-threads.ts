@@ -4,7 +4,7 @@ import type { Domain } from "@xenoserver/xen";
 import { VcpuField, VcpuLife } from "@xenoserver/xen/domain/layout.ts";
 import { ALL_CPUS, ConfigError, type DomainConfig, vcpusAtStart } from "../cfg/index.ts";
 import type { FramesHandle } from "../snapshot/frame-source.ts";
-import { translationsPlace } from "../translations/place.ts";
+import { translationsPlace } from "../translations/engine.ts";
 import { affinityOf, pinOtherThreads } from "./affinity.ts";
 import { takeVcpuWorker } from "./early-vcpu.ts";
 import { RegionThread } from "./region-channel.ts";

@@ -10,10 +10,10 @@ export function cacheDir(env: NodeJS.ProcessEnv = process.env): string {
 }
 
 /** Writes a file so that another process sees it whole or not at all; makes its folder. */
-export function writeWhole(path: string, bytes: Uint8Array | string, mode = 0o666): void {
+export function writeWhole(path: string, bytes: Uint8Array | string): void {
   mkdirSync(dirname(path), { recursive: true });
   const partial = `${path}.${process.pid}.partial`;
-  writeFileSync(partial, bytes, { mode });
+  writeFileSync(partial, bytes);
   renameSync(partial, path);
 }
 

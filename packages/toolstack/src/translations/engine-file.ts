@@ -1,9 +1,8 @@
 /** A file with an engine's own module: one record, without regions. */
-import { readFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { machineCode } from "@xenoserver/xen/host/machine-code/machine-code.ts";
-import { writeWhole } from "../guest/cache.ts";
 import { decodeHead, encodeRecord, HEAD_BYTES, isBodyWhole, isHeadWhole } from "./record.ts";
-import { isOwn } from "./translation-file.ts";
+import { isOwn, makeFolderOf } from "./translation-file.ts";
 
 export interface FoundEngine {
   readonly module: WebAssembly.Module;
@@ -34,5 +33,13 @@ export function readEngine(path: string): FoundEngine | undefined {
 
 /** @throws Error  the file system does not take it */
 export function writeEngine(path: string, bytes: Uint8Array, code: Uint8Array): void {
-  writeWhole(path, encodeRecord({ regions: new Int32Array(0), bytes, code }), 0o600);
+  const part = `${path}.${process.pid}.part`;
+  makeFolderOf(path);
+  try {
+    writeFileSync(part, encodeRecord({ regions: new Int32Array(0), bytes, code }), { mode: 0o600 });
+    renameSync(part, path);
+  } catch (error) {
+    rmSync(part, { force: true });
+    throw error;
+  }
 }

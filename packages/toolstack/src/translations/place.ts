@@ -1,54 +1,31 @@
-/** Where translations are kept. */
-import { createHash } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+/** Where translations are kept. Threads load this, and with it nothing heavy of Node's. */
 import { cachedDataVersionTag } from "node:v8";
 import type { DomainMemory } from "@xenoserver/cpu";
-import { cacheDir } from "../guest/cache.ts";
-import { bundledEngine } from "../program.ts";
 
 export interface TranslationsPlace {
   readonly folder: string;
-  /** Tells engines apart that translate differently. */
+  /** A digest that tells engines apart which translate differently. */
   readonly engine: string;
 }
 
-/** XENO_TRANSLATIONS names a folder, 0 for none; undefined where nothing is kept. */
-export function translationsPlace(env: NodeJS.ProcessEnv = process.env): TranslationsPlace | undefined {
-  const named = env["XENO_TRANSLATIONS"];
-  if (named === "0") return undefined;
-  return { folder: named || join(cacheDir(env), "translations"), engine: bundledEngine() ?? engineDigest() };
-}
-
 /** The file for a domain: one for each engine, V8 with its flags on such a processor, and width of addresses. */
-export function translationsPath({ folder, engine }: TranslationsPlace, { layout }: DomainMemory): string {
+export function translationsPath(place: TranslationsPlace, { layout }: DomainMemory): string {
   const memory = layout.addressType === "i64" ? `i64-${layout.totalBytes}` : "i32";
-  return join(folder, `${nameOf(engine)}-${memory}.kept`);
+  return `${nameIn(place)}-${memory}.kept`;
 }
 /** The file for an engine's own module. @param key  what that depends on */
-export function enginePath({ folder, engine }: TranslationsPlace, key: string): string {
-  return join(folder, `${nameOf(engine, key)}-engine.kept`);
-}
+export const enginePath = (place: TranslationsPlace, key: string): string =>
+  `${nameIn(place)}-engine-${hashOf(key)}.kept`;
+
 /** Of all that machine code depends on. */
-function nameOf(engine: string, key = ""): string {
-  const digest = createHash("sha256").update(`${engine} ${cachedDataVersionTag()} ${key}`).digest("hex");
-  return digest.slice(0, 16);
-}
+const nameIn = ({ folder, engine }: TranslationsPlace): string =>
+  `${folder}/${engine.slice(0, 16)}-${cachedDataVersionTag().toString(16)}`;
 
-let known: string | undefined;
-
-/** Of all code that translates, as its sources are now. */
-export function engineDigest(): string {
-  if (known !== undefined) return known;
-  const digest = createHash("sha256");
-  for (const name of ["cpu", "wasm"]) {
-    const folder = fileURLToPath(new URL(`../../../${name}/src/`, import.meta.url));
-    const files = readdirSync(folder, { recursive: true, withFileTypes: true });
-    for (const file of files.sort((a, b) => (join(a.parentPath, a.name) < join(b.parentPath, b.name) ? -1 : 1)))
-      if (file.isFile() && /(?<!\.test)\.ts$/.test(file.name))
-        digest.update(readFileSync(join(file.parentPath, file.name)));
+/** FNV-1a of 64 bits. */
+function hashOf(text: string): string {
+  let hash = 0xcbf29ce484222325n;
+  for (let k = 0; k < text.length; k++) {
+    hash = BigInt.asUintN(64, (hash ^ BigInt(text.charCodeAt(k))) * 0x100000001b3n);
   }
-  known = digest.digest("hex");
-  return known;
+  return hash.toString(16);
 }

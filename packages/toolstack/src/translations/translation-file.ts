@@ -12,7 +12,6 @@ import {
   type Stats,
   writeSync,
 } from "node:fs";
-import { dirname } from "node:path";
 import { areRegions } from "@xenoserver/cpu/kept/described.ts";
 import { decodeHead, encodeRecord, HEAD_BYTES, isHeadWhole, type KeptTranslation, type RecordHead } from "./record.ts";
 
@@ -59,7 +58,7 @@ export class TranslationFile {
   /** Opens a file, or makes it. @returns undefined if that cannot be, or it is not this user's alone: what it holds will be run */
   static open(path: string): TranslationFile | undefined {
     try {
-      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      makeFolderOf(path);
       const fd = openSync(
         path,
         constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW,
@@ -127,6 +126,10 @@ export class TranslationFile {
       closeSync(to);
     }
   }
+}
+
+export function makeFolderOf(path: string): void {
+  mkdirSync(path.slice(0, path.lastIndexOf("/")), { recursive: true, mode: 0o700 });
 }
 
 /** Whether only this user may have written it. */
