@@ -6,7 +6,7 @@ import { Vector } from "../system/machine.ts";
 import { type AddressForm, addressForm, ignoresSegment, SCRATCH_FORM, segmentSlot } from "./address.ts";
 import { isWideImmediate } from "./interp-ops.ts";
 import { AddressRecord, Builtin, Field, SCALE_SHIFT } from "./record.ts";
-import { RecordTemplates, writeFromTemplate } from "./record-templates.ts";
+import { RecordTemplates } from "./record-templates.ts";
 
 /** Longest trace, in instructions. */
 const MAX_TRACE = 128;
@@ -68,10 +68,10 @@ export class TraceWriter {
       const joined = count === 0 ? 0 : known(place);
       if (joined !== 0) return this.finish(place, joined);
       const template = templates.find(page, place, stop);
-      if (template && writeFromTemplate(template, page, place, this.view, this.at)) {
+      if (template >= 0 && templates.write(template, page, place, this.view, this.at)) {
         this.at += RECORD_BYTES;
-        place += template.lengthBytes;
-        if (template.ends) return this.finish(place);
+        place += templates.lengthOf(template);
+        if (templates.ends(template)) return this.finish(place);
         continue;
       }
       const d = this.decodeOne(page, place, stop, codeMode);
