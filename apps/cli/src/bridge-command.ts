@@ -13,12 +13,14 @@ export async function bridgeCommand(name: string, user: string | undefined): Pro
   // A vif that plugs into it knows what a name is.
   specOf(`bridge=${name}`);
   const bridge = await openBridge(name, { ...(user !== undefined && { userNetwork: userNetworkOf(user) }), log: say });
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  // Before anybody is told that it is there, and may tell it to end.
+  const told = new Promise<void>((resolve) => signals.forEach((signal) => process.once(signal, () => resolve())));
   say(`bridge ${name} is there; domains plug in with vif = ["bridge=${name}"]`);
   for (const { protocol, host, hostPort, guestPort } of bridge.forwards) {
     say(`${protocol} ${host}:${hostPort} leads to port ${guestPort} of its first guest`);
   }
-  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-  await new Promise<void>((resolve) => signals.forEach((signal) => process.once(signal, () => resolve())));
+  await told;
   await bridge.close();
   return ExitStatus.ok;
 }
