@@ -41,9 +41,6 @@ export class IsolationServer {
     this.#guests = guests;
     this.#apart = apart;
     this.#server = new CheckServer(folder, "left", 0);
-    this.#server.xeno("list");
-    // Its requests are the measured domain's work.
-    if (apart) execFileSync("taskset", ["-a", "-p", "-c", "0", String(process.pid)], { stdio: "ignore" });
   }
 
   get victim(): Victim {
@@ -51,6 +48,9 @@ export class IsolationServer {
   }
 
   async startVictim(): Promise<void> {
+    await this.#server.xeno("list");
+    // Its requests are the measured domain's work.
+    if (this.#apart) execFileSync("taskset", ["-a", "-p", "-c", "0", String(process.pid)], { stdio: "ignore" });
     const port = await freePort();
     const vif = [`forward=127.0.0.1:${port}:80`];
     await this.#start(VICTIM, "victim", { disk: [this.#disk(VICTIM)], vif, memory: 256, ...this.#on(0) });

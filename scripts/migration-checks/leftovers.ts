@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findProcesses } from "@xenoserver/agent/spawn.ts";
+import { FarLink } from "./far-link.ts";
 import { CheckServers } from "./servers.ts";
 
 const prefixOf = (checks: string): string => `xeno-${checks}-`;
@@ -47,14 +48,16 @@ async function clearLeftovers(checks: string, domains: readonly string[]): Promi
     // Some may have been halted.
     for (const [served, domain] of findProcesses())
       if (served.startsWith(`${folder}/`)) process.kill(domain, "SIGCONT");
-    const servers = CheckServers.leftBy(pid, folder);
-    for (const server of [servers.left, servers.right]) {
+    const { left, right } = CheckServers.leftBy(folder);
+    for (const server of [left, right]) {
       if (!existsSync(server.home)) continue;
+      // Its line is gone, and the address that it was reached by.
+      rmSync(join(server.home, "tls", "listen"), { force: true });
       // Its agent may have been killed while its domain runs on: another one finds that again.
-      server.xeno("list");
+      await server.xeno("list");
       await server.stop(...domains);
     }
-    servers.close();
+    FarLink.removeOf(pid);
     removeFolder(folder);
   }
 }

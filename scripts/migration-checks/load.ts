@@ -1,19 +1,19 @@
-/** Clients of the guest that moves, which ask all the time and remember what went wrong. */
+/** Clients of the guest that serves files, which ask all the time and remember what went wrong. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { sumOf } from "./guest.ts";
+import { longestMs } from "./checked-guest.ts";
+import { sumOf } from "./http-guest.ts";
 
 /** TCP sends a lost SYN again after one and three seconds; a guest that is away for longer is lost. */
 const PATIENCE_MS = 30_000;
 
 export class Load {
-  requests = 0;
   readonly failures: string[] = [];
   readonly #base: string;
   readonly #fileSum: string;
   #ended = false;
   #running: Promise<void>[] = [];
   #committed = 0;
-  #longestMs = 0;
+  readonly #requests: (readonly [beginMs: number, endMs: number])[] = [];
   /** When each client's request began that has no answer yet. */
   readonly #pending = new Map<number, number>();
 
@@ -41,12 +41,15 @@ export class Load {
     await Promise.all(this.#running);
   }
 
-  /** The longest time that a request took, or has waited by now, since this was last asked for. */
-  takeLongestMs(): number {
+  get requests(): number {
+    return this.#requests.length;
+  }
+
+  /** Those that have no answer by now count as well. */
+  slowestMs(fromMs: number, toMs: number): number {
     const now = performance.now();
-    const longestMs = Math.max(this.#longestMs, ...[...this.#pending.values()].map((begin) => now - begin));
-    this.#longestMs = 0;
-    return longestMs;
+    const pending = [...this.#pending.values()].map((begin) => [begin, now] as const);
+    return longestMs([...this.#requests, ...pending], fromMs, toMs);
   }
 
   async #ask(client: number): Promise<void> {
@@ -62,9 +65,8 @@ export class Load {
         this.failures.push(`${path}: ${(error as Error).message}`);
         await sleep(100);
       }
-      this.requests++;
       this.#pending.delete(client);
-      this.#longestMs = Math.max(this.#longestMs, performance.now() - begin);
+      this.#requests.push([begin, performance.now()]);
     }
   }
 

@@ -1,136 +1,177 @@
 /**
- * A domain under load moves back and forth between two servers with image stores of their own: clients ask it by HTTP all the time, and it writes
- * to a database on the disk that moves along.
+ * A domain under load moves back and forth between two servers with image stores of their own, and its disks with it.
  *
- *   npm run migration-checks                           50 moves between two agents of this machine
+ *   npm run migration-checks                           50 moves between two agents of this machine; the guest serves files by HTTP and writes to a database
+ *   npm run migration-checks -- --guest pgbench        a Debian with PostgreSQL, asked by pgbench; takes mmdebstrap, and some two minutes for its image
+ *   npm run migration-checks -- --guest pgbench --image NAME   of the user's store, which has postgresql
  *   npm run migration-checks -- --moves 10 --link far  over TLS between network namespaces, with delay, loss and cuts; takes root
  */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { ImageStore } from "@xenoserver/storage";
 import { openBridge } from "@xenoserver/toolstack/domain/bridge.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
-import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
 import { median } from "../../bench/summary.ts";
 import { whenInterrupted } from "../interrupted.ts";
-import { buildGuest, type CheckGuest } from "./guest.ts";
+import { type CheckedGuest, DOMAIN, type Findings } from "./checked-guest.ts";
+import { HttpGuest } from "./http-guest.ts";
 import { runChecks } from "./leftovers.ts";
-import { Load } from "./load.ts";
+import { PgbenchGuest } from "./pgbench-guest.ts";
 import { type CheckServer, CheckServers, type Link } from "./servers.ts";
 
 const { values } = parseArgs({
   options: {
     moves: { type: "string", default: "50" },
-    memory: { type: "string", default: "512" },
+    guest: { type: "string", default: "http" },
+    image: { type: "string" },
+    memory: { type: "string" },
     vcpus: { type: "string", default: "1" },
     clients: { type: "string", default: "2" },
     link: { type: "string", default: "near" },
+    "cut-every": { type: "string", default: "5" },
     json: { type: "boolean", default: false },
   },
 });
 const CHECKS = "mc";
-const DOMAIN = "mover";
-const DISK_BYTES = 256 << 20;
-/** In every so many moves of a far link, that is taken away for a while. */
-const CUT_EVERY = 5;
+/** A move survives the first; the second is longer than silence is borne. */
+const [SHORT_CUT_MS, LONG_CUT_MS] = [1500, 45_000];
+/** Until both servers know where the domain is. */
+const MOST_DOUBT_MS = 180_000;
 const tell = (line: string): void => console.error(line);
 
+const GUESTS: Readonly<Record<string, (folder: string) => CheckedGuest>> = {
+  http: () => new HttpGuest(Number(values.clients)),
+  pgbench: (folder) => new PgbenchGuest(folder, Number(values.clients), values.image, tell),
+};
+
 async function main(folder: string): Promise<boolean> {
-  const debian = await DebianGuest.open();
-  if (typeof debian === "string") throw new Error(debian);
-  const guest = await buildGuest(debian);
+  const guestOf = GUESTS[values.guest];
+  if (guestOf === undefined)
+    throw new Error(`guest is ${values.guest}, expected one of ${Object.keys(GUESTS).join(", ")}`);
+  const own = join(folder, "guest");
+  mkdirSync(own);
+  const guest = guestOf(own);
   const name = `checks-${process.pid}`;
-  const forwards = [{ protocol: "tcp", host: "127.0.0.1", hostPort: 0, guestPort: 80 }] as const;
+  const forwards = [{ protocol: "tcp", host: "127.0.0.1", hostPort: 0, guestPort: guest.port }] as const;
   const bridge = await openBridge(name, { log: () => {}, userNetwork: { forwards } });
-  const servers = CheckServers.open(folder, values.link as Link);
-  const load = new Load(`http://127.0.0.1:${bridge.forwards[0]!.hostPort}`, guest.fileSum);
+  const servers = await CheckServers.open(folder, values.link as Link);
   try {
-    return await Promise.race([interrupted, check(guest, name, servers, load)]);
+    const settings = [...(await guest.settings(servers.left.store)), `vif=["bridge=${name}"]`];
+    return await Promise.race([interrupted, check(guest, settings, servers, bridge.forwards[0]!.hostPort)]);
   } finally {
     for (const server of [servers.left, servers.right]) await server.stop(DOMAIN);
+    guest.close();
     servers.close();
     await bridge.close();
   }
 }
 
-async function check(guest: CheckGuest, bridge: string, servers: CheckServers, load: Load): Promise<boolean> {
-  const store = await ImageStore.open(servers.left.env["XENO_STORE"]!);
-  await store.import("empty:1", {
-    info: { sizeBytes: DISK_BYTES, readOnly: true },
-    read: async (_at, into) => into.forEach((part) => part.fill(0)),
-    isHole: () => true,
-  });
-  const spec = {
-    name: DOMAIN,
-    kernel: guest.kernel,
-    ramdisk: guest.ramdisk,
-    cmdline: "console=hvc0 quiet",
-    memory: Number(values.memory),
-    vcpus: Number(values.vcpus),
-    disk: ["empty:1,image,xvda"],
-    vif: [`bridge=${bridge}`],
-  };
-  await servers.left.agent.post("/v1/domains", { spec, overcommit: true });
-  while ((await load.get("ready", 2000).catch(() => undefined)) === undefined) await sleep(1500);
-  while (Number((await load.get("committed").catch(() => "0")).toString()) < 10) await sleep(500);
-  tell(`the guest serves and writes; it moves ${values.moves} times`);
-  load.start(Number(values.clients));
-  await sleep(2000);
-  const reports = await moveAround(servers, load);
-  const rows = await load.checkDatabase();
-  await load.stop();
-  return conclude(reports, load, rows);
+async function check(
+  guest: CheckedGuest,
+  settings: readonly string[],
+  servers: CheckServers,
+  hostPort: number,
+): Promise<boolean> {
+  const size = [`memory=${values.memory ?? guest.memoryMib}`, `vcpus=${values.vcpus}`];
+  await servers.left.xeno("create", `name=${DOMAIN}`, ...size, ...settings, "--overcommit");
+  await guest.start(servers.left, hostPort);
+  tell(`the guest is at work; it moves ${values.moves} times`);
+  const [moves, server] = await moveAround(servers, guest);
+  const findings = await guest.finish(server);
+  return conclude(moves, guest, findings);
 }
 
 interface Moved extends MigrationReport {
-  readonly longestMs: number;
+  readonly fromMs: number;
+  readonly toMs: number;
 }
 
-async function moveAround(servers: CheckServers, load: Load): Promise<Moved[]> {
+/** @returns also where the domain is then */
+async function moveAround(servers: CheckServers, guest: CheckedGuest): Promise<[Moved[], CheckServer]> {
   const moved: Moved[] = [];
   let [here, there]: [CheckServer, CheckServer] = [servers.left, servers.right];
   for (let n = 1; n <= Number(values.moves); n++) {
-    load.takeLongestMs();
-    const isCut = servers.isFar && n % CUT_EVERY === 0;
-    const cutting = isCut ? sleep(Math.random() * 2000).then(() => servers.cut(1500)) : Promise.resolve();
+    const fromMs = performance.now();
+    const cut = new Cut(servers, n, moved.at(-1)?.totalMs ?? 0);
     try {
       const report = await here.migrate(DOMAIN, there);
       await sleep(500);
-      const longestMs = load.takeLongestMs();
-      moved.push({ ...report, longestMs });
       [here, there] = [there, here];
-      const { downtimeMs, downtime, totalMs, diskBytes, sentBytes, rounds } = report;
-      const laps = Object.entries(downtime)
-        .map(([lap, ms]) => `${lap.replace("Ms", "")} ${(ms as number).toFixed(0)}`)
-        .join(", ");
+      const move = { ...report, fromMs, toMs: performance.now() };
+      moved.push(move);
       tell(
-        `${n}: to ${here.name}, stood still ${downtimeMs.toFixed(0)} ms (${laps}), ${(totalMs / 1000).toFixed(1)} s, ${mb(sentBytes)} MB, ${mb(diskBytes)} of disks, ${rounds} rounds; the slowest request took ${longestMs.toFixed(0)} ms`,
+        `${n}: to ${here.name}, ${describe(move, guest)}${cut.isCut ? `; the line was cut for ${cut.forMs} ms` : ""}`,
       );
     } catch (error) {
-      if (!isCut) throw error;
+      if (!cut.isLong) throw error;
       tell(`${n}: ${(error as Error).message}`);
-      [here, there] = (await here.has(DOMAIN)) ? [here, there] : [there, here];
+      await cut.done;
+      [here, there] = await found(here, there);
+      tell(`${n}: it is on the ${here.name} server after ${((performance.now() - fromMs) / 1000).toFixed(1)} s`);
     }
-    await cutting;
-    if (n % 10 === 0) tell(`the database has ${await load.checkDatabase()} rows, and is whole`);
+    await cut.done;
+    if (n % 10 === 0 || cut.isLong) tell(await guest.check(here));
   }
-  return moved;
+  return [moved, here];
+}
+
+/** The line is taken away at some time of a move. */
+class Cut {
+  readonly isCut: boolean;
+  readonly isLong: boolean;
+  readonly forMs: number;
+  readonly done: Promise<void>;
+
+  /** @param moveMs  how long a move takes, about */
+  constructor(servers: CheckServers, move: number, moveMs: number) {
+    const every = Number(values["cut-every"]);
+    this.isCut = servers.isFar && every > 0 && move % every === 0;
+    this.isLong = this.isCut && move % (2 * every) === 0;
+    this.forMs = this.isLong ? LONG_CUT_MS : SHORT_CUT_MS;
+    this.done = this.isCut ? sleep(Math.random() * moveMs).then(() => servers.cut(this.forMs)) : Promise.resolve();
+  }
+}
+
+/** Waits until the domain runs on one of both, and is not on the other. @returns that one, and the other */
+async function found(a: CheckServer, b: CheckServer): Promise<[CheckServer, CheckServer]> {
+  const begin = performance.now();
+  for (;;) {
+    const [onA, onB] = [await a.stateOf(DOMAIN), await b.stateOf(DOMAIN)];
+    if (onA === "running" && onB === undefined) return [a, b];
+    if (onB === "running" && onA === undefined) return [b, a];
+    if (performance.now() - begin > MOST_DOUBT_MS)
+      throw new Error(`the domain is ${onA ?? "not"} on the ${a.name} server, ${onB ?? "not"} on the ${b.name} one`);
+    await sleep(500);
+  }
+}
+
+function describe(move: Moved, guest: CheckedGuest): string {
+  const { downtimeMs, downtime, totalMs, diskBytes, sentBytes, rounds, fromMs, toMs } = move;
+  const laps = Object.entries(downtime).map(([lap, ms]) => `${lap.replace("Ms", "")} ${(ms as number).toFixed(0)}`);
+  const slowestMs = guest.slowestMs(fromMs, toMs);
+  return [
+    `stood still ${downtimeMs.toFixed(0)} ms (${laps.join(", ")}), ${(totalMs / 1000).toFixed(1)} s, ${mb(sentBytes)} MB`,
+    `${mb(diskBytes)} of disks, ${rounds} rounds${slowestMs === undefined ? "" : `; the slowest request took ${slowestMs.toFixed(0)} ms`}`,
+  ].join(", ");
 }
 
 const mb = (bytes: number): string => (bytes / 1e6).toFixed(0);
 
-function conclude(moved: readonly Moved[], load: Load, rows: number): boolean {
-  const column = (title: string, of: (report: Moved) => number): string => {
-    const all = moved.map(of);
+function conclude(moves: readonly Moved[], guest: CheckedGuest, { found, failures }: Findings): boolean {
+  const moved = moves.map((move) => ({ ...move, longestMs: guest.slowestMs(move.fromMs, move.toMs) }));
+  const column = (title: string, of: (report: (typeof moved)[number]) => number | undefined): string => {
+    const all = moved.flatMap((move) => of(move) ?? []);
     return `${title.padEnd(34)} ${(median(all) ?? Number.NaN).toFixed(0).padStart(8)} ${Math.max(...all)
       .toFixed(0)
       .padStart(8)}`;
   };
-  if (values.json) console.log(JSON.stringify({ moved, requests: load.requests, failures: load.failures, rows }));
+  if (values.json) console.log(JSON.stringify({ moved, found, failures }));
   else
     console.log(
       [
-        `${moved.length} moves, ${load.requests} requests, ${load.failures.length} failed; ${rows} rows committed, none missing`,
+        `${moved.length} moves`,
+        ...found,
         `${"".padEnd(34)} ${"median".padStart(8)} ${"most".padStart(8)}`,
         column("stood still, ms", ({ downtimeMs }) => downtimeMs),
         ...(["haltMs", "writeMs", "readyMs", "releaseMs", "startMs"] as const).map((lap) =>
@@ -142,8 +183,8 @@ function conclude(moved: readonly Moved[], load: Load, rows: number): boolean {
         column("read of disks, MB", ({ diskBytes }) => diskBytes / 1e6),
       ].join("\n"),
     );
-  for (const failure of new Set(load.failures)) console.log(`failed: ${failure}`);
-  return load.failures.length === 0;
+  for (const failure of new Set(failures)) console.log(`failed: ${failure}`);
+  return failures.length === 0;
 }
 
 const interrupted = whenInterrupted();
