@@ -44,11 +44,16 @@ export class HttpGuest implements CheckedGuest {
   readonly port = 80;
   readonly #file = randomBytes(FILE_BYTES);
   readonly #clients: number;
+  readonly #patienceMs: number;
   #load!: Load;
 
-  /** @param clients  that ask at the same time */
-  constructor(clients: number) {
+  /**
+   * @param clients     that ask at the same time
+   * @param patienceMs  that they have with a request
+   */
+  constructor(clients: number, patienceMs: number) {
     this.#clients = clients;
+    this.#patienceMs = patienceMs;
   }
 
   async settings(store: string): Promise<readonly string[]> {
@@ -70,7 +75,7 @@ export class HttpGuest implements CheckedGuest {
   }
 
   async start(_server: unknown, hostPort: number): Promise<void> {
-    const load = (this.#load = new Load(`http://127.0.0.1:${hostPort}`, sumOf(this.#file)));
+    const load = (this.#load = new Load(`http://127.0.0.1:${hostPort}`, sumOf(this.#file), this.#patienceMs));
     while ((await load.get("ready", 2000).catch(() => undefined)) === undefined) await sleep(1500);
     while (Number((await load.get("committed").catch(() => "0")).toString()) < 10) await sleep(500);
     load.start(this.#clients);

@@ -3,13 +3,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { longestMs } from "./checked-guest.ts";
 import { sumOf } from "./http-guest.ts";
 
-/** TCP sends a lost SYN again after one and three seconds; a guest that is away for longer is lost. */
-const PATIENCE_MS = 30_000;
-
 export class Load {
   readonly failures: string[] = [];
   readonly #base: string;
   readonly #fileSum: string;
+  readonly #patienceMs: number;
   #ended = false;
   #running: Promise<void>[] = [];
   #committed = 0;
@@ -17,12 +15,14 @@ export class Load {
   /** When each client's request began that has no answer yet. */
   readonly #pending = new Map<number, number>();
 
-  constructor(base: string, fileSum: string) {
+  /** @param patienceMs  that clients have with a request */
+  constructor(base: string, fileSum: string, patienceMs: number) {
     this.#base = base;
+    this.#patienceMs = patienceMs;
     this.#fileSum = fileSum;
   }
 
-  async get(path: string, patienceMs = PATIENCE_MS): Promise<Buffer> {
+  async get(path: string, patienceMs = this.#patienceMs): Promise<Buffer> {
     const response = await fetch(`${this.#base}/${path}`, {
       signal: AbortSignal.timeout(patienceMs),
       headers: { connection: "close" },

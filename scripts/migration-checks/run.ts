@@ -36,12 +36,16 @@ const { values } = parseArgs({
 const CHECKS = "mc";
 /** A move survives the first; the second is longer than silence is borne. */
 const [SHORT_CUT_MS, LONG_CUT_MS] = [1500, 45_000];
+/** From when it is about to stand still until it runs there, about. */
+const HANDOVER_MS = 200;
 /** Until both servers know where the domain is. */
 const MOST_DOUBT_MS = 180_000;
+/** TCP sends a lost SYN again after one and three seconds; a guest that is away for longer is lost, unless the line is. */
+const [PATIENCE_MS, FAR_PATIENCE_MS] = [30_000, 180_000];
 const tell = (line: string): void => console.error(line);
 
 const GUESTS: Readonly<Record<string, (folder: string) => CheckedGuest>> = {
-  http: () => new HttpGuest(Number(values.clients)),
+  http: () => new HttpGuest(Number(values.clients), values.link === "far" ? FAR_PATIENCE_MS : PATIENCE_MS),
   pgbench: (folder) => new PgbenchGuest(folder, Number(values.clients), values.image, tell),
 };
 
@@ -95,7 +99,7 @@ async function moveAround(servers: CheckServers, guest: CheckedGuest): Promise<[
     const fromMs = performance.now();
     const cut = new Cut(servers, n, moved.at(-1)?.totalMs ?? 0);
     try {
-      const report = await here.migrate(DOMAIN, there);
+      const report = await here.migrate(DOMAIN, there, () => cut.handover());
       await sleep(500);
       [here, there] = [there, here];
       const move = { ...report, fromMs, toMs: performance.now() };
@@ -108,7 +112,8 @@ async function moveAround(servers: CheckServers, guest: CheckedGuest): Promise<[
       tell(`${n}: ${(error as Error).message}`);
       await cut.done;
       [here, there] = await found(here, there);
-      tell(`${n}: it is on the ${here.name} server after ${((performance.now() - fromMs) / 1000).toFixed(1)} s`);
+      const [toMs, seconds] = [performance.now(), ((performance.now() - fromMs) / 1000).toFixed(1)];
+      tell(`${n}: after ${seconds} s it is on the ${here.name} server${slowest(guest, fromMs, toMs)}`);
     }
     await cut.done;
     if (n % 10 === 0 || cut.isLong) tell(await guest.check(here));
@@ -116,20 +121,33 @@ async function moveAround(servers: CheckServers, guest: CheckedGuest): Promise<[
   return [moved, here];
 }
 
-/** The line is taken away at some time of a move. */
+/** The line is taken away for a while in some moves: at any time, or for long when the domain is about to be handed over, which leaves servers in doubt most. */
 class Cut {
   readonly isCut: boolean;
   readonly isLong: boolean;
   readonly forMs: number;
-  readonly done: Promise<void>;
+  done: Promise<void> = Promise.resolve();
+  readonly #servers: CheckServers;
+  #isBegun = false;
 
   /** @param moveMs  how long a move takes, about */
   constructor(servers: CheckServers, move: number, moveMs: number) {
     const every = Number(values["cut-every"]);
+    this.#servers = servers;
     this.isCut = servers.isFar && every > 0 && move % every === 0;
     this.isLong = this.isCut && move % (2 * every) === 0;
     this.forMs = this.isLong ? LONG_CUT_MS : SHORT_CUT_MS;
-    this.done = this.isCut ? sleep(Math.random() * moveMs).then(() => servers.cut(this.forMs)) : Promise.resolve();
+    if (this.isCut && !this.isLong) this.#begin(Math.random() * moveMs);
+  }
+
+  /** The domain is about to stand still. */
+  handover(): void {
+    if (this.isLong && !this.#isBegun) this.#begin(Math.random() * HANDOVER_MS);
+  }
+
+  #begin(afterMs: number): void {
+    this.#isBegun = true;
+    this.done = sleep(afterMs).then(() => this.#servers.cut(this.forMs));
   }
 }
 
@@ -149,14 +167,18 @@ async function found(a: CheckServer, b: CheckServer): Promise<[CheckServer, Chec
 function describe(move: Moved, guest: CheckedGuest): string {
   const { downtimeMs, downtime, totalMs, diskBytes, sentBytes, rounds, fromMs, toMs } = move;
   const laps = Object.entries(downtime).map(([lap, ms]) => `${lap.replace("Ms", "")} ${(ms as number).toFixed(0)}`);
-  const slowestMs = guest.slowestMs(fromMs, toMs);
   return [
     `stood still ${downtimeMs.toFixed(0)} ms (${laps.join(", ")}), ${(totalMs / 1000).toFixed(1)} s, ${mb(sentBytes)} MB`,
-    `${mb(diskBytes)} of disks, ${rounds} rounds${slowestMs === undefined ? "" : `; the slowest request took ${slowestMs.toFixed(0)} ms`}`,
+    `${mb(diskBytes)} of disks, ${rounds} rounds${slowest(guest, fromMs, toMs)}`,
   ].join(", ");
 }
 
 const mb = (bytes: number): string => (bytes / 1e6).toFixed(0);
+
+function slowest(guest: CheckedGuest, fromMs: number, toMs: number): string {
+  const slowestMs = guest.slowestMs(fromMs, toMs);
+  return slowestMs === undefined ? "" : `; the slowest request took ${slowestMs.toFixed(0)} ms`;
+}
 
 function conclude(moves: readonly Moved[], guest: CheckedGuest, { found, failures }: Findings): boolean {
   const moved = moves.map((move) => ({ ...move, longestMs: guest.slowestMs(move.fromMs, move.toMs) }));

@@ -1,7 +1,7 @@
 /** Two servers for checks: agents of this machine, side by side or each in a network namespace of its own. */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { AgentClient, agentHome, GuestSession } from "@xenoserver/agent/index.ts";
+import { AgentClient, agentHome, GuestSession, operate, type Progress } from "@xenoserver/agent/index.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import { FarLink } from "./far-link.ts";
 import { run } from "./programs.ts";
@@ -42,9 +42,13 @@ export class CheckServer {
     await run([...inside, process.execPath, ...process.execArgv, BOOTSTRAP, "xeno", ...args], this.env);
   }
 
-  /** @throws AgentError  as the agent does */
-  migrate(domain: string, to: CheckServer): Promise<MigrationReport> {
-    return this.agent.post(`/v1/domains/${domain}/migrate`, { to: to.address, overcommit: true });
+  /** @param onHandover  called when it is about to stand still @throws AgentError  as the agent does */
+  migrate(domain: string, to: CheckServer, onHandover: () => void): Promise<MigrationReport> {
+    const onProgress = (progress: Progress): void => {
+      if (progress.kind === "migrate" && progress.phase === "handover") onHandover();
+    };
+    const wanted = { to: to.address, overcommit: true };
+    return operate(this.agent, `/v1/domains/${domain}/migrate`, wanted, { onProgress });
   }
 
   /**

@@ -4,6 +4,7 @@ import { type ControlClient, ControlError, type DomainSpec } from "@xenoserver/t
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import { AgentClient, type RemoteAgent } from "./client.ts";
 import { AgentError, type AgentHome } from "./home.ts";
+import { runsThere } from "./in-doubt.ts";
 import type { Work } from "./operations/work.ts";
 import { credentialsOf, parseEndpoint } from "./tls/credentials.ts";
 import type { TransferCalls } from "./transfer-calls.ts";
@@ -79,12 +80,9 @@ function remoteAgent(to: string, home: AgentHome): RemoteAgent {
 
 /** A migration ended without a word: the domain is let run here if it is known not to run there, and ended if it does. */
 async function findOut(client: ControlClient, there: AgentClient, domid: number, doubt: ControlError): Promise<never> {
-  const runsThere = await there
-    .get(`/v1/domains/${domid}/arrival`)
-    .then(() => true)
-    .catch((error: unknown) => (error instanceof AgentError && error.status === 404 ? false : undefined));
-  if (runsThere === undefined) throw doubt;
-  await (runsThere ? client.call("destroy", { runsElsewhere: true }) : client.call("unpause", {}));
-  const found = runsThere ? "it runs there" : "it does not, and runs on here";
+  const isThere = await runsThere(there, domid);
+  if (isThere === undefined) throw doubt;
+  await (isThere ? client.call("destroy", { runsElsewhere: true }) : client.call("unpause", {}));
+  const found = isThere ? "it runs there" : "it does not, and runs on here";
   throw new AgentError(409, `${doubt.message}; the other agent was asked: ${found}`);
 }

@@ -158,10 +158,12 @@ export class RecordReader implements Records {
   /** What messages call the stream. */
   readonly name: string;
   readonly #pieces: Pieces;
+  readonly #isLink: boolean;
   readonly #destroy: () => void;
 
-  private constructor(name: string, source: Readable, destroy: () => void) {
+  private constructor(name: string, source: Readable, isLink: boolean, destroy: () => void) {
     this.name = name;
+    this.#isLink = isLink;
     this.#pieces = new Pieces(source);
     this.#destroy = destroy;
   }
@@ -176,19 +178,20 @@ export class RecordReader implements Records {
     const unpacker = createZstdDecompress();
     source.on("error", (error) => unpacker.destroy(error));
     source.pipe(unpacker);
-    return new RecordReader(path, unpacker, () => {
+    return new RecordReader(path, unpacker, false, () => {
       source.destroy();
       unpacker.destroy();
     });
   }
   /** The rest of a stream whose beginning another has read. */
   static ofRest(name: string, source: Readable): RecordReader {
-    return new RecordReader(name, source, () => source.destroy());
+    return new RecordReader(name, source, true, () => source.destroy());
   }
   /** Records that are not compressed. @throws SaveError  as `ofFile` */
   static async ofStream(name: string, source: Readable): Promise<RecordReader> {
     const reader = RecordReader.ofRest(name, source);
-    checkMagic(name, await reader.#pieces.take(HEAD_BYTES).catch((cause) => Promise.reject(asSaveError(name, cause))));
+    const head = reader.#pieces.take(HEAD_BYTES);
+    checkMagic(name, await head.catch((cause) => Promise.reject(asSaveError(name, cause, true))));
     return reader;
   }
 
@@ -204,7 +207,7 @@ export class RecordReader implements Records {
       if (crc32(payload) !== sum) throw new SaveError(`${name}: a record of type ${type} is damaged`);
       return { type, payload: payload as Buffer<ArrayBuffer> };
     } catch (error) {
-      throw asSaveError(name, error);
+      throw asSaveError(name, error, this.#isLink);
     }
   }
   async drain(): Promise<void> {
@@ -215,9 +218,12 @@ export class RecordReader implements Records {
   }
 }
 
-function asSaveError(name: string, error: unknown): SaveError {
+/** @param isLink  what fails is the line, which says why; of a file it is what comes out of the decompressor */
+function asSaveError(name: string, error: unknown, isLink: boolean): SaveError {
   if (error instanceof SaveError) return error;
-  return new SaveError(`${name}: ${error instanceof Cut ? "ends too early" : "is damaged"}`, { cause: error });
+  const isCut = error instanceof Cut || (error as NodeJS.ErrnoException).code === "ERR_STREAM_PREMATURE_CLOSE";
+  const failure = isLink ? (error as Error).message : "is damaged";
+  return new SaveError(`${name}: ${isCut ? "ends too early" : failure}`, { cause: error });
 }
 
 function checkMagic(name: string, head: Buffer): void {
