@@ -3,7 +3,8 @@
  *
  *   npm run bench -- --migration [--reps 5]
  *
- * Downtime is what each side reports: QEMU's `query-migrate`, and our closing report. Both send over a UNIX socket, as fast as they can.
+ * Ours moves by pre-copy and by post-copy; only one of the guests runs at a time. Downtime is what each side reports: QEMU's `query-migrate`, and
+ * our closing report. Both send over a UNIX socket, as fast as they can.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
@@ -11,7 +12,6 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
 import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
 import type { DomainProcess } from "@xenoserver/toolstack/testing/domain-process.ts";
 import { moveTo, reportOf, TestServer } from "@xenoserver/toolstack/testing/moving-servers.ts";
@@ -28,12 +28,17 @@ const WORK_MS = 3000;
 const PATIENCE_MS = 20_000;
 const LONGEST_STILL_MS = 20_000;
 
+/** What a guest prints when its work begins. */
+const WORKING = "at work";
 const GUESTS = {
   http: `mkdir /www && dd if=/dev/urandom of=/www/file bs=64k count=16 2>/dev/null && httpd -h /www
+echo "${WORKING}"
 while :; do wget -q -O /dev/null http://127.0.0.1/file; done`,
   writer: `tr '\\0' x < /dev/zero | head -c 67108864 > /tmp/a
+echo "${WORKING}"
 while :; do dd if=/tmp/a of=/tmp/b bs=1M conv=notrunc 2>/dev/null; done`,
 } as const;
+const TITLE_WIDTH = 48;
 const TITLES = { http: "serves files by HTTP to itself", writer: "writes 64 MiB over and over" } as const;
 type GuestName = keyof typeof GUESTS;
 
@@ -44,6 +49,9 @@ export interface Sample {
 }
 interface Machine {
   move(): Promise<Sample>;
+  /** Lets it run, or stand still while another is measured. */
+  run(): Promise<void>;
+  rest(): Promise<void>;
   end(): Promise<void>;
 }
 interface Files {
@@ -53,7 +61,8 @@ interface Files {
   readonly folder: string;
 }
 
-async function startOurs({ bzImage, ramdisk, folder }: Files): Promise<Machine> {
+/** One guest, which moves in two ways. */
+async function startOurs({ bzImage, ramdisk, folder }: Files): Promise<{ preCopy: Machine; postCopy: Machine }> {
   const servers = ["a", "b"].map((name) => new TestServer(join(folder, randomUUID(), name)));
   const spec = {
     name: "bench",
@@ -64,22 +73,26 @@ async function startOurs({ bzImage, ramdisk, folder }: Files): Promise<Machine> 
     cmdline: "console=hvc0 quiet",
   };
   let here: DomainProcess = servers[0]!.start(spec);
-  await booted(async () => {
+  await working(async () => {
     const { base64 } = await (await here.client()).call("console-read", {});
     return Buffer.from(base64, "base64").toString("latin1");
   });
   let next = 1;
-  return {
+  const movedBy = (postCopy: boolean): Machine => ({
     move: async () => {
-      const move = await moveTo(servers[next++ % 2]!, here, spec);
+      const move = await moveTo(servers[next++ % 2]!, here, spec, { postCopy });
       const { downtimeMs, totalMs, sentBytes } = reportOf(move);
       here = move.there;
       return { downtimeMs, totalMs, megabytes: sentBytes / 1e6 };
     },
+    run: async () => void (await (await here.client()).call("unpause", {})),
+    rest: async () => void (await (await here.client()).call("pause", {})),
+    // Removed once, with the other.
     end: async () => {
-      for (const server of servers) await server.remove();
+      if (!postCopy) for (const server of servers) await server.remove();
     },
-  };
+  });
+  return { preCopy: movedBy(false), postCopy: movedBy(true) };
 }
 
 class QemuMachine implements Machine {
@@ -96,7 +109,7 @@ class QemuMachine implements Machine {
     const machine = new QemuMachine(files);
     [machine.#process, machine.#qmp] = await machine.#launch();
     machine.#process.stdout!.on("data", (bytes: Buffer) => (machine.#text += bytes.toString("latin1")));
-    await booted(async () => machine.#text);
+    await working(async () => machine.#text);
     return machine;
   }
 
@@ -133,6 +146,13 @@ class QemuMachine implements Machine {
     }
   }
 
+  async run(): Promise<void> {
+    await this.#qmp.run("cont", {});
+  }
+  async rest(): Promise<void> {
+    await this.#qmp.run("stop", {});
+  }
+
   async end(): Promise<void> {
     this.#qmp.close();
     const closed = new Promise((resolve) => this.#process.once("close", resolve));
@@ -149,8 +169,8 @@ interface QueryMigrate {
   readonly ram?: { readonly transferred: number };
 }
 
-async function booted(console: () => Promise<string>): Promise<void> {
-  while (!(await console()).includes(INIT_MARKER)) await sleep(100);
+async function working(console: () => Promise<string>): Promise<void> {
+  while (!(await console()).includes(WORKING)) await sleep(100);
 }
 
 /** @returns lines of a table */
@@ -160,15 +180,22 @@ export async function benchMigration(repetitions: number, progress: (line: strin
   const hasQemu = spawnSync("qemu-system-x86_64", ["--version"]).error === undefined;
   if (!hasQemu) progress("qemu-system-x86_64 is not installed: only ours is measured");
   const folder = mkdtempSync(join(tmpdir(), "xeno-mb-"));
-  const rows = [`${"".padEnd(34)} ${"still, ms".padStart(10)} ${"total, ms".padStart(10)} ${"sent, MB".padStart(10)}`];
+  const rows = [
+    `${"".padEnd(TITLE_WIDTH)} ${"still, ms".padStart(10)} ${"total, ms".padStart(10)} ${"sent, MB".padStart(10)}`,
+  ];
   try {
     for (const name of Object.keys(GUESTS) as GuestName[]) {
       const config = await debian.config({ script: `#!/bin/sh\n${GUESTS[name]}\n`, customise: () => {} });
       const { bzImage, vmlinux } = openKernel(debian.kernel);
       const files = { bzImage, vmlinux, ramdisk: config.ramdisk!, folder };
-      const machines: Record<string, Machine> = { ours: await startOurs(files) };
+      const { preCopy, postCopy } = await startOurs(files);
+      const machines: Record<string, Machine> = { ours: preCopy, "ours, post-copy": postCopy };
       try {
-        if (hasQemu) machines["QEMU TCG"] = await QemuMachine.start(files);
+        await preCopy.rest();
+        if (hasQemu) {
+          machines["QEMU TCG"] = await QemuMachine.start(files);
+          await machines["QEMU TCG"].rest();
+        }
         const samples = await takeTurns(machines, repetitions, (line) => progress(`${name}: ${line}`));
         for (const [machine, all] of Object.entries(samples)) rows.push(rowOf(`${TITLES[name]}, ${machine}`, all));
       } finally {
@@ -185,8 +212,10 @@ async function takeTurns(machines: Record<string, Machine>, repetitions: number,
   const samples: Record<string, Sample[]> = {};
   for (let n = 0; n < repetitions; n++)
     for (const [name, machine] of Object.entries(machines)) {
+      await machine.run();
       await sleep(WORK_MS);
       const sample = await machine.move();
+      await machine.rest();
       (samples[name] ??= []).push(sample);
       progress(`${name}: ${sample.downtimeMs.toFixed(0)} ms of ${sample.totalMs.toFixed(0)}`);
     }
@@ -198,5 +227,5 @@ const rowOf = (title: string, samples: readonly Sample[]): string => {
     median(samples.map((sample) => sample[key]))!
       .toFixed(0)
       .padStart(10);
-  return `${title.padEnd(34)} ${of("downtimeMs")} ${of("totalMs")} ${of("megabytes")}`;
+  return `${title.padEnd(TITLE_WIDTH)} ${of("downtimeMs")} ${of("totalMs")} ${of("megabytes")}`;
 };

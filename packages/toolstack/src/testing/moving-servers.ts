@@ -53,6 +53,13 @@ export interface Move {
   readonly sent: MigrationReport | Error;
 }
 
+export interface MoveOptions {
+  /** Of the line; without one there is nothing between both processes. */
+  readonly fault?: Fault;
+  readonly copyStorage?: boolean;
+  readonly postCopy?: boolean;
+}
+
 /**
  * Moves a domain's process to another server.
  * @param during  is called when the other process awaits the domain
@@ -61,23 +68,26 @@ export async function moveTo(
   server: TestServer,
   domain: DomainProcess,
   spec: DomainSpec,
-  { fault, copyStorage = false }: { readonly fault?: Fault; readonly copyStorage?: boolean } = {},
+  { fault, ...wishes }: MoveOptions = {},
   during: (there: DomainProcess) => void = () => {},
 ): Promise<Move> {
   const there = server.start(spec, true);
   const arrival = join(there.folder, ARRIVAL_FILE);
   while (!existsSync(arrival)) await sleep(5);
-  const path = join(there.folder, "relay.sock");
-  const links = createServer((sender) => {
-    const receiver = connect(arrival);
-    relay(sender, receiver, fault);
-  });
-  await new Promise<void>((resolve) => links.listen(path, resolve));
+  const [socket, close] = fault === undefined ? [arrival, () => {}] : await relayed(there.folder, arrival, fault);
   during(there);
   const client = await domain.client();
-  const sent = await client.call("migrate", { socket: path, copyStorage }).catch((error: Error) => error);
-  links.close();
+  const sent = await client.call("migrate", { socket, ...wishes }).catch((error: Error) => error);
+  close();
   return { there, sent };
+}
+
+/** @returns a socket whose connection goes on to another, as far as the fault lets it */
+async function relayed(folder: string, arrival: string, fault: Fault): Promise<[socket: string, close: () => void]> {
+  const path = join(folder, "relay.sock");
+  const links = createServer((sender) => relay(sender, connect(arrival), fault));
+  await new Promise<void>((resolve) => links.listen(path, resolve));
+  return [path, () => void links.close()];
 }
 
 /** @throws AssertionError  it has not moved */
