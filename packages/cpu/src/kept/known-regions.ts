@@ -29,7 +29,6 @@ export class KnownRegions {
 
   /** Of modules that come later the regions are found first. */
   static build(modules: readonly KnownModule[]): SharedArrayBuffer {
-    const found: { hash: number; region: number; number: number }[] = [];
     let regionWords = 0;
     let count = 0;
     for (const { regions } of modules) {
@@ -47,6 +46,7 @@ export class KnownRegions {
     words[Head.modules] = modulesAt;
     words[Head.entries] = entriesAt;
     let to = regionsAt;
+    let entry = entriesAt;
     modules.forEach(({ regions, at }, module) => {
       words[modulesAt + module * MODULE_WORDS] = at | 0;
       words[modulesAt + module * MODULE_WORDS + 1] = Math.floor(at / 2 ** 32);
@@ -55,17 +55,19 @@ export class KnownRegions {
         // In front of each stands whose it is.
         words[to++] = module;
         words.set(region, to);
-        for (let number = 0; number < region[Described.entries]; number++)
-          found.push({ hash: region[Described.lists + number * ENTRY_WORDS + 1], region: to, number });
+        for (let number = 0; number < region[Described.entries]; number++) {
+          const hash = region[Described.lists + number * ENTRY_WORDS + 1];
+          const bucket = Head.words + (hash & (buckets - 1));
+          words[entry + Entry.hash] = hash;
+          words[entry + Entry.region] = to;
+          words[entry + Entry.number] = number;
+          words[entry + Entry.next] = words[bucket];
+          words[bucket] = entry;
+          entry += Entry.words;
+        }
         to += region.length;
         from += region.length;
       }
-    });
-    found.forEach((entry, k) => {
-      const at = entriesAt + k * Entry.words;
-      const bucket = Head.words + (entry.hash & (buckets - 1));
-      words.set([entry.hash, entry.region, entry.number, words[bucket]], at);
-      words[bucket] = at;
     });
     return index;
   }

@@ -140,8 +140,10 @@ export function isOwn(path: string): boolean {
 }
 
 function* records(fd: number, sizeBytes: number): Generator<FoundTranslation> {
+  // One for all: a new one for each record would be held until the collector comes.
+  const room = new Uint8Array(GUESS_BYTES);
   for (let at = 0; at < sizeBytes; ) {
-    let bytes = readBytes(fd, at, Math.min(GUESS_BYTES, sizeBytes - at));
+    let bytes: Uint8Array = room.subarray(0, readSync(fd, room, 0, Math.min(GUESS_BYTES, sizeBytes - at), at));
     const head = decodeHead(bytes);
     if (head === undefined || at + head.sizeBytes > sizeBytes) return;
     const known = HEAD_BYTES + head.regionsBytes;
