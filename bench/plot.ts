@@ -27,7 +27,8 @@ export function plotRatios(summary: Summary, measured: Measurements): string {
   }
   const scale = scaleFor(bars.map(({ speed }) => speed));
   const height = TOP + bars.length * ROW_HEIGHT + BOTTOM;
-  const caption = `${measured.host.cpu}; medians of ${measured.repetitions}; ${measured.date.slice(0, 10)}`;
+  const { host, machines, repetitions, date } = measured;
+  const caption = `${machines.ours ?? "nobody"}; ${host.cpu}; medians of ${repetitions}; ${date.slice(0, 10)}`;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="system-ui, sans-serif" font-size="13">`,
     text(WIDTH / 2, 22, "Speed compared with QEMU TCG on the same host", "middle", 15),

@@ -10,6 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { openDefaultStore } from "@xenoserver/storage/index.ts";
 import { buildDebian } from "@xenoserver/toolstack/images/index.ts";
+import { PGBENCH_BALANCES } from "./pgbench-balances.ts";
 
 const XENO = fileURLToPath(new URL("../apps/cli/bin/xeno.mjs", import.meta.url));
 const IMAGE = "disk-checks";
@@ -43,10 +44,6 @@ const WRITER = `(n=0; while :; do n=$((n+1)); dd if=/dev/urandom of=/mnt/file$((
 
 const APT = "apt-get -qq -o Dpkg::Use-Pty=0";
 const AS_POSTGRES = "cd /tmp; runuser -u postgres --";
-/** What pgbench changes in one transaction is the same sum everywhere. */
-const SUMS = `select (select sum(abalance) from pgbench_accounts) = (select sum(bbalance) from pgbench_branches)
- and (select sum(tbalance) from pgbench_tellers) = (select sum(delta) from pgbench_history), (select count(*) from pgbench_history)`;
-
 /** One domain under an agent of its own, in `folder`. */
 class Machine {
   readonly #disk: string;
@@ -140,7 +137,7 @@ async function checks(machine: Machine, tell: Tell): Promise<void> {
   for (const fileSystem of FILE_SYSTEMS) await killed(machine, fileSystem, tell);
   // Commands are taken long before systemd has started everything, and the database goes through its journal first.
   const sums = await machine.sh(
-    `systemctl is-system-running --wait > /dev/null; ${AS_POSTGRES} psql -qtA bench -c "${SUMS}" 2>&1`,
+    `systemctl is-system-running --wait > /dev/null; ${AS_POSTGRES} psql -qtA bench -c "${PGBENCH_BALANCES}" 2>&1`,
   );
   tell(
     /^t\|(\d+)$/m.test(sums.output),
@@ -184,7 +181,7 @@ async function database(machine: Machine, tell: Tell): Promise<void> {
     "createdb bench",
     "pgbench -q -i -s 2 bench",
     "pgbench -c 4 -t 250 bench",
-    `psql -qtA bench -c "${SUMS}"`,
+    `psql -qtA bench -c "${PGBENCH_BALANCES}"`,
   ];
   for (const step of steps) {
     const { status, output, seconds } = await machine.sh(`${AS_POSTGRES} ${step} 2>&1`);

@@ -38,7 +38,7 @@ export class FarLink {
         // So that a frame is a segment, and a loss the loss of one.
         await run([...inside, "link", "set", INTERFACE, "gso_max_segs", "1"]);
         await run([...inside, "addr", "add", `${PREFIX}.${index + 1}/24`, "dev", INTERFACE]);
-        for (const device of ["lo", INTERFACE]) run([...inside, "link", "set", device, "up"]);
+        for (const device of ["lo", INTERFACE]) await run([...inside, "link", "set", device, "up"]);
       }
       return new FarLink(names, line);
     } catch (error) {

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ImageStore } from "@xenoserver/storage";
 import { buildDebian } from "@xenoserver/toolstack/images/index.ts";
+import { PGBENCH_BALANCES } from "../pgbench-balances.ts";
 import { type CheckedGuest, DOMAIN, type Findings, longestMs } from "./checked-guest.ts";
 import { bringImage, importEmpty, judgeDisk } from "./disks.ts";
 import { OutsideBench, outcomeOf } from "./pgbench.ts";
@@ -61,11 +62,8 @@ systemctl kill -s ALRM pgbench
 while systemctl is-active -q pgbench; do sleep 0.2; done
 cat /run/pgbench.out /run/pgbench.err
 `;
-/** What pgbench changes in one transaction is the same sum everywhere, if all of it is there; one statement sees one moment. */
 const BALANCES = `${VARIABLES}
-psql -c "select a = b and b = t and t = h, n from
-  (select sum(abalance) as a from pgbench_accounts) as _a, (select sum(bbalance) as b from pgbench_branches) as _b,
-  (select sum(tbalance) as t from pgbench_tellers) as _t, (select coalesce(sum(delta), 0) as h, count(*) as n from pgbench_history) as _h"
+psql -c "${PGBENCH_BALANCES}"
 `;
 const VERIFY = `${VARIABLES}
 runuser -u postgres -- $bin/pg_amcheck --heapallindexed --parent-check -d ${DATABASE} 2>&1

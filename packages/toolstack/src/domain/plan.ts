@@ -1,5 +1,5 @@
 /** Everything that a domain is built from, read and checked before anything is started. */
-import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import {
@@ -10,7 +10,6 @@ import {
   loadKernelImage,
 } from "@xenoserver/xen/builder/index.ts";
 import { placeImages } from "@xenoserver/xen/builder/placement.ts";
-import { arrayToFill } from "@xenoserver/xen/host/huge-pages.ts";
 import {
   ConfigError,
   type DomainConfig,
@@ -21,6 +20,7 @@ import {
   vcpusAtStart,
 } from "../cfg/index.ts";
 import { cacheDir } from "../guest/cache.ts";
+import { readWhole } from "./read-whole.ts";
 import { UnpackedKernels } from "./unpacked-kernels.ts";
 
 export interface DomainPlan {
@@ -101,20 +101,6 @@ function readInput(key: InputKey, path: string): Uint8Array {
     if (cause instanceof ConfigError) throw cause;
     const { code, message } = cause as NodeJS.ErrnoException;
     throw new ConfigError(`${key} ${path}: ${REASONS[code ?? ""] ?? message}`);
-  }
-}
-
-/** As readFileSync, which does not let its memory be chosen. */
-function readWhole(path: string): Uint8Array {
-  const file = openSync(path, "r");
-  try {
-    const { size } = fstatSync(file);
-    const bytes = arrayToFill(size);
-    let length = 0;
-    for (let count = -1; count !== 0; length += count) count = readSync(file, bytes, length, size - length, null);
-    return bytes.subarray(0, length);
-  } finally {
-    closeSync(file);
   }
 }
 

@@ -2,8 +2,8 @@
 import { readSync } from "node:fs";
 import { KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
 import type { KnownModules } from "@xenoserver/cpu/kept/recall.ts";
-import { machineCode } from "@xenoserver/xen/host/machine-code/machine-code.ts";
-import { decodeHead, HEAD_BYTES, isBodyWhole } from "./record.ts";
+import { decodeHead, HEAD_BYTES } from "./record.ts";
+import { moduleOf } from "./record-module.ts";
 
 /** As any thread of the process can have it. */
 export interface KnownHandle {
@@ -45,8 +45,7 @@ export class KeptModules implements KnownModules {
       if (this.#room.length < sizeBytes) this.#room = new Uint8Array(new SharedArrayBuffer(sizeBytes));
       const body = this.#room.subarray(0, sizeBytes);
       if (readSync(this.#fd, body, 0, sizeBytes, at + HEAD_BYTES + regionsBytes) !== sizeBytes) return undefined;
-      if (!isBodyWhole(head, body)) return undefined;
-      return machineCode()?.moduleOf(body.subarray(moduleBytes), body.subarray(0, moduleBytes));
+      return moduleOf(head, body);
     } catch {
       return undefined;
     }

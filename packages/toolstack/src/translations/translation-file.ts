@@ -1,18 +1,7 @@
 /** A file of translated code, to whose end any number of processes add. */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  readSync,
-  renameSync,
-  rmSync,
-  type Stats,
-  writeSync,
-} from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { areRegions } from "@xenoserver/cpu/kept/described.ts";
+import { isUsersOwn, makeFolderOf, replaceFile } from "../own-file.ts";
 import { decodeHead, encodeRecord, HEAD_BYTES, isHeadWhole, type KeptTranslation, type RecordHead } from "./record.ts";
 
 /** A file that is larger is written anew, half as large. */
@@ -39,6 +28,8 @@ export class TranslationFile {
   /** Whether some of it cannot be read. */
   readonly #isDamaged: boolean;
   #addedBytes = 0;
+  /** Others have another file then: what this process has still to add would be for nobody. */
+  #isReplaced = false;
 
   private constructor(path: string, fd: number, sizeBytes: number) {
     this.path = path;
@@ -74,11 +65,12 @@ export class TranslationFile {
   }
 
   /**
-   * Adds records at the end, or writes all of it anew where it is too large, damaged, or mostly out of date.
+   * Adds records at the end, or writes all of it anew where it is too large, damaged, or mostly out of date; after that it adds nothing more.
    * @param isUsed  whether a record that was found is to stay before others
    * @throws Error  the file system does not take them
    */
   add(translations: readonly KeptTranslation[], isUsed: (found: FoundTranslation) => boolean): void {
+    if (this.#isReplaced) return;
     const records = translations.map(encodeRecord);
     const sizeBytes = records.reduce((sum, { length }) => sum + length, 0);
     if (sizeBytes === 0) return;
@@ -93,16 +85,13 @@ export class TranslationFile {
   }
 
   #isWorn(moreBytes: number): boolean {
-    if (this.#rewritten) return false;
     const live = this.found.reduce((sum, { head }) => sum + head.sizeBytes, 0);
     const all = this.#sizeBytes + this.#addedBytes + moreBytes;
     return this.#isDamaged || all > MAX_FILE_BYTES || (this.#sizeBytes > SMALL_BYTES && live < this.#sizeBytes / 2);
   }
 
-  /** After that, what this process has still to add is lost to others: they have another file. */
-  #rewritten = false;
   #rewrite(more: readonly Uint8Array[], isUsed: (found: FoundTranslation) => boolean): void {
-    this.#rewritten = true;
+    this.#isReplaced = true;
     const newest = [...this.found].reverse();
     const chosen = [...newest.filter(isUsed), ...newest.filter((record) => !isUsed(record))];
     const kept: FoundTranslation[] = [];
@@ -113,30 +102,15 @@ export class TranslationFile {
       kept.push(record);
     }
     kept.sort((a, b) => a.at - b.at);
-    const part = `${this.path}.${process.pid}.part`;
-    const to = openSync(part, "wx", 0o600);
-    try {
-      for (const { at, head } of kept) writeSync(to, readBytes(this.fd, at, head.sizeBytes));
-      writeSync(to, Buffer.concat(more));
-      renameSync(part, this.path);
-    } catch (error) {
-      rmSync(part, { force: true });
-      throw error;
-    } finally {
-      closeSync(to);
-    }
+    const { fd } = this;
+    replaceFile(
+      this.path,
+      (function* () {
+        for (const { at, head } of kept) yield readBytes(fd, at, head.sizeBytes);
+        yield* more;
+      })(),
+    );
   }
-}
-
-export function makeFolderOf(path: string): void {
-  mkdirSync(path.slice(0, path.lastIndexOf("/")), { recursive: true, mode: 0o700 });
-}
-
-/** Whether only this user may have written it. */
-const isUsersOwn = ({ uid, mode }: Stats): boolean => uid === process.getuid?.() && (mode & 0o22) === 0;
-export function isOwn(path: string): boolean {
-  const found = lstatSync(path);
-  return found.isFile() && isUsersOwn(found);
 }
 
 function* records(fd: number, sizeBytes: number): Generator<FoundTranslation> {

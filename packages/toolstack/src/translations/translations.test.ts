@@ -106,7 +106,12 @@ describe("a file of translations", () => {
     assert.equal(left[0], 3);
     assert.deepEqual(left.slice(-2), [many - 1, 200]);
     assert.ok(left.length > many / 3 && left.length < many * 0.6, `${left.length}`);
-    // Whoever had it open goes on with what it had.
+    // Whoever had it open goes on with what it had, and adds no more to that.
+    file.add([translation(201)], nothing);
+    assert.deepEqual(
+      contents(path).map(([n]) => n),
+      left,
+    );
     assert.deepEqual(file.moduleBytes(file.found[0]!), translation(0).bytes);
   });
 
