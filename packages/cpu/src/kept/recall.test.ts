@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ecx, rbx } from "@xenoserver/testkit";
 import { Gpr } from "../engine.ts";
+import { Field } from "../interp/record.ts";
 import { Slot } from "../state/layout.ts";
 import { BareMachine, CODE } from "../testing/bare-machine.ts";
 import { EarlierRun } from "../testing/earlier-run.ts";
@@ -61,6 +62,26 @@ describe("what an earlier run translated", () => {
     const m = laterMachine(other);
     assert.deepEqual(m.run(), HALTED);
     assert.equal(m.gpr(Gpr.rbx), 4 * ROUNDS);
+  });
+
+  it("goes on in one place when its code in another changes", () => {
+    const other = CODE + 0x40000;
+    const m = laterMachine(looping(3)).load(other, looping(3, other));
+    const rounds = (at: number): number => {
+      m.setGpr(Gpr.rbx, 0).setGpr(Gpr.rcx, ROUNDS);
+      jump(m, at);
+      assert.deepEqual(m.run(), HALTED);
+      return m.gpr(Gpr.rbx);
+    };
+    const placeOf = (at: number): number => {
+      const { cache } = m.vcpu as WasmVcpu;
+      const record = cache.recordAt(m.memory.frameAt(Math.floor(at / 4096) as never), at % 4096);
+      return m.machine.get32(record - m.machine.vb + Field.imm);
+    };
+    assert.deepEqual([rounds(CODE), rounds(other)], [expected, expected]);
+    assert.notEqual(placeOf(CODE), placeOf(other), "what is dropped for one would be gone for the other");
+    m.memory.write(CODE as never, looping(5));
+    assert.deepEqual([rounds(CODE), rounds(other)], [5 * ROUNDS, expected]);
   });
 
   it("is left when its code changes, and found again when that is as it was", () => {

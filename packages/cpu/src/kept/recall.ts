@@ -19,7 +19,7 @@ interface Placed {
   readonly module: WebAssembly.Module;
   /** Its first region's place; undefined while it is in none. */
   base: number | undefined;
-  /** How often it was put there: a region that was dropped leaves nothing in its place. */
+  /** How often it was put there. */
   times: number;
 }
 /** A region that was found, and its module's base then. */
@@ -30,7 +30,7 @@ interface Found {
 }
 /** Others' guests may have left any number of regions that begin alike. */
 const MAX_CANDIDATES = 16;
-/** How often a module is put into the table anew while its code changes. */
+/** How often a module is put into the table anew, for code that changes or lies in several frames. */
 const MAX_TIMES = 8;
 
 /** Finds what an earlier run translated when control arrives at a place, so that the code there is not interpreted even once. */
@@ -91,7 +91,7 @@ export class Recall {
       return this.#cache.enterAlso(before.region, before.code, number);
     const code = this.#read(region, spot.page - (entry >> 12) * 4096);
     if (code === undefined) return false;
-    const base = this.#place(region, before?.region.isDropped ? before.base : undefined);
+    const base = this.#place(region, before?.base);
     if (base === undefined) return false;
     const place = base + this.#known.regions.words[region + Described.number];
     const installed = this.#cache.installRegion(code, place);
@@ -145,11 +145,12 @@ export class Recall {
   }
 
   /**
-   * Puts a region's module into the table.
-   * @param gone  the base where nothing is left of the region
-   * @returns     where its first region is, undefined if it cannot be had
+   * Puts a region's module into the table. Of the same code in several frames each has a function of its own there: when one is dropped nothing is
+   * left in its place.
+   * @param taken  the base where the region is already, or was
+   * @returns      where its module's first region is, undefined if it cannot be had
    */
-  #place(region: KnownRegion, gone: number | undefined): number | undefined {
+  #place(region: KnownRegion, taken: number | undefined): number | undefined {
     const number = this.#known.regions.moduleOf(region);
     if (!this.#placed.has(number)) {
       const module = this.#known.read(number);
@@ -157,7 +158,7 @@ export class Recall {
     }
     const placed = this.#placed.get(number);
     if (placed === undefined) return undefined;
-    if (placed.base !== undefined && placed.base !== gone) return placed.base;
+    if (placed.base !== undefined && placed.base !== taken) return placed.base;
     if (placed.times++ >= MAX_TIMES) return undefined;
     placed.base = this.#interpreter.addRegions(placed.module, this.#regionsOf(number, region));
     return placed.base;
