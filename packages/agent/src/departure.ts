@@ -58,7 +58,7 @@ export async function sendAway(
   try {
     const report = await transfers.migrate({ socket: isHere ? place.socket : departure, ...wishes }, work);
     await settled;
-    await there.get(`/v1/domains/${place.domid}/arrival`);
+    await mustBeThere(there, place.domid);
     return report;
   } catch (error) {
     if (error instanceof ControlError && error.code === "in-doubt")
@@ -76,6 +76,20 @@ function remoteAgent(to: string, home: AgentHome): RemoteAgent {
   if (credentials === undefined)
     throw new AgentError(409, `${home.folder}: has no certificate, expected one made by: xeno agent init`);
   return { ...parseEndpoint(to), credentials };
+}
+
+/**
+ * Waits until the other agent has taken up a domain whose process there said that it runs.
+ * @throws AgentError  it did, and has ended since
+ */
+async function mustBeThere(there: AgentClient, domid: number): Promise<void> {
+  try {
+    await there.get(`/v1/domains/${domid}/arrival`);
+  } catch (error) {
+    // An agent that cannot be asked finds the domain's process when it is back.
+    if (!(error instanceof AgentError) || error.status !== 404) return;
+    throw new AgentError(409, `the domain has moved, and ended there before its agent took it up: ${error.message}`);
+  }
 }
 
 /** A migration ended without a word: the domain is let run here if it is known not to run there, and ended if it does. */
