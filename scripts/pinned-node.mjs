@@ -40,6 +40,10 @@ const NODE_FLAGS = [
   // The space of old ones is cleaned before it has grown far.
   "--initial-old-space-size=16",
   "--heap-growing-percent=20",
+  // The thread that compiles asks for it (packages/xen/src/host/spare-heap.ts).
+  "--expose-gc",
+  // V8 maps its built-in functions a second time for each thread, to call them more shortly: 2 MB of each thread's.
+  "--no-short-builtin-calls",
   // Counting calls for inlining costs baseline code of translated regions a call at each entry, and regions call one another by
   // tail calls through a table, which are not inlined anyhow.
   "--no-wasm-inlining",

@@ -2,6 +2,7 @@
 import { isMainThread, parentPort } from "node:worker_threads";
 import { DomainMemory } from "@xenoserver/cpu";
 import { RegionCompiler } from "@xenoserver/cpu/jit/region-compiler.ts";
+import { SpareHeap } from "@xenoserver/xen/host/spare-heap.ts";
 import { fetchFrames } from "../snapshot/frame-source.ts";
 import { EngineKeeper, TranslationKeeper } from "../translations/keeper.ts";
 import { type TranslationsPlace, translationsPath } from "../translations/place.ts";
@@ -15,9 +16,12 @@ import {
 
 /** How often what was translated is kept, if there is anything new. */
 const KEEP_EVERY_MS = 2000;
+const GIVE_BACK_EVERY_MS = 250;
 /** By path; several domains may share one. */
 const keepers = new Map<string, TranslationKeeper | undefined>();
 const engines = new EngineKeeper();
+const spare = new SpareHeap();
+let hasCompiled = false;
 
 if (!isMainThread) {
   compileAtOnce();
@@ -34,6 +38,13 @@ if (!isMainThread) {
     }
   });
   setInterval(keepAll, KEEP_EVERY_MS).unref();
+  setInterval(giveBack, GIVE_BACK_EVERY_MS).unref();
+}
+
+/** Compiling leaves much that nobody needs: here, and in V8's own threads that optimise what was compiled. */
+function giveBack(): void {
+  if (hasCompiled) spare.giveBack();
+  hasCompiled = false;
 }
 
 function keepAll(): void {
@@ -59,6 +70,7 @@ function serve({ memory: handle, ends, frames, translations }: RegionThreadData)
     };
     if (keeper?.known) answer({ kind: "known", handle: keeper.known });
     port.on("message", (question: RegionQuestion) => {
+      hasCompiled = true;
       if (question.kind === "compile") answer({ kind: "compiled", compiled: compiler.compile(question.job) });
       else if (question.kind === "read") keeper?.noteRead(question.at, question.module);
       else engines.note(question.path, question.module, question.bytes, question.codeBytes);

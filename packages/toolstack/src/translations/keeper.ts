@@ -47,7 +47,7 @@ export class TranslationKeeper {
     this.#file = file;
     this.#foundAt = new Map(file.found.map((found) => [found.at, found]));
     this.#foundAs = new Map(file.found.map((found) => [found.head.identity, found]));
-    if (file.found.length > 0) this.known = { index: KnownRegions.build(file.found), fd: file.fd };
+    if (file.found.length > 0) this.known = { index: KnownRegions.build(file.takeKnown()), fd: file.fd };
   }
 
   /** @returns undefined if nothing can be kept here */
@@ -70,8 +70,8 @@ export class TranslationKeeper {
     const found = this.#foundAt.get(at);
     if (found === undefined || this.#used.has(found)) return;
     this.#used.add(found);
-    const bytes = this.#file.moduleBytes(found);
-    if (bytes) this.#follow(module, found.regions, bytes, found.head.codeBytes);
+    const read = this.#file.read(found);
+    if (read) this.#follow(module, read.regions, read.bytes, found.head.codeBytes);
   }
   #follow(module: WebAssembly.Module, regions: Int32Array, bytes: Uint8Array, codeBytes: number): void {
     this.#kept.push({ module, regions, bytes, codeBytes, since: performance.now() });

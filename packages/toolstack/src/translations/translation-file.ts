@@ -1,6 +1,7 @@
 /** A file of translated code, to whose end any number of processes add. */
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { areRegions } from "@xenoserver/cpu/kept/described.ts";
+import type { KnownModule } from "@xenoserver/cpu/kept/known-regions.ts";
 import { isUsersOwn, makeFolderOf, replaceFile } from "../own-file.ts";
 import { decodeHead, encodeRecord, HEAD_BYTES, isHeadWhole, type KeptTranslation, type RecordHead } from "./record.ts";
 
@@ -15,6 +16,8 @@ const GUESS_BYTES = 16 * 1024;
 export interface FoundTranslation {
   readonly at: number;
   readonly head: RecordHead;
+}
+interface ReadTranslation extends FoundTranslation {
   readonly regions: Int32Array;
 }
 
@@ -24,6 +27,7 @@ export class TranslationFile {
   readonly fd: number;
   /** The records that count, in the order in which they were written. */
   readonly found: readonly FoundTranslation[];
+  #known: readonly KnownModule[];
   readonly #sizeBytes: number;
   /** Whether some of it cannot be read. */
   readonly #isDamaged: boolean;
@@ -35,7 +39,7 @@ export class TranslationFile {
     this.path = path;
     this.fd = fd;
     this.#sizeBytes = sizeBytes;
-    const byIdentity = new Map<number, FoundTranslation>();
+    const byIdentity = new Map<number, ReadTranslation>();
     let at = 0;
     for (const record of records(fd, sizeBytes)) {
       at = record.at + record.head.sizeBytes;
@@ -43,7 +47,9 @@ export class TranslationFile {
       byIdentity.set(record.head.identity, record);
     }
     this.#isDamaged = at !== sizeBytes;
-    this.found = [...byIdentity.values()];
+    const read = [...byIdentity.values()];
+    this.#known = read.map(({ at: begins, regions }) => ({ at: begins, regions }));
+    this.found = read.map(({ at: begins, head }) => ({ at: begins, head }));
   }
 
   /** Opens a file, or makes it. @returns undefined if that cannot be, or it is not this user's alone: what it holds will be run */
@@ -78,10 +84,18 @@ export class TranslationFile {
     writeSync(this.fd, Buffer.concat(records));
     this.#addedBytes += sizeBytes;
   }
-  /** A module's own bytes, if they can be read. */
-  moduleBytes({ at, head }: FoundTranslation): Uint8Array | undefined {
-    const bytes = readBytes(this.fd, at + HEAD_BYTES + head.regionsBytes, head.moduleBytes);
-    return bytes.length === head.moduleBytes ? bytes : undefined;
+
+  /** What `found` knows, for an index. Once: it is some ten megabytes in a large file, and in the index then. */
+  takeKnown(): readonly KnownModule[] {
+    const known = this.#known;
+    this.#known = [];
+    return known;
+  }
+  /** A module's regions and own bytes, if they can be read. */
+  read({ at, head: { regionsBytes, moduleBytes } }: FoundTranslation): Omit<KeptTranslation, "code"> | undefined {
+    const bytes = readBytes(this.fd, at + HEAD_BYTES, regionsBytes + moduleBytes);
+    if (bytes.length < regionsBytes + moduleBytes) return undefined;
+    return { regions: new Int32Array(bytes.buffer, 0, regionsBytes / 4), bytes: bytes.subarray(regionsBytes) };
   }
 
   #isWorn(moreBytes: number): boolean {
@@ -113,7 +127,7 @@ export class TranslationFile {
   }
 }
 
-function* records(fd: number, sizeBytes: number): Generator<FoundTranslation> {
+function* records(fd: number, sizeBytes: number): Generator<ReadTranslation> {
   // One for all: a new one for each record would be held until the collector comes.
   const room = new Uint8Array(GUESS_BYTES);
   for (let at = 0; at < sizeBytes; ) {

@@ -41,8 +41,15 @@ const open = (path: string): TranslationFile => {
   return file;
 };
 /** Numbers of the translations in a file, and how much code each has. */
-const contents = (path: string): [number, number][] =>
-  open(path).found.map(({ regions, head }) => [regions[6]!, head.codeBytes]);
+const contents = (path: string): [number, number][] => {
+  const file = open(path);
+  const known = file.takeKnown();
+  assert.deepEqual(
+    known.map(({ at }) => at),
+    file.found.map(({ at }) => at),
+  );
+  return file.found.map(({ head }, k) => [known[k]!.regions[6]!, head.codeBytes]);
+};
 
 describe("a file of translations", () => {
   test("has what was added to it, by whoever has it open, in that order", () => {
@@ -56,7 +63,8 @@ describe("a file of translations", () => {
       [1, 2, 3, 4].map((n) => [n, 100]),
     );
     const found = open(path).found[1]!;
-    assert.deepEqual(open(path).moduleBytes(found), translation(2).bytes);
+    const { regions, bytes } = translation(2);
+    assert.deepEqual(open(path).read(found), { regions, bytes });
   });
 
   test("has of a module what was added last", () => {
@@ -101,7 +109,8 @@ describe("a file of translations", () => {
     for (let n = 0; n < many; n++) open(path).add([translation(n, size)], nothing);
     const file = open(path);
     assert.equal(file.found.length, many);
-    file.add([translation(200, 100_000)], ({ regions }) => regions[6] === 3);
+    const third = file.found[3]!;
+    file.add([translation(200, 100_000)], (found) => found === third);
     const left = contents(path).map(([n]) => n);
     assert.equal(left[0], 3);
     assert.deepEqual(left.slice(-2), [many - 1, 200]);
@@ -112,7 +121,7 @@ describe("a file of translations", () => {
       contents(path).map(([n]) => n),
       left,
     );
-    assert.deepEqual(file.moduleBytes(file.found[0]!), translation(0).bytes);
+    assert.deepEqual(file.read(file.found[0]!)?.bytes, translation(0).bytes);
   });
 
   test("is not used where others may write it, nor through a link", () => {
