@@ -79,7 +79,8 @@ export function openKernel({ release, version, path }: FetchedKernel): Kernel {
 function unpackKernel(bzImage: Uint8Array, name: string): Uint8Array {
   const payload = bzImagePayload(bzImage, name);
   // All formats but gzip are followed by the unpacked size.
-  return decompress(detectCompression(payload) === "gzip" ? payload : payload.subarray(0, -4), name).bytes;
+  const { bytes } = decompress(detectCompression(payload) === "gzip" ? payload : payload.subarray(0, -4), name);
+  return bytes.read(0, bytes.length);
 }
 
 /**

@@ -5,6 +5,7 @@ import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import {
   type BootModule,
   BuildError,
+  freeBytes,
   type KernelImage,
   KernelImageError,
   loadKernelImage,
@@ -27,6 +28,8 @@ export interface DomainPlan {
   readonly config: DomainConfig;
   /** What the domain starts with: its kernel, or Xen's shim that runs it. */
   readonly kernel: KernelImage;
+  /** The file that it came from, which the image may still be read from. */
+  readonly kernelFile: Uint8Array;
   /** The kernel's command line, or the shim's. */
   readonly cmdline: string;
   /** The ramdisk, untouched; before it a paravirtual guest's kernel. */
@@ -40,9 +43,9 @@ export function planDomain(config: DomainConfig): DomainPlan {
     config.ramdisk === undefined ? [] : [{ name: "ramdisk", bytes: readInput("ramdisk", config.ramdisk) }];
   const plan: DomainPlan =
     shim === undefined
-      ? { config, kernel: readKernel("kernel", config.kernel), cmdline: config.cmdline, modules: ramdisk }
+      ? { config, ...readKernel("kernel", config.kernel), cmdline: config.cmdline, modules: ramdisk }
       : {
-          ...{ config, kernel: readKernel("pvshim_path", shim.path), cmdline: shim.cmdline },
+          ...{ config, ...readKernel("pvshim_path", shim.path), cmdline: shim.cmdline },
           modules: [{ name: "kernel", bytes: readInput("kernel", config.kernel), cmdline: config.cmdline }, ...ramdisk],
         };
   const sizes = plan.modules.map(({ name, bytes }) => ({ name, sizeBytes: bytes.length }));
@@ -56,12 +59,11 @@ export function planDomain(config: DomainConfig): DomainPlan {
 
 type InputKey = "kernel" | "ramdisk" | "pvshim_path";
 
-function readKernel(key: InputKey, path: string): KernelImage {
-  const bytes = readInput(key, path);
+function readKernel(key: InputKey, path: string): Pick<DomainPlan, "kernel" | "kernelFile"> {
+  const kernelFile = readInput(key, path);
   try {
-    const image = loadKernelImage(bytes, path, new UnpackedKernels(join(cacheDir(), "unpacked")));
-    if (image.segments[0]!.bytes.buffer !== bytes.buffer) freeBytes(bytes);
-    return image;
+    const kernel = loadKernelImage(kernelFile, path, new UnpackedKernels(join(cacheDir(), "unpacked")));
+    return { kernel, kernelFile };
   } catch (error) {
     throw asConfigError(error);
   }
@@ -71,16 +73,11 @@ function readKernel(key: InputKey, path: string): KernelImage {
  * Gives the memory of a plan's files back at once; the plan is useless then. They are larger than all else that the
  * process has beside the guest's memory, and the garbage collector would let them lie for the whole run.
  */
-export function freePlan({ kernel, modules }: DomainPlan): void {
-  for (const { bytes } of [...kernel.segments, ...modules]) freeBytes(bytes);
+export function freePlan({ kernel, kernelFile, modules }: DomainPlan): void {
+  kernel.content.release();
+  freeBytes(kernelFile);
+  for (const { bytes } of modules) freeBytes(bytes);
 }
-
-/** Small arrays may share a pool with others' bytes and stay. */
-function freeBytes({ buffer }: Uint8Array): void {
-  if (buffer instanceof ArrayBuffer && !buffer.detached && buffer.byteLength >= FREED_FROM_BYTES) buffer.transfer(0);
-}
-
-const FREED_FROM_BYTES = 1 << 20;
 
 /** What the builder refuses is a mistake in the configuration; anything else is passed through. */
 export function asConfigError(error: unknown): unknown {

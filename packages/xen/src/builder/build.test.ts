@@ -4,12 +4,14 @@ import { DomainMemory, type Gfn, type Gpa } from "@xenoserver/cpu";
 import { acpiTables } from "./acpi.ts";
 import { type BuildConfig, buildDomain } from "./build.ts";
 import { BuildError } from "./errors.ts";
+import { bytesInMemory } from "./image/image-bytes.ts";
 import { framesNeeded } from "./memory-map.ts";
 
 const kernel = {
   name: "vmlinuz",
   entry: 0x100020 as Gpa,
-  segments: [{ gpa: 0x100000 as Gpa, bytes: Buffer.from("kernel code"), memSizeBytes: 0x2000 }],
+  content: bytesInMemory(Buffer.from("head, kernel code")),
+  segments: [{ gpa: 0x100000 as Gpa, offset: 6, fileSizeBytes: 11, memSizeBytes: 0x2000 }],
   endGpa: 0x102000 as Gpa,
 };
 
@@ -183,7 +185,7 @@ describe("what cannot be built is said in one sentence", () => {
   });
 
   test("a kernel that wants to lie in the hole", () => {
-    const low = { ...kernel, segments: [{ gpa: 0x9f000 as Gpa, bytes: new Uint8Array(1), memSizeBytes: 0x2000 }] };
+    const low = { ...kernel, segments: [{ gpa: 0x9f000 as Gpa, offset: 0, fileSizeBytes: 1, memSizeBytes: 0x2000 }] };
     refuses({ kernel: low }, "kernel-placement", /0x9f000–0xa1000/);
   });
 

@@ -17,6 +17,7 @@ import { publishWallClock } from "../time/wallclock.ts";
 import { resetVcpu } from "../vcpu/reset.ts";
 import { acpiTables } from "./acpi.ts";
 import { BuildError } from "./errors.ts";
+import type { ImageBytes } from "./image/index.ts";
 import {
   ACPI_PAGES,
   ACPI_START,
@@ -81,7 +82,8 @@ export function buildDomain(config: BuildConfig, memory: GuestMemory): BuiltDoma
   const domain = Domain.create(config, memory);
   for (const record of domain.vcpus) resetVcpu(record);
   populateRam(domain, map, memoryMiB);
-  for (const { gpa, bytes } of kernel.segments) put(memory, gpa, bytes);
+  for (const { gpa, offset, fileSizeBytes } of kernel.segments)
+    putPart(memory, gpa, kernel.content, { offset, sizeBytes: fileSizeBytes });
   modules.forEach(({ bytes }, n) => {
     put(memory, place.modules[n]!, bytes);
   });
@@ -126,17 +128,38 @@ function encodeCmdline(cmdline: string): Uint8Array {
 }
 
 function put(memory: GuestMemory, at: Gpa, bytes: Uint8Array): void {
-  preferHugeFrames(memory, at, bytes.length);
+  freshBytes(memory, at, bytes.length);
   if (!memory.write(at, bytes)) throw new BuildError("kernel-placement", `nothing is mapped at 0x${at.toString(16)}`);
 }
 
-/** Frames of fresh memory lie one behind the other. */
-function preferHugeFrames(memory: GuestMemory, at: Gpa, sizeBytes: number): void {
+/** Puts what may be in a file where it belongs, with nothing between. */
+function putPart(
+  memory: GuestMemory,
+  at: Gpa,
+  content: ImageBytes,
+  { offset, sizeBytes }: { readonly offset: number; readonly sizeBytes: number },
+): void {
+  const place = freshBytes(memory, at, sizeBytes);
+  if (place === undefined) return put(memory, at, content.read(offset, sizeBytes));
+  content.copyTo(place, offset);
   const first = memory.frameAt(gfnOf(at));
-  const pages = Math.floor(sizeBytes / PAGE_BYTES);
-  if (pages === 0 || first < 0 || memory.frameAt((gfnOf(at) + pages - 1) as Gfn) !== first + pages - 1) return;
-  preferHugePages(memory.memory.buffer, memory.frameBytes(first as Frame).byteOffset, pages * PAGE_BYTES);
+  for (let n = 0; n < pagesOf(at, sizeBytes); n++) memory.markWritten((first + n) as Frame);
 }
+
+/** @returns where a part of memory lies, in large pages of the host, if that is in one piece, as in fresh memory */
+function freshBytes(memory: GuestMemory, at: Gpa, sizeBytes: number): Uint8Array | undefined {
+  const first = memory.frameAt(gfnOf(at));
+  const pages = pagesOf(at, sizeBytes);
+  if (pages === 0 || first < 0) return undefined;
+  for (let n = 1; n < pages; n++) if (memory.frameAt((gfnOf(at) + n) as Gfn) !== first + n) return undefined;
+  const { buffer, byteOffset } = memory.frameBytes(first as Frame);
+  const begins = byteOffset + (at % PAGE_BYTES);
+  preferHugePages(buffer, begins, sizeBytes);
+  return new Uint8Array(buffer, begins, sizeBytes);
+}
+
+const pagesOf = (at: Gpa, sizeBytes: number): number =>
+  sizeBytes === 0 ? 0 : gfnOf((at + sizeBytes - 1) as Gpa) - gfnOf(at) + 1;
 
 function populateRam(domain: Domain, map: readonly MemoryRange[], memoryMiB: number): void {
   const { memory } = domain;

@@ -21,7 +21,7 @@ export interface ModuleSize {
 }
 
 /** The parts of a kernel image that placing it needs. */
-export type PlacedKernel = Pick<KernelImage, "name" | "entry" | "segments" | "endGpa">;
+export type PlacedKernel = Pick<KernelImage, "name" | "entry" | "content" | "segments" | "endGpa">;
 
 /**
  * The kernel goes where its image says, the start record behind it, the modules behind that.

@@ -1,5 +1,6 @@
 /** A small built domain with a fake vcpu and a fake clock, for tests. */
 import { DomainMemory, type Gpa, Gpr } from "@xenoserver/cpu";
+import { bytesInMemory } from "../builder/image/image-bytes.ts";
 import { type BuiltDomain, buildDomain, framesNeeded } from "../builder/index.ts";
 import type { HypercallContext } from "../hypercall/context.ts";
 import { executeHypercall } from "../hypercall/dispatch.ts";
@@ -23,7 +24,13 @@ export class TestDomain {
   constructor(options: { nrVcpus?: number; memoryMiB?: number } = {}) {
     const { nrVcpus = 2, memoryMiB = 4 } = options;
     this.memory = DomainMemory.create(nrVcpus, framesNeeded(memoryMiB));
-    const kernel = { name: "none", entry: 0x100000 as Gpa, segments: [], endGpa: 0x100000 as Gpa };
+    const kernel = {
+      name: "none",
+      entry: 0x100000 as Gpa,
+      content: bytesInMemory(new Uint8Array()),
+      segments: [],
+      endGpa: 0x100000 as Gpa,
+    };
     this.built = buildDomain({ domid: 7, nrVcpus, memoryMiB, kernel }, this.memory);
     this.vcpus = Array.from({ length: nrVcpus }, (_, id) => new FakeVcpu(id, this.memory));
   }

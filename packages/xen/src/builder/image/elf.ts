@@ -5,11 +5,14 @@
  */
 import type { Gpa } from "@xenoserver/cpu";
 import { KernelImageError } from "./errors.ts";
+import type { ImageBytes } from "./image-bytes.ts";
 
-/** Bytes to put at a guest-physical address; from bytes.length up to memSizeBytes the guest finds zeros. */
+/** A part of the image to put at a guest-physical address; from fileSizeBytes up to memSizeBytes the guest finds zeros. */
 export interface Segment {
   readonly gpa: Gpa;
-  readonly bytes: Uint8Array;
+  /** Where in the image it begins. */
+  readonly offset: number;
+  readonly fileSizeBytes: number;
   readonly memSizeBytes: number;
 }
 
@@ -79,15 +82,21 @@ const LAYOUT = {
   },
 } as const satisfies Record<32 | 64, Record<string, number | Field>>;
 
-export const isElf = (bytes: Uint8Array): boolean => [0x7f, 0x45, 0x4c, 0x46].every((byte, i) => bytes[i] === byte);
+const MAGIC = [0x7f, 0x45, 0x4c, 0x46];
+
+export function isElf(bytes: ImageBytes): boolean {
+  const start = bytes.read(0, Math.min(MAGIC.length, bytes.length));
+  return MAGIC.every((byte, i) => start[i] === byte);
+}
 
 /**
- * Reads an ELF file. Nothing is copied: segments and notes are views of `bytes`.
+ * Reads an ELF file's headers and notes.
  * @throws KernelImageError  not-a-kernel or truncated
  */
-export function parseElf(bytes: Uint8Array, name: string): ElfImage {
-  const bits = bytes[4] === 1 ? 32 : bytes[4] === 2 ? 64 : undefined;
-  if (!isElf(bytes) || bits === undefined || bytes[5] !== 1) {
+export function parseElf(bytes: ImageBytes, name: string): ElfImage {
+  const [elfClass, encoding] = bytes.length < 6 ? [] : bytes.read(4, 2);
+  const bits = elfClass === 1 ? 32 : elfClass === 2 ? 64 : undefined;
+  if (!isElf(bytes) || bits === undefined || encoding !== 1) {
     throw new KernelImageError("not-a-kernel", `kernel ${name}: is not a little-endian ELF file`);
   }
   const file = new ElfReader(bytes, name);
@@ -100,19 +109,21 @@ export function parseElf(bytes: Uint8Array, name: string): ElfImage {
   for (const at of programs) {
     const type = file.number(at, layout.type);
     if (type !== PT_LOAD && type !== PT_NOTE) continue;
-    const content = file.content(file.number(at, layout.offset), file.number(at, layout.filesz), "segment");
+    const [offset, fileSizeBytes] = [file.number(at, layout.offset), file.number(at, layout.filesz)];
     if (type === PT_NOTE) {
-      notes.push(...readNotes(content, file.number(at, layout.align)));
+      notes.push(...readNotes(file.content(offset, fileSizeBytes, "segment"), file.number(at, layout.align)));
       continue;
     }
+    file.mustHave(offset, fileSizeBytes, "segment");
     const memSizeBytes = file.number(at, layout.memsz);
-    if (memSizeBytes < content.length) {
+    if (memSizeBytes < fileSizeBytes) {
       throw new KernelImageError(
         "damaged",
-        `kernel ${name}: segment has ${content.length} bytes in the file, expected ≤ ${memSizeBytes}, its size in memory`,
+        `kernel ${name}: segment has ${fileSizeBytes} bytes in the file, expected ≤ ${memSizeBytes}, its size in memory`,
       );
     }
-    if (memSizeBytes > 0) segments.push({ gpa: file.number(at, layout.paddr) as Gpa, bytes: content, memSizeBytes });
+    const gpa = file.number(at, layout.paddr) as Gpa;
+    if (memSizeBytes > 0) segments.push({ gpa, offset, fileSizeBytes, memSizeBytes });
   }
   if (notes.length === 0) {
     const sections = file.table(layout.shoff, layout.shentsize, layout.shnum, layout.sectionBytes, "section header");
@@ -154,27 +165,35 @@ function readNotes(content: Uint8Array, align: number): ElfNote[] {
 }
 
 class ElfReader {
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
+  readonly #bytes: ImageBytes;
   readonly #name: string;
 
-  constructor(bytes: Uint8Array, name: string) {
+  constructor(bytes: ImageBytes, name: string) {
     this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#name = name;
   }
 
   number(base: number, [offset, sizeBytes]: Field): number {
     const at = base + offset;
-    if (at + sizeBytes > this.#bytes.length) this.#truncated("header", at + sizeBytes);
-    if (sizeBytes === 2) return this.#view.getUint16(at, true);
-    if (sizeBytes === 4) return this.#view.getUint32(at, true);
-    return Number(this.#view.getBigUint64(at, true));
+    const { buffer, byteOffset } = this.content(at, sizeBytes, "header");
+    const view = new DataView(buffer, byteOffset, sizeBytes);
+    if (sizeBytes === 2) return view.getUint16(0, true);
+    if (sizeBytes === 4) return view.getUint32(0, true);
+    return Number(view.getBigUint64(0, true));
   }
 
   content(offset: number, lengthBytes: number, what: string): Uint8Array {
-    if (offset + lengthBytes > this.#bytes.length) this.#truncated(what, offset + lengthBytes);
-    return this.#bytes.subarray(offset, offset + lengthBytes);
+    this.mustHave(offset, lengthBytes, what);
+    return this.#bytes.read(offset, lengthBytes);
+  }
+
+  mustHave(offset: number, lengthBytes: number, what: string): void {
+    const end = offset + lengthBytes;
+    if (end <= this.#bytes.length) return;
+    throw new KernelImageError(
+      "truncated",
+      `kernel ${this.#name}: ${what} ends at byte ${end}, but the ELF file is ${this.#bytes.length} bytes; it may be truncated`,
+    );
   }
 
   /** Offsets of a header table's entries. */
@@ -189,14 +208,7 @@ class ElfReader {
       );
     }
     const first = this.number(0, start);
-    this.content(first, entries * entryBytes, what);
+    this.mustHave(first, entries * entryBytes, what);
     return Array.from({ length: entries }, (_, i) => first + i * entryBytes);
-  }
-
-  #truncated(what: string, end: number): never {
-    throw new KernelImageError(
-      "truncated",
-      `kernel ${this.#name}: ${what} ends at byte ${end}, but the ELF file is ${this.#bytes.length} bytes; it may be truncated`,
-    );
   }
 }

@@ -8,11 +8,13 @@ import type { Gpa } from "@xenoserver/cpu";
 import { bzImagePayload, isBzImage } from "./bzimage.ts";
 import { type ElfImage, isElf, parseElf, type Segment } from "./elf.ts";
 import { KernelImageError } from "./errors.ts";
+import type { ImageBytes } from "./image-bytes.ts";
 import { type Compression, decompress, detectCompression, type UnpackedPayloads } from "./payload.ts";
 
 export type { Segment } from "./elf.ts";
 export { KernelImageError, type KernelImageErrorCode } from "./errors.ts";
-export type { Compression, UnpackedPayloads } from "./payload.ts";
+export { freeBytes, type ImageBytes } from "./image-bytes.ts";
+export { type Compression, type UnpackedPayloads, unpack } from "./payload.ts";
 
 export interface KernelImage {
   readonly name: string;
@@ -22,6 +24,8 @@ export interface KernelImage {
   readonly bits: 32 | 64;
   /** The PVH entry point, within one of the segments. */
   readonly entry: Gpa;
+  /** The ELF file that the segments are parts of. */
+  readonly content: ImageBytes;
   /** In ascending order, not overlapping, below 4 GiB. */
   readonly segments: readonly Segment[];
   /** First and last-plus-one address that any segment covers. */
@@ -58,6 +62,7 @@ export function loadKernelImage(bytes: Uint8Array, name: string, before?: Unpack
     compression,
     bits: elf.bits,
     entry,
+    content: elfBytes,
     segments,
     startGpa: segments[0]!.gpa,
     endGpa: (last.gpa + last.memSizeBytes) as Gpa,
@@ -68,7 +73,7 @@ function unwrap(
   bytes: Uint8Array,
   name: string,
   before: UnpackedPayloads | undefined,
-): Pick<KernelImage, "format" | "compression"> & { elfBytes: Uint8Array } {
+): Pick<KernelImage, "format" | "compression"> & { elfBytes: ImageBytes } {
   if (bytes.length === 0) throw new KernelImageError("not-a-kernel", `kernel ${name}: file is empty`);
   if (isBzImage(bytes)) {
     const payload = bzImagePayload(bytes, name);

@@ -1,6 +1,7 @@
 /** Unpacking of compressed kernel payloads, told apart by their first bytes. */
 import { gunzipSync, zstdDecompressSync } from "node:zlib";
 import { KernelImageError } from "./errors.ts";
+import { bytesInMemory, type ImageBytes } from "./image-bytes.ts";
 import { decodeLz4Legacy, isLz4Legacy } from "./lz4-legacy.ts";
 import { decodeXz, isXz } from "./xz.ts";
 
@@ -30,7 +31,8 @@ export function detectCompression(bytes: Uint8Array): Compression | undefined {
 
 /** What was unpacked before. Unpacking takes longer than anything else that it takes to build a domain. */
 export interface UnpackedPayloads {
-  find(packed: Uint8Array): Uint8Array | undefined;
+  /** `packed` has to stay as it is until what is returned is released. */
+  find(packed: Uint8Array): ImageBytes | undefined;
   keep(packed: Uint8Array, unpacked: Uint8Array): void;
 }
 
@@ -43,7 +45,7 @@ export function decompress(
   bytes: Uint8Array,
   name: string,
   before?: UnpackedPayloads,
-): { compression: Compression; bytes: Uint8Array } {
+): { compression: Compression; bytes: ImageBytes } {
   const compression = detectCompression(bytes);
   if (compression === undefined) {
     const other = UNSUPPORTED.find(([, ...magic]) => startsWith(bytes, ...magic))?.[0];
@@ -56,9 +58,9 @@ export function decompress(
   const known = compression === "none" ? undefined : before?.find(bytes);
   if (known !== undefined) return { compression, bytes: known };
   try {
-    const unpacked = decoders[compression](bytes);
+    const unpacked = unpack(bytes, compression);
     if (compression !== "none") before?.keep(bytes, unpacked);
-    return { compression, bytes: unpacked };
+    return { compression, bytes: bytesInMemory(unpacked) };
   } catch (cause) {
     throw new KernelImageError(
       "damaged",
@@ -69,6 +71,10 @@ export function decompress(
     );
   }
 }
+
+/** @throws Error  they are not packed like that */
+export const unpack = (bytes: Uint8Array, compression = detectCompression(bytes)): Uint8Array =>
+  decoders[compression ?? "none"](bytes);
 
 const decoders: Readonly<Record<Compression, (bytes: Uint8Array) => Uint8Array>> = {
   none: (bytes) => bytes,
