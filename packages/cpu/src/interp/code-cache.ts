@@ -21,44 +21,11 @@ import {
 } from "../state/layout.ts";
 import { type DecodeView, viewKey } from "../system/code-window.ts";
 import { CodeIndex, type CodeKey, codeKey, type Heads, isSamePage } from "./code-index.ts";
+import { CodePage, type InstalledRegion, type Trace } from "./code-page.ts";
 import { type Crossing, Crossings, NEXT_BYTES } from "./crossings.ts";
 import { Builtin, Field, OFFSET_MASK } from "./record.ts";
 import type { TraceWriter } from "./trace.ts";
 
-interface Trace {
-  readonly start: number;
-  readonly end: number;
-  readonly record: number;
-  readonly recordEnd: number;
-  /** Where it is entered. */
-  readonly key: CodeKey;
-}
-/** A region that is in use: its place in the table, and where it is entered. */
-export interface InstalledRegion {
-  readonly place: number;
-  readonly reach: Reach;
-  /** Of its pages; see `RegionPages`. */
-  readonly list: number;
-  /** By record. */
-  readonly entries: Map<number, CodeKey>;
-  isDropped: boolean;
-}
-/** Bytes of a page that a region was made from. */
-interface InstalledPiece {
-  readonly start: number;
-  readonly end: number;
-  readonly region: InstalledRegion;
-}
-interface CodePage {
-  /** Heads of each view that the page was decoded in, by `viewKey`. */
-  readonly views: Map<number, Heads>;
-  traces: Trace[];
-  pieces: InstalledPiece[];
-  /** Whether stores into the frame are to be seen. */
-  isWatched: boolean;
-  /** How often all its code was overwritten. */
-  timesEmptied: number;
-}
 /** A frame that so often was code and then data goes on being watched: to begin with that anew is not free. */
 const MAX_EMPTIED = 8;
 
@@ -90,6 +57,7 @@ export class CodeCache {
   /** Regions by the records that enter them. */
   private readonly installed = new Map<number, InstalledRegion>();
   private nextRecord = 0;
+  private lastBytes: Uint8Array = new Uint8Array();
   /** Whole-cache resets so far. */
   resets = 0;
   onReset: () => void = () => {};
@@ -123,6 +91,13 @@ export class CodeCache {
     return this.memory.layout.framesOffset + frame * 4096;
   }
 
+  /** Most traces that follow one another are of one page. */
+  private bytesOf(frame: number): Uint8Array {
+    const at = this.frameAddress(frame);
+    if (this.lastBytes.byteOffset !== at) this.lastBytes = this.bytes.subarray(at, at + 4096);
+    return this.lastBytes;
+  }
+
   /**
    * Makes sure that a trace starts at an offset of a frame, and that the page can be found through the ITLB.
    * @param page linear address of the page
@@ -136,10 +111,9 @@ export class CodeCache {
     if (this.crossings.at(frame, offset) !== undefined) return false;
     if (this.index.find(heads, offset) !== 0) return true;
     if (this.enterWithin(frame, heads, offset)) return true;
-    const at = this.frameAddress(frame);
     const record = this.recordsAt + this.nextRecord * RECORD_BYTES;
     const known = (place: number): number => this.index.find(heads, place);
-    const result = this.writer.write(this.bytes.subarray(at, at + 4096), offset, view, record, 257, known);
+    const result = this.writer.write(this.bytesOf(frame), offset, view, record, 257, known);
     if (result.kind === "crossing") return false;
     this.nextRecord = (result.recordEnd - this.recordsAt) / RECORD_BYTES;
     this.index.enter(heads, offset, record);
@@ -158,7 +132,8 @@ export class CodeCache {
   private enterWithin(frame: number, heads: Heads, offset: number): boolean {
     const { traces } = this.pages.get(frame)!;
     const key = codeKey(heads, offset);
-    for (const { start, end, record, recordEnd, key: other } of traces) {
+    for (let n = 0; n < traces.length; n++) {
+      const { start, end, record, recordEnd, key: other } = traces[n]!;
       if (start > offset || offset >= end || !isSamePage(key, other)) continue;
       for (let at = record; at < recordEnd; at += RECORD_BYTES) {
         // Of an instruction with a prefix record, that comes first.
@@ -325,7 +300,7 @@ export class CodeCache {
       heads = this.index.addPage()!;
     }
     if (!page) {
-      page = { views: new Map(), traces: [], pieces: [], isWatched: true, timesEmptied: 0 };
+      page = new CodePage();
       this.pages.set(frame, page);
       this.watch(frame);
     }
@@ -396,39 +371,42 @@ export class CodeCache {
     const page = this.pages.get(frame);
     if (!page) return;
     const end = offset + sizeBytes;
-    const holds = (range: { start: number; end: number }): boolean => range.start < end && offset < range.end;
     const crossings = this.crossings.take(frame, offset, end);
-    const changed = page.traces.filter(holds);
-    const hasPiece = page.pieces.some((piece) => holds(piece) && !piece.region.isDropped);
-    if (changed.length === 0 && !hasPiece && crossings.length === 0) return;
-    for (const crossing of crossings) this.poisonCrossing(crossing);
-    for (const piece of page.pieces) if (holds(piece)) this.dropRegion(piece.region);
-    if (changed.length > 0) this.dropTraces(page, changed);
-    page.pieces = page.pieces.filter(({ region }) => !region.isDropped);
-    const left = [...page.traces, ...page.pieces, ...this.crossings.rangesOf(frame)];
-    // Others' code may lie in the same granules; then the map stays as it is, which costs no more than a look.
-    if (this.bytes[this.memory.layout.frameFlags + frame] === 1 << this.vcpuId) {
-      const map = this.memory.layout.codeMaps + frame * 16;
-      this.bytes.fill(0, map, map + 16);
-      for (const range of left) this.markCode(frame, range.start, range.end);
+    for (let n = 0; n < crossings.length; n++) this.poisonCrossing(crossings[n]!);
+    let isChanged = crossings.length > 0;
+    const { pieces } = page;
+    for (let n = 0; n < pieces.length; n++) {
+      const piece = pieces[n]!;
+      if (piece.region.isDropped || piece.start >= end || offset >= piece.end) continue;
+      this.dropRegion(piece.region);
+      isChanged = true;
     }
-    if (left.length === 0) this.unwatch(frame, page);
+    const traces = page.takeTraces(offset, end);
+    this.dropTraces(traces);
+    if (!isChanged && traces.length === 0) return;
+    page.forgetDropped();
+    this.mapAgain(frame, page);
+    if (page.traces.length + pieces.length === 0 && !this.crossings.has(frame)) this.unwatch(frame, page);
   }
   /** Where control arrives in the middle of such a trace, or a region is entered there, the records are gone too. */
-  private dropTraces(page: CodePage, changed: readonly Trace[]): void {
-    const isGone = ({ record }: Trace): boolean => changed.some((t) => t.record <= record && record < t.recordEnd);
-    for (const { record, recordEnd } of changed) {
+  private dropTraces(traces: readonly Trace[]): void {
+    for (let n = 0; n < traces.length; n++) {
+      const { key, record, recordEnd } = traces[n]!;
       for (let at = record; at < recordEnd; at += RECORD_BYTES) {
-        const region = this.installed.get(at);
+        const region = this.halves[at >>> 1] === Builtin.region ? this.installed.get(at) : undefined;
         if (region) this.dropRegion(region);
       }
+      this.poison(key, record, recordEnd);
     }
-    const kept: Trace[] = [];
-    for (const trace of page.traces) {
-      if (isGone(trace)) this.poison(trace.key, trace.record, trace.recordEnd);
-      else kept.push(trace);
-    }
-    page.traces = kept;
+  }
+  /** Others' code may lie in the same granules; then the map stays as it is, which costs no more than a look. */
+  private mapAgain(frame: number, { traces, pieces }: CodePage): void {
+    if (this.bytes[this.memory.layout.frameFlags + frame] !== 1 << this.vcpuId) return;
+    const map = this.memory.layout.codeMaps + frame * 16;
+    this.bytes.fill(0, map, map + 16);
+    for (let n = 0; n < traces.length; n++) this.markCode(frame, traces[n]!.start, traces[n]!.end);
+    for (let n = 0; n < pieces.length; n++) this.markCode(frame, pieces[n]!.start, pieces[n]!.end);
+    for (const { start, end } of this.crossings.rangesOf(frame)) this.markCode(frame, start, end);
   }
   /** A frame has no code any more: until it has some again stores into it go directly. */
   private unwatch(frame: number, page: CodePage): void {

@@ -15,6 +15,8 @@ export interface Crossing {
 /** Longer than any instruction: bytes of the next page that one may have. */
 export const NEXT_BYTES = 16;
 
+const NONE: readonly never[] = [];
+
 interface Range {
   readonly start: number;
   readonly end: number;
@@ -49,9 +51,9 @@ export class Crossings {
   }
 
   /** Takes out those that have any of these bytes of a frame. */
-  take(frame: number, start: number, end: number): Crossing[] {
+  take(frame: number, start: number, end: number): readonly Crossing[] {
     const all = this.#byFrame.get(frame);
-    if (all === undefined) return [];
+    if (all === undefined) return NONE;
     const taken = [...all].filter((crossing) =>
       rangesIn(frame, crossing).some((range) => range.start < end && start < range.end),
     );
@@ -68,9 +70,13 @@ export class Crossings {
     }
   }
 
+  has(frame: number): boolean {
+    return this.#byFrame.has(frame);
+  }
   /** The bytes of a frame that such instructions have. */
-  rangesOf(frame: number): Range[] {
-    return [...(this.#byFrame.get(frame) ?? [])].flatMap((crossing) => rangesIn(frame, crossing));
+  rangesOf(frame: number): readonly Range[] {
+    const all = this.#byFrame.get(frame);
+    return all === undefined ? NONE : [...all].flatMap((crossing) => rangesIn(frame, crossing));
   }
 
   clear(): void {

@@ -1,4 +1,5 @@
-import type { CodeCache, InstalledRegion } from "../interp/code-cache.ts";
+import type { CodeCache } from "../interp/code-cache.ts";
+import type { InstalledRegion } from "../interp/code-page.ts";
 import type { Interpreter } from "../interp/interpreter.ts";
 import type { CompiledRegion, RegionEntry, RegionPage, RegionPiece } from "../jit/region-compiler.ts";
 import type { Spot } from "../jit/spot.ts";

@@ -16,7 +16,9 @@ import {
 
 /** How often what was translated is kept, if there is anything new. */
 const KEEP_EVERY_MS = 2000;
-const GIVE_BACK_EVERY_MS = 250;
+const GIVE_BACK_EVERY_MS = 500;
+/** A boot compiles most, and is over before then: what it leaves is used again until then. */
+const GIVE_BACK_AFTER_MS = 3000;
 /** By path; several domains may share one. */
 const keepers = new Map<string, TranslationKeeper | undefined>();
 const engines = new EngineKeeper();
@@ -38,7 +40,7 @@ if (!isMainThread) {
     }
   });
   setInterval(keepAll, KEEP_EVERY_MS).unref();
-  setInterval(giveBack, GIVE_BACK_EVERY_MS).unref();
+  setTimeout(() => setInterval(giveBack, GIVE_BACK_EVERY_MS).unref(), GIVE_BACK_AFTER_MS).unref();
 }
 
 /** Compiling leaves much that nobody needs: here, and in V8's own threads that optimise what was compiled. */
