@@ -138,6 +138,17 @@ export class DomainMemory implements GuestMemory {
     if (word < 0) throw new RangeError(`gfn 0x${gfn.toString(16)} is beyond the guest-physical address space`);
     this.words[word] = frame + 1;
   }
+  mapFresh(gfn: Gfn, count: number): void {
+    const first = this.takeFresh(count);
+    for (let done = 0; done < count; ) {
+      const from = gfn + done;
+      const word = this.leafWord(from, true);
+      if (word < 0) throw new RangeError(`gfn 0x${from.toString(16)} is beyond the guest-physical address space`);
+      const part = Math.min(count - done, P2M_LEAF_ENTRIES - (from % P2M_LEAF_ENTRIES));
+      for (let n = 0; n < part; n++) this.words[word + n] = first + done + n + 1;
+      done += part;
+    }
+  }
   unmapFrame(gfn: Gfn): void {
     const word = this.leafWord(gfn, false);
     if (word >= 0) this.words[word] = 0;
@@ -149,12 +160,14 @@ export class DomainMemory implements GuestMemory {
       this.clear(free);
       return free;
     }
-    const fresh = Atomics.add(this.control, Control.nextFrame, 1);
-    if (fresh >= this.frameCount) {
-      Atomics.sub(this.control, Control.nextFrame, 1);
-      throw new OutOfFrames(this.frameCount);
-    }
-    return fresh as Frame;
+    return this.takeFresh(1);
+  }
+  /** @returns the first of frames that nobody had yet */
+  private takeFresh(count: number): Frame {
+    const first = Atomics.add(this.control, Control.nextFrame, count);
+    if (first + count <= this.frameCount) return first as Frame;
+    Atomics.sub(this.control, Control.nextFrame, count);
+    throw new OutOfFrames(this.frameCount);
   }
   freeFrame(frame: Frame): void {
     this.markWritten(frame);

@@ -16,6 +16,8 @@ export interface GuestMemory {
   frameAt(gfn: Gfn): Frame | -1;
   /** Puts a frame at a gfn, replacing what was there. The caller flushes every vcpu's physmap afterwards. */
   mapFrame(gfn: Gfn, frame: Frame): void;
+  /** Maps frames that nobody had yet, one behind the other, from a gfn on; throws OutOfFrames. */
+  mapFresh(gfn: Gfn, count: number): void;
   unmapFrame(gfn: Gfn): void;
   /** Takes a zeroed frame that no gfn shows yet (for shared info, grant tables, …); throws OutOfFrames. */
   allocateFrame(): Frame;

@@ -164,8 +164,7 @@ const pagesOf = (at: Gpa, sizeBytes: number): number =>
 function populateRam(domain: Domain, map: readonly MemoryRange[], memoryMiB: number): void {
   const { memory } = domain;
   for (const range of map.filter(({ type }) => type === MemmapType.ram)) {
-    const first = gfnOf(range.start);
-    for (let n = 0; n < range.sizeBytes / PAGE_BYTES; n++) memory.mapFrame((first + n) as Gfn, memory.allocateFrame());
+    memory.mapFresh(gfnOf(range.start), range.sizeBytes / PAGE_BYTES);
   }
   const pages = ramPages(memoryMiB);
   domain.set(Field.currentPages, pages);
