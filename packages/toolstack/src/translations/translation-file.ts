@@ -1,9 +1,10 @@
 /** A file of translated code, to whose end any number of processes add. */
-import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, futimesSync, openSync, readSync, writeSync } from "node:fs";
 import { areRegions } from "@xenoserver/cpu/kept/described.ts";
 import type { KnownModule } from "@xenoserver/cpu/kept/known-regions.ts";
 import { isUsersOwn, makeFolderOf, replaceFile } from "../own-file.ts";
 import { decodeHead, encodeRecord, HEAD_BYTES, isHeadWhole, type KeptTranslation, type RecordHead } from "./record.ts";
+import { removeUnused } from "./unused-files.ts";
 
 /** A file that is larger is written anew, half as large. */
 export const MAX_FILE_BYTES = 96 * 1024 * 1024;
@@ -62,7 +63,12 @@ export class TranslationFile {
         0o600,
       );
       const found = fstatSync(fd);
-      if (isUsersOwn(found)) return new TranslationFile(path, fd, found.size);
+      if (isUsersOwn(found)) {
+        if (found.size === 0) removeUnused(path.slice(0, path.lastIndexOf("/")));
+        const now = new Date();
+        futimesSync(fd, now, now);
+        return new TranslationFile(path, fd, found.size);
+      }
       closeSync(fd);
       return undefined;
     } catch {

@@ -8,6 +8,7 @@ import {
   rmSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -150,4 +151,32 @@ test("a byte of a record that changed is noticed", () => {
     const isWhole = found && isHeadWhole(found, damaged) && isBodyWhole(found, damaged.subarray(body, end));
     assert.ok(!isWhole, `byte ${k}`);
   }
+});
+
+describe("a folder of translations", () => {
+  const others = join(folder, "others");
+  const made = (name: string, mib: number, second: number): void => {
+    const path = join(others, name);
+    writeFileSync(path, "");
+    truncateSync(path, mib << 20);
+    utimesSync(path, second, second);
+  };
+
+  test("loses files that were opened longest ago when a new one is made, and nothing else", () => {
+    open(join(others, "first.kept"));
+    for (const [n, mib] of [90, 90, 90, 1].entries()) made(`${n}.kept`, mib, 1000 + n);
+    made("note.txt", 300, 1);
+    open(join(others, "0.kept"));
+    open(join(others, "1.kept"));
+    assert.equal(readdirSync(others).length, 6, "one that is there is no reason");
+    open(join(others, "second.kept"));
+    assert.deepEqual(readdirSync(others).sort(), [
+      "0.kept",
+      "1.kept",
+      "3.kept",
+      "first.kept",
+      "note.txt",
+      "second.kept",
+    ]);
+  });
 });
