@@ -254,6 +254,9 @@ export class JitOps extends Ops {
 
   // Flags
 
+  override get wantsFlags(): boolean {
+    return !this.flagsAreDead;
+  }
   override setFlags(recipe: FlagRecipe): void {
     if (this.flagsAreDead) return;
     this.checkConditional();

@@ -122,6 +122,10 @@ export abstract class Ops {
   abstract getGpr(reg: number): I64;
   abstract setGpr(reg: number, value: I64): void;
   abstract setFlags(recipe: FlagRecipe): void;
+  /** False where nobody sees the flags that the instruction sets: what they follow from need not be computed. */
+  get wantsFlags(): boolean {
+    return true;
+  }
   /** The flag words of state/layout.ts. */
   abstract flagWord(which: "res" | "carries"): I64;
   abstract flagCf(): I32;

@@ -21,8 +21,9 @@ export function mulHighS(o: Ops, a: I64, b: I64): I64 {
 }
 
 /** CF and OF tell whether the upper half matters; the other flags are undefined and follow the lower half. */
-function setProductFlags(o: Ops, low: I64, overflow: I64): void {
-  const flag = o.f.let(overflow);
+function setProductFlags(o: Ops, low: I64, overflow: () => I64): void {
+  if (!o.wantsFlags) return;
+  const flag = o.f.let(overflow());
   o.setFlags({ kind: "explicit", res: low, cf: flag, of: flag });
 }
 
@@ -38,15 +39,17 @@ function widening(name: string, digit: number, signed: boolean): void {
     const low = f.let(product.signExtend(bits));
     if (width === 1) {
       o.writeGpr(0, 2, product);
-      const fits = signed ? low.eq(product) : product.shrU(8).eqz();
-      return setProductFlags(o, low, fits.eqz().extU());
+      const fits = () => (signed ? low.eq(product) : product.shrU(8).eqz());
+      return setProductFlags(o, low, () => fits().eqz().extU());
     }
     const high = width === 8 ? (signed ? mulHighS(o, a, b) : mulHighU(o, a, b)) : f.let(product.shrU(bits));
     o.writeGpr(0, width, product);
     o.writeGpr(2, width, high);
-    const full = width === 8 ? high.eq(low.shrS(63)) : low.eq(product);
-    const fits = signed ? full : width === 8 ? high.eqz() : product.shrU(bits).eqz();
-    setProductFlags(o, low, fits.eqz().extU());
+    setProductFlags(o, low, () => {
+      const full = width === 8 ? high.eq(low.shrS(63)) : low.eq(product);
+      const fits = signed ? full : width === 8 ? high.eqz() : product.shrU(bits).eqz();
+      return fits.eqz().extU();
+    });
   });
 }
 widening("MUL", 4, false);
@@ -62,7 +65,7 @@ define("IMUL", ["0f af Gv,Ev", "69 Gv,Ev,Iz", "6b Gv,Ev,Ibs"], (o, i) => {
   const product = f.let(a.mul(b));
   const low = f.let(product.signExtend(bitsOf(width)));
   dst.write(low);
-  setProductFlags(o, low, width === 8 ? overflows(o, a, b, low) : low.ne(product).extU());
+  setProductFlags(o, low, () => (width === 8 ? overflows(o, a, b, low) : low.ne(product).extU()));
 });
 
 /** 1 if a signed product needs more than 64 bits; of small factors that is known without multiplying their parts. */

@@ -42,6 +42,7 @@ function shift(
       made = compute(o, a, n, width);
       return made.res;
     });
+    if (!o.wantsFlags) return;
     const { res, cf, of } = made!;
     f.if(n.eqz().eqz(), () => {
       if (rotates) {
@@ -184,6 +185,7 @@ function doubleShift(name: string, byImm: string, byCl: string, left: boolean): 
       made = { res, cf, of };
       return res;
     });
+    if (!o.wantsFlags) return;
     const { res, cf, of } = made!;
     f.if(n.eqz().eqz(), () => o.setFlags({ kind: "explicit", res: f.let(res.signExtend(bitsOf(width))), cf, of }));
   });
