@@ -19,24 +19,29 @@ function needState(m: Machine): void {
   if (m.cr0 & Cr0.ts) throw new GuestFault(Vector.nm);
 }
 
-/** Lets `body` see `size` bytes at `va` as one array, whatever pages they lie in. */
+/** Lets `body` see `size` bytes at `va`, at most a page's, as one array, whatever pages they lie in. */
 function withBytes(m: Machine, va: number, size: number, write: boolean, body: (bytes: Uint8Array) => void): void {
+  const access = write ? 1 : 0;
   // Processors look at the far end first, which shows where a fault is reported.
-  m.host(va + size - 1, 1, write ? 1 : 0);
+  m.host(va + size - 1, 1, access);
   const inPage = ((va % 4096) + 4096) % 4096;
-  if (inPage + size <= 4096) {
-    const at = m.host(va, size, write ? 1 : 0);
-    return body(m.bytes.subarray(at, at + size));
-  }
+  const head = Math.min(size, 4096 - inPage);
+  const at = m.host(va, head, access);
+  const first = m.bytes.subarray(at, at + head);
+  if (head === size) return body(first);
+  // Where a kernel allocates a program's state is chance: with some, each switch comes by here.
+  const rest = m.host(va + head, size - head, access);
+  const second = m.bytes.subarray(rest, rest + size - head);
   const copy = new Uint8Array(size);
-  const pieces: [number, number][] = [];
-  for (let done = 0; done < size; done += 16) pieces.push([done, m.host(va + done, 16, write ? 1 : 0)]);
-  for (const [done, at] of pieces) copy.set(m.bytes.subarray(at, at + 16), done);
+  copy.set(first);
+  copy.set(second, head);
   body(copy);
-  if (write) for (const [done, at] of pieces) m.bytes.set(copy.subarray(done, done + 16), at);
+  if (!write) return;
+  first.set(copy.subarray(0, head));
+  second.set(copy.subarray(head));
 }
 
-function saveX87(m: Machine, image: DataView, bytes: Uint8Array, wide: boolean): void {
+function saveX87(m: Machine, image: DataView, wide: boolean): void {
   const top = m.get32(State.fpuTop);
   image.setUint16(0, m.get32(State.fpuControl), true);
   image.setUint16(2, (m.get32(State.fpuStatus) & ~0x3800) | (top << 11), true);
@@ -47,9 +52,12 @@ function saveX87(m: Machine, image: DataView, bytes: Uint8Array, wide: boolean):
   image.setInt32(16, m.get32(State.fpuDp), true);
   image.setInt32(20, wide ? m.get32(State.fpuDp + 4) : 0, true);
   for (let i = 0; i < 8; i++) {
-    const from = m.vb + State.fpr + ((top + i) & 7) * 16;
-    bytes.set(m.bytes.subarray(from, from + 10), ST_OFFSET + i * 16);
-    bytes.fill(0, ST_OFFSET + i * 16 + 10, ST_OFFSET + i * 16 + 16);
+    const from = State.fpr + ((top + i) & 7) * 16;
+    const to = ST_OFFSET + i * 16;
+    image.setInt32(to, m.get32(from), true);
+    image.setInt32(to + 4, m.get32(from + 4), true);
+    image.setInt32(to + 8, m.get32(from + 8) & 0xffff, true);
+    image.setInt32(to + 12, 0, true);
   }
 }
 function restoreX87(m: Machine, image: DataView, bytes: Uint8Array, wide: boolean): void {
@@ -95,7 +103,7 @@ export function fxsave(m: Machine, d: Decoded): void {
   if (va & 15) throw gp();
   withBytes(m, va, LEGACY_BYTES, true, (bytes) => {
     const image = viewOf(bytes);
-    saveX87(m, image, bytes, d.rexW);
+    saveX87(m, image, d.rexW);
     image.setInt32(24, m.get32(State.mxcsr), true);
     image.setInt32(28, MXCSR_MASK, true);
     if (m.cr4 & Cr4.osfxsr) saveXmm(m, bytes);
@@ -127,7 +135,7 @@ export function xsave(m: Machine, d: Decoded): void {
   const { va, mask } = requested(m, d, true);
   withBytes(m, va, LEGACY_BYTES + HEADER_BYTES, true, (bytes) => {
     const image = viewOf(bytes);
-    if (mask & X87) saveX87(m, image, bytes, d.rexW);
+    if (mask & X87) saveX87(m, image, d.rexW);
     if (mask & SSE) {
       image.setInt32(24, m.get32(State.mxcsr), true);
       image.setInt32(28, MXCSR_MASK, true);
@@ -164,7 +172,7 @@ export function xrstor(m: Machine, d: Decoded): void {
 export function saveFxImage(m: Machine): Uint8Array {
   const bytes = new Uint8Array(LEGACY_BYTES);
   const image = viewOf(bytes);
-  saveX87(m, image, bytes, true);
+  saveX87(m, image, true);
   image.setInt32(24, m.get32(State.mxcsr), true);
   bytes.set(m.bytes.subarray(m.vb + State.xmm, m.vb + State.xmm + 256), XMM_OFFSET);
   return bytes;
