@@ -76,8 +76,8 @@ export class HypercallArgs {
 
 /** A copy of a guest structure, little-endian, that can be stored back to where it came from. */
 export class GuestStruct {
-  readonly view: DataView;
   readonly #bytes: Uint8Array;
+  #view: DataView | undefined;
   readonly #at: Gva;
   readonly #vcpu: Vcpu;
   readonly is64: boolean;
@@ -86,8 +86,13 @@ export class GuestStruct {
     this.#vcpu = vcpu;
     this.#at = at;
     this.#bytes = bytes;
-    this.view = new DataView(bytes.buffer);
     this.is64 = is64;
+  }
+
+  /** Made when it is asked for: an array's bytes move for it, and most calls just read a number. */
+  get view(): DataView {
+    this.#view ??= new DataView(this.#bytes.buffer);
+    return this.#view;
   }
 
   /** Copies `lengthBytes` in; undefined if the pointer is bad. */
@@ -107,12 +112,13 @@ export class GuestStruct {
   }
 
   u32(at: number): number {
-    return this.view.getUint32(at, true);
+    const bytes = this.#bytes;
+    return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
   }
 
   /** A 64-bit field as a number: exact below 2^53, beyond that only its size is meaningful. */
   u64(at: number): number {
-    return this.view.getUint32(at + 4, true) * 0x1_0000_0000 + this.view.getUint32(at, true);
+    return this.u32(at + 4) * 0x1_0000_0000 + this.u32(at);
   }
 
   /** A field as wide as the guest's `unsigned long`. */

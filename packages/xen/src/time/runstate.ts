@@ -24,16 +24,29 @@ export function runstateTimes(record: VcpuRecord, nowNs: number): number[] {
 }
 
 /** `vcpu_runstate_info` for the guest's word size. */
-export function encodeRunstate(record: VcpuRecord, nowNs: number, is64: boolean, updating = false): Uint8Array {
-  const bytes = new Uint8Array(is64 ? RUNSTATE_INFO_BYTES_64 : RUNSTATE_INFO_BYTES_32);
-  const view = new DataView(bytes.buffer);
-  const entryAt = is64 ? 8 : 4;
-  view.setInt32(0, record.get(VcpuField.runstate), true);
-  setU64(view, entryAt, record.getF64(VcpuField.runstateEntryNsF64));
-  if (updating) view.setUint8(entryAt + 7, 0x80);
-  runstateTimes(record, nowNs).forEach((ns, n) => setU64(view, entryAt + 8 + n * 8, ns));
-  return bytes;
+export function encodeRunstate(record: VcpuRecord, nowNs: number, is64: boolean): Uint8Array {
+  const view = new DataView(new ArrayBuffer(lengthBytes(is64)));
+  encodeInto(view, record, nowNs, is64);
+  return new Uint8Array(view.buffer);
 }
+
+const lengthBytes = (is64: boolean): number => (is64 ? RUNSTATE_INFO_BYTES_64 : RUNSTATE_INFO_BYTES_32);
+const entryAt = (is64: boolean): number => (is64 ? 8 : 4);
+/** Of the entry time's eight bytes the last: the record is being changed. */
+const UPDATE_AT = 7;
+const UPDATE = 0x80;
+
+function encodeInto(view: DataView, record: VcpuRecord, nowNs: number, is64: boolean): void {
+  const at = entryAt(is64);
+  view.setInt32(0, record.get(VcpuField.runstate), true);
+  setU64(view, at, record.getF64(VcpuField.runstateEntryNsF64));
+  const times = runstateTimes(record, nowNs);
+  for (let n = 0; n < times.length; n++) setU64(view, at + 8 + n * 8, times[n]!);
+}
+
+/** A vcpu that waits and is woken publishes twice, thousands of times a second; one at a time uses this. */
+const PUBLISHED = new Uint8Array(new ArrayBuffer(RUNSTATE_INFO_BYTES_64));
+const PUBLISHED_VIEW = new DataView(PUBLISHED.buffer);
 
 /** Refreshes the copy in guest memory that the vcpu registered; only in the context of that vcpu. */
 export function publishRunstate(domain: Domain, record: VcpuRecord, vcpu: Vcpu, nowNs: number): void {
@@ -41,8 +54,17 @@ export function publishRunstate(domain: Domain, record: VcpuRecord, vcpu: Vcpu, 
   const at = record.getF64(VcpuField.runstateAreaF64) as Gva;
   const is64 = domain.get(Field.sharedInfo32) === 0;
   const flagged = (domain.get(Field.vmAssist) & (1 << VMASST_TYPE_runstate_update_flag)) !== 0;
-  if (flagged && !vcpu.writeLinear(at, encodeRunstate(record, nowNs, is64, true))) return;
-  vcpu.writeLinear(at, encodeRunstate(record, nowNs, is64));
+  encodeInto(PUBLISHED_VIEW, record, nowNs, is64);
+  const bytes = PUBLISHED.subarray(0, lengthBytes(is64));
+  if (!flagged) {
+    vcpu.writeLinear(at, bytes);
+    return;
+  }
+  const updateAt = entryAt(is64) + UPDATE_AT;
+  bytes[updateAt]! |= UPDATE;
+  if (!vcpu.writeLinear(at, bytes)) return;
+  bytes[updateAt]! &= ~UPDATE;
+  vcpu.writeLinear((at + updateAt) as Gva, bytes.subarray(updateAt, updateAt + 1));
 }
 
 function setU64(view: DataView, at: number, value: number): void {

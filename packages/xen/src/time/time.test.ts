@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
+import type { Gva } from "@xenoserver/cpu";
 import { EvtchnOp } from "../abi/event-channel.ts";
 import { Runstate } from "../abi/vcpu.ts";
 import { Hypercall, SHARED_INFO_64, Virq } from "../abi/xen.ts";
@@ -113,12 +114,16 @@ describe("runstates", () => {
     const seen: number[] = [];
     const vcpu = guest.vcpus[0];
     const write = vcpu.writeLinear.bind(vcpu);
+    const area = new Uint8Array(48);
     vcpu.writeLinear = (at, from) => {
-      seen.push(from[15]);
-      return write(at, from);
+      const written = write(at, from);
+      assert.equal(vcpu.readLinear(SCRATCH as Gva, area), true);
+      seen.push(area[15]);
+      return written;
     };
     publishRunstate(guest.domain, record, vcpu, 10);
     assert.deepEqual(seen, [0x80, 0]);
+    assert.deepEqual(area, encodeRunstate(record, 10, true));
   });
 });
 
