@@ -4,7 +4,7 @@
  *   npm run bench                                the short suite, three times
  *   npm run bench -- --only boot,sha256,xz       these rows
  *   npm run bench -- --all                       every row; fetches some 200 MB of Debian packages
- *   npm run bench -- --io                        disks and networks
+ *   npm run bench -- --io                        disks and networks; with --only, those of them that it names
  *   npm run bench -- --engine interpreter        with the translator off
  *   npm run bench -- --kept                      with translations that earlier runs left: three of each guest, not measured
  *   npm run bench -- --reps 5 --json --plot docs/benchmark.svg
@@ -57,7 +57,7 @@ if (!["translator", "interpreter"].includes(values.engine)) {
   fail(`--engine is ${values.engine}, expected translator or interpreter`);
 }
 
-const named = values.io ? IO_ROWS : values.only?.split(",");
+const named = values.only?.split(",") ?? (values.io ? IO_ROWS : undefined);
 const only = values.all ? ALL_ROWS : named;
 
 function chosenSets(): WorkloadSet[] {
