@@ -20,6 +20,7 @@ import { FIXED_ARGS, TCG_CPU } from "./machines.ts";
 import { Qmp } from "./qmp.ts";
 import { median } from "./summary.ts";
 import { tied } from "./tied-process.ts";
+import { within } from "./within.ts";
 
 const MEMORY_MIB = 512;
 /** How long a guest works before it moves, and moves again. */
@@ -27,6 +28,12 @@ const WORK_MS = 3000;
 /** QEMU goes on sending to a guest that writes as fast; after this it may stop it for longer. */
 const PATIENCE_MS = 20_000;
 const LONGEST_STILL_MS = 20_000;
+/** What takes longer than this will not come to an end. */
+const MOVE_SECONDS = 120;
+const WORKING_SECONDS = 180;
+const END_SECONDS = 20;
+/** In bytes a second, of which QEMU takes no more than 2^63: else it holds itself to 128 MiB. */
+const UNBOUNDED = 2 ** 40;
 
 /** What a guest prints when its work begins. */
 const WORKING = "at work";
@@ -46,6 +53,8 @@ export interface Sample {
   readonly downtimeMs: number;
   readonly totalMs: number;
   readonly megabytes: number;
+  /** What else is to be told of this one. */
+  readonly note?: string;
 }
 interface Machine {
   move(): Promise<Sample>;
@@ -73,7 +82,7 @@ async function startOurs({ bzImage, ramdisk, folder }: Files): Promise<{ preCopy
     cmdline: "console=hvc0 quiet",
   };
   let here: DomainProcess = servers[0]!.start(spec);
-  await working(async () => {
+  await working("ours", async () => {
     const { base64 } = await (await here.client()).call("console-read", {});
     return Buffer.from(base64, "base64").toString("latin1");
   });
@@ -81,9 +90,10 @@ async function startOurs({ bzImage, ramdisk, folder }: Files): Promise<{ preCopy
   const movedBy = (postCopy: boolean): Machine => ({
     move: async () => {
       const move = await moveTo(servers[next++ % 2]!, here, spec, { postCopy });
-      const { downtimeMs, totalMs, sentBytes } = reportOf(move);
+      const { downtimeMs, totalMs, sentBytes, rounds, downtime } = reportOf(move);
       here = move.there;
-      return { downtimeMs, totalMs, megabytes: sentBytes / 1e6 };
+      const parts = Object.entries(downtime).map(([name, ms]) => `${name} ${ms.toFixed(1)}`);
+      return { downtimeMs, totalMs, megabytes: sentBytes / 1e6, note: `rounds ${rounds}, ${parts.join(", ")}` };
     },
     run: async () => void (await (await here.client()).call("unpause", {})),
     rest: async () => void (await (await here.client()).call("pause", {})),
@@ -109,7 +119,10 @@ class QemuMachine implements Machine {
     const machine = new QemuMachine(files);
     [machine.#process, machine.#qmp] = await machine.#launch();
     machine.#process.stdout!.on("data", (bytes: Buffer) => (machine.#text += bytes.toString("latin1")));
-    await working(async () => machine.#text);
+    await working("QEMU", async () => {
+      if (machine.#process.exitCode !== null) throw new Error(`QEMU ended with ${machine.#process.exitCode}`);
+      return machine.#text;
+    });
     return machine;
   }
 
@@ -128,19 +141,22 @@ class QemuMachine implements Machine {
   async move(): Promise<Sample> {
     const path = join(this.#files.folder, `${randomUUID().slice(0, 8)}.mig`);
     const [child, qmp] = await this.#launch(path);
-    // Else it holds itself to 128 MiB a second.
-    await this.#qmp.run("migrate-set-parameters", { "max-bandwidth": 1 << 40 });
+    await this.#qmp.run("migrate-set-parameters", { "max-bandwidth": UNBOUNDED });
     await this.#qmp.run("migrate", { uri: `unix:${path}` });
     for (let [begin, isForced] = [performance.now(), false]; ; await sleep(20)) {
       const found = await this.#qmp.run<QueryMigrate>("query-migrate", {});
-      if (found.status === "failed") throw new Error(`QEMU could not move it: ${found["error-desc"]}`);
+      if (found.status === "failed" || found.status === "cancelled")
+        throw new Error(`QEMU could not move it: ${found["error-desc"] ?? found.status}`);
       if (found.status === "completed") {
         await this.end();
         [this.#process, this.#qmp] = [child, qmp];
         const { downtime = 0, "total-time": totalMs = 0, ram } = found;
         return { downtimeMs: downtime, totalMs, megabytes: (ram?.transferred ?? 0) / 1e6 };
       }
-      if (isForced || performance.now() - begin < PATIENCE_MS) continue;
+      const tookMs = performance.now() - begin;
+      if (tookMs > MOVE_SECONDS * 1000)
+        throw new Error(`QEMU: a move did not end within ${MOVE_SECONDS} s: ${JSON.stringify(found)}`);
+      if (isForced || tookMs < PATIENCE_MS) continue;
       isForced = true;
       await this.#qmp.run("migrate-set-parameters", { "downtime-limit": LONGEST_STILL_MS });
     }
@@ -155,9 +171,10 @@ class QemuMachine implements Machine {
 
   async end(): Promise<void> {
     this.#qmp.close();
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     const closed = new Promise((resolve) => this.#process.once("close", resolve));
-    this.#process.kill();
-    await closed;
+    this.#process.kill("SIGKILL");
+    await within(END_SECONDS, "the end of QEMU's process", closed);
   }
 }
 
@@ -169,8 +186,16 @@ interface QueryMigrate {
   readonly ram?: { readonly transferred: number };
 }
 
-async function working(console: () => Promise<string>): Promise<void> {
-  while (!(await console()).includes(WORKING)) await sleep(100);
+/** Waits until a guest is at its work. @throws Error  its console, if it does not come to that */
+async function working(machine: string, console: () => Promise<string>): Promise<void> {
+  const deadline = performance.now() + WORKING_SECONDS * 1000;
+  for (;;) {
+    const text = await within(END_SECONDS, `${machine}: the console`, console());
+    if (text.includes(WORKING)) return;
+    if (performance.now() > deadline)
+      throw new Error(`${machine}: the guest is not at work within ${WORKING_SECONDS} s\n${text.slice(-1500)}`);
+    await sleep(100);
+  }
 }
 
 /** @returns lines of a table */
@@ -212,18 +237,20 @@ async function takeTurns(machines: Record<string, Machine>, repetitions: number,
   const samples: Record<string, Sample[]> = {};
   for (let n = 0; n < repetitions; n++)
     for (const [name, machine] of Object.entries(machines)) {
-      await machine.run();
+      await within(END_SECONDS, `${name}: letting it run`, machine.run());
       await sleep(WORK_MS);
-      const sample = await machine.move();
-      await machine.rest();
+      const sample = await within(MOVE_SECONDS + END_SECONDS, `${name}: a move`, machine.move());
+      await within(END_SECONDS, `${name}: letting it rest`, machine.rest());
       (samples[name] ??= []).push(sample);
-      progress(`${name}: ${sample.downtimeMs.toFixed(0)} ms of ${sample.totalMs.toFixed(0)}`);
+      const { downtimeMs, totalMs, megabytes, note } = sample;
+      const figures = `${downtimeMs.toFixed(0)} ms of ${totalMs.toFixed(0)}, ${megabytes.toFixed(0)} MB`;
+      progress(`${name}: ${figures}${note === undefined ? "" : ` (${note})`}`);
     }
   return samples;
 }
 
 const rowOf = (title: string, samples: readonly Sample[]): string => {
-  const of = (key: keyof Sample): string =>
+  const of = (key: "downtimeMs" | "totalMs" | "megabytes"): string =>
     median(samples.map((sample) => sample[key]))!
       .toFixed(0)
       .padStart(10);

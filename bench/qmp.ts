@@ -1,19 +1,26 @@
 /** QEMU's own control socket. */
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { within } from "./within.ts";
 
 const TRIES = 200;
+/** QEMU answers at once, unless it is stuck. */
+const ANSWER_SECONDS = 30;
 
 export class Qmp {
   readonly #socket: Socket;
   #rest = "";
   #answer: PromiseWithResolvers<unknown> | undefined;
+  #isGone = false;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
     socket.on("data", (bytes: Buffer) => this.#take(bytes.toString()));
     socket.on("error", () => {});
-    socket.on("close", () => this.#answer?.reject(new Error("QEMU is gone")));
+    socket.on("close", () => {
+      this.#isGone = true;
+      this.#answer?.reject(gone());
+    });
   }
 
   /** Waits until QEMU listens. */
@@ -34,11 +41,12 @@ export class Qmp {
     }
   }
 
-  /** One at a time. @throws Error  QEMU refuses */
+  /** One at a time. @throws Error  QEMU refuses, has ended, or does not answer */
   run<T>(command: string, args: object): Promise<T> {
+    if (this.#isGone) return Promise.reject(gone());
     this.#answer = Promise.withResolvers();
     this.#socket.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
-    return this.#answer.promise as Promise<T>;
+    return within(ANSWER_SECONDS, `QEMU's answer to ${command}`, this.#answer.promise as Promise<T>);
   }
 
   close(): void {
@@ -57,3 +65,5 @@ export class Qmp {
     }
   }
 }
+
+const gone = (): Error => new Error("QEMU is gone");
