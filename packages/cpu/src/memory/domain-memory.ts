@@ -190,8 +190,13 @@ export class DomainMemory implements GuestMemory {
   /** True for a frame that holds nothing but zeros. */
   isZero(frame: Frame): boolean {
     this.fetch(frame);
+    const { words } = this;
     const first = this.frameAddress(frame) / 4;
-    for (let at = first; at < first + PAGE_BYTES / 4; at++) if (this.words[at] !== 0) return false;
+    // All of a domain's memory is looked at when it is copied: by one word at a time that takes twice as long.
+    for (let at = first; at < first + PAGE_BYTES / 4; at += 8) {
+      const low = words[at] | words[at + 1] | words[at + 2] | words[at + 3];
+      if ((low | words[at + 4] | words[at + 5] | words[at + 6] | words[at + 7]) !== 0) return false;
+    }
     return true;
   }
   /** Which frames are in use, and where the guest sees them, as words: how many were used, how many of them are free, those, then pairs of gfn and frame. */
