@@ -228,8 +228,7 @@ export class CodeCache {
     return region;
   }
   /** Lets control enter a region that is in use at another of its entries. @returns whether it does */
-  enterAlso(region: InstalledRegion, { entries }: CompiledRegion, number: number): boolean {
-    const entry = entries[number];
+  enterAlso(region: InstalledRegion, entry: RegionEntry, number: number): boolean {
     if (!this.isWanted(entry, region.reach) || this.nextRecord + roomOf(1, 0) > RECORDS) return false;
     this.enterRegion(region, entry, number);
     return true;

@@ -23,10 +23,10 @@ interface Placed {
   /** How often it was put there. */
   times: number;
 }
-/** A region that was found, and its module's base then. */
+/** A region that was found, and its module's base then. Its many pieces and entries are in the index, and are not kept once more. */
 interface Found {
   readonly region: InstalledRegion;
-  readonly code: CompiledRegion;
+  readonly pages: readonly RegionPage[];
   readonly base: number;
 }
 /** Others' guests may have left any number of regions that begin alike. */
@@ -87,34 +87,50 @@ export class Recall {
   #enter(region: KnownRegion, number: number, spot: Spot): boolean {
     const entry = this.#placeOf(region, number);
     if ((entry & 4095) !== spot.offset) return false;
+    const origin = spot.page - (entry >> 12) * 4096;
     const before = this.#installed.get(region);
-    if (before && !before.region.isDropped && this.#isThere(before.code, number, spot))
-      return this.#cache.enterAlso(before.region, before.code, number);
-    const code = this.#read(region, spot.page - (entry >> 12) * 4096);
+    if (before && !before.region.isDropped && this.#areThere(before.pages, origin)) {
+      const { entryList } = this.#listsOf(region);
+      return this.#cache.enterAlso(before.region, this.#entryAt(entryList + number * ENTRY_WORDS, spot.frame), number);
+    }
+    if (!this.#lies(region, origin)) return false;
+    const code = this.#read(region, origin);
     if (code === undefined) return false;
     const base = this.#place(region, before?.base);
     if (base === undefined) return false;
     const place = base + this.#known.regions.words[region + Described.number];
     const installed = this.#cache.installRegion(code, place);
     if (installed === undefined) return false;
-    this.#installed.set(region, { region: installed, code, base });
+    this.#installed.set(region, { region: installed, pages: code.pages, base });
     this.recalled++;
     return true;
   }
 
   /** Whether a region that is in use is the one at a spot: the same code may lie in other frames too. */
-  #isThere(code: CompiledRegion, number: number, spot: Spot): boolean {
-    const origin = spot.page - code.entries[number].distance * 4096;
-    return code.pages.every(({ distance, frame }) => this.#frameOf(origin + distance * 4096) === frame);
+  #areThere(pages: readonly RegionPage[], origin: number): boolean {
+    return pages.every(({ distance, frame }) => this.#frameOf(origin + distance * 4096) === frame);
   }
 
-  /** A region as it would lie in the guest's memory, if that holds its bytes. @param origin  linear address that places count from */
+  /** Whether the guest's memory holds a region's bytes. Most candidates are others': nothing is made for them. @param origin  linear address that places count from */
+  #lies(region: KnownRegion, origin: number): boolean {
+    const { words } = this.#known.regions;
+    const { pageList, pieceList, pieceEnd } = this.#listsOf(region);
+    for (let at = pageList; at < pieceList; at++)
+      if (this.#frameOf(origin + words[at] * 4096) === undefined) return false;
+    let from = pieceEnd * 4;
+    for (let at = pieceList; at < pieceEnd; at += PIECE_WORDS) {
+      const [place, size] = [words[at], words[at + 1]];
+      const frame = this.#frameOf(origin + (place >> 12) * 4096);
+      if (frame === undefined || !this.#isSame(from, this.#frameAddress(frame) + (place & 4095), size)) return false;
+      from += size;
+    }
+    return true;
+  }
+
+  /** A region as it lies in the guest's memory; undefined if another vcpu has just taken a page of it away. */
   #read(region: KnownRegion, origin: number): CompiledRegion | undefined {
     const { words } = this.#known.regions;
-    const entryList = region + Described.lists;
-    const pageList = entryList + words[region + Described.entries] * ENTRY_WORDS;
-    const pieceList = pageList + words[region + Described.pages];
-    const pieceEnd = pieceList + words[region + Described.pieces] * PIECE_WORDS;
+    const { entryList, pageList, pieceList, pieceEnd } = this.#listsOf(region);
     const pages: RegionPage[] = [];
     for (let at = pageList; at < pieceList; at++) {
       const frame = this.#frameOf(origin + words[at] * 4096);
@@ -127,16 +143,26 @@ export class Recall {
     for (let at = pieceList; at < pieceEnd; at += PIECE_WORDS) {
       const [place, size] = [words[at], words[at + 1]];
       const piece = { distance: place >> 12, frame: frameAt(place), start: place & 4095 };
-      if (!this.#isSame(from, this.#frameAddress(piece.frame) + piece.start, size)) return undefined;
       pieces.push({ ...piece, bytes: this.#knownBytes.subarray(from, from + size) });
       from += size;
     }
     const entries: RegionEntry[] = [];
-    for (let at = entryList; at < pageList; at += ENTRY_WORDS) {
-      const place = words[at];
-      entries.push({ distance: place >> 12, frame: frameAt(place), offset: place & 4095, hash: words[at + 1] });
-    }
+    for (let at = entryList; at < pageList; at += ENTRY_WORDS) entries.push(this.#entryAt(at, frameAt(words[at])));
     return { entries, reach: reachOf(words[region + Described.reach]), pieces, pages };
+  }
+  /** @param at  of its words in the index */
+  #entryAt(at: number, frame: number): RegionEntry {
+    const { words } = this.#known.regions;
+    return { distance: words[at] >> 12, frame, offset: words[at] & 4095, hash: words[at + 1] };
+  }
+
+  /** Where a region's lists begin, and the last one ends. */
+  #listsOf(region: KnownRegion) {
+    const { words } = this.#known.regions;
+    const entryList = region + Described.lists;
+    const pageList = entryList + words[region + Described.entries] * ENTRY_WORDS;
+    const pieceList = pageList + words[region + Described.pages];
+    return { entryList, pageList, pieceList, pieceEnd: pieceList + words[region + Described.pieces] * PIECE_WORDS };
   }
 
   #isSame(known: number, now: number, size: number): boolean {

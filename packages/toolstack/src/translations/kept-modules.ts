@@ -29,8 +29,13 @@ export class KeptModules implements KnownModules {
 
   read(number: number): WebAssembly.Module | undefined {
     const at = this.regions.addressOf(number);
+    const shared = sharedOf(this.#fd);
+    const known = shared.get(at)?.deref();
+    if (known !== undefined) return known;
     const module = this.#readAt(at);
-    if (module !== undefined) this.#onRead(at, module);
+    if (module === undefined) return undefined;
+    shared.set(at, new WeakRef(module));
+    this.#onRead(at, module);
     return module;
   }
 
@@ -50,4 +55,12 @@ export class KeptModules implements KnownModules {
       return undefined;
     }
   }
+}
+
+/** What this thread has read of files, by file and place: its other domains, such as copies, need not read it again. */
+const sharedByFile = new Map<number, Map<number, WeakRef<WebAssembly.Module>>>();
+function sharedOf(fd: number): Map<number, WeakRef<WebAssembly.Module>> {
+  const shared = sharedByFile.get(fd) ?? new Map<number, WeakRef<WebAssembly.Module>>();
+  sharedByFile.set(fd, shared);
+  return shared;
 }
