@@ -5,6 +5,7 @@ import { LOGIN_PROMPT } from "./login.ts";
 import { domainOf, qemuArgs } from "./machines.ts";
 import { plotRatios } from "./plot.ts";
 import { describeSummary, geometricMean, type Measurements, median, type Row, summarise } from "./summary.ts";
+import { within } from "./within.ts";
 import { ALL_ROWS, chooseWorkloads, LOGIN, MEMORY, wants } from "./workloads.ts";
 
 const none = { tcg: [], ours: [] };
@@ -149,5 +150,16 @@ describe("a boot to the login", () => {
     assert.match("\r\nDebian GNU/Linux 12 debian hvc0\r\n\r\ndebian login: root (automatic login)", LOGIN_PROMPT);
     assert.match("debian login: ", LOGIN_PROMPT);
     assert.doesNotMatch("Last login: Mon Nov 30 00:00:00 UTC 2026 on hvc0", LOGIN_PROMPT);
+  });
+});
+
+describe("waiting", () => {
+  test("what does not come is an error that names it", async () => {
+    await assert.rejects(within(0.01, "a guest", new Promise(() => {})), /^Error: a guest: not within 0.01 s$/);
+  });
+
+  test("what comes is handed on, and what fails too", async () => {
+    assert.equal(await within(10, "a guest", Promise.resolve(7)), 7);
+    await assert.rejects(within(10, "a guest", Promise.reject(new Error("it crashed"))), /^Error: it crashed$/);
   });
 });

@@ -10,6 +10,7 @@
  *   npm run bench -- --reps 5 --json --plot docs/benchmark.svg
  *   npm run bench -- --migration                 live migration beside QEMU's, and nothing else
  *   npm run bench -- --fork                      snapshots, restores and forks, and nothing else
+ *   npm run bench -- --create                    domains by an agent beside xeno run, and nothing else
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release, tmpdir, type } from "node:os";
@@ -40,6 +41,7 @@ const { values } = parseArgs({
     plot: { type: "string" },
     migration: { type: "boolean", default: false },
     fork: { type: "boolean", default: false },
+    create: { type: "boolean", default: false },
   },
 });
 
@@ -137,6 +139,11 @@ if (values.fork) {
   const { benchFork, describeFork } = await import("./fork.ts");
   const results = await benchFork(repetitions, progress);
   console.log(values.json ? JSON.stringify(results, undefined, 2) : describeFork(results).join("\n"));
+  process.exit();
+}
+if (values.create) {
+  const { benchCreate } = await import("./create.ts");
+  console.log((await benchCreate(repetitions, progress)).join("\n"));
   process.exit();
 }
 const sets = chosenSets();
