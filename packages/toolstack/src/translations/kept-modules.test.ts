@@ -45,7 +45,7 @@ async function fileWithOne(): Promise<TranslationFile> {
 
 test("of two domains of a thread the second has the module that the first one read", { skip }, async () => {
   const file = await fileWithOne();
-  const handle = { index: KnownRegions.build(file.found), fd: file.fd };
+  const handle = { index: KnownRegions.build(file.takeKnown()), fd: file.fd };
   const read: number[] = [];
   const [first, second] = [0, 1].map((domain) => new KeptModules(handle, () => void read.push(domain)));
   const module = first!.read(0);
