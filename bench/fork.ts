@@ -60,11 +60,26 @@ export interface ForkResults {
 const now = (): number => performance.timeOrigin + performance.now();
 
 /** Proportional set size. */
-function pssMib(pids: Iterable<number>): number {
+export function pssMib(pids: Iterable<number>): number {
   let kib = 0;
   for (const pid of new Set(pids))
     kib += Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))![1]);
   return kib / 1024;
+}
+
+/** Waits until a domain has printed something. */
+export async function consoleShows(supervisor: Supervisor, name: string, pattern: RegExp): Promise<void> {
+  const client = await supervisor.connect(name);
+  let text = "";
+  const { promise, resolve } = Promise.withResolvers<void>();
+  client.onEvent = (event) => {
+    if (event.event !== "console") return;
+    text += Buffer.from(event.base64, "base64").toString("latin1");
+    if (pattern.test(text)) resolve();
+  };
+  await client.call("console-follow", {});
+  await promise;
+  client.close();
 }
 
 class Measured {
@@ -84,7 +99,7 @@ class Measured {
     const { kernel, ramdisk } = await debian.config({ packages: [] });
     const spec = { name: NAME, kernel, ramdisk: ramdisk!, memory: MEMORY_MIB, cmdline: "console=hvc0 quiet" };
     await this.#supervisor.create(spec, { paused: false, overcommit: true });
-    await this.#shows(NAME, new RegExp(`${INIT_MARKER}.*# `, "s"));
+    await consoleShows(this.#supervisor, NAME, new RegExp(`${INIT_MARKER}.*# `, "s"));
     await sleep(REST_MS);
   }
 
@@ -101,7 +116,7 @@ class Measured {
     await this.#supervisor.call(copy.name, "console-write", {
       base64: Buffer.from("echo $((6*7))\n").toString("base64"),
     });
-    await this.#shows(copy.name, /\n42\r?\n/);
+    await consoleShows(this.#supervisor, copy.name, /\n42\r?\n/);
     const firstOutputMs = now() - begin;
     const cpuMs = cpu(copy.pid);
     const firstInstructionMs = (await this.#ranAt(copy)) - begin;
@@ -154,20 +169,6 @@ class Measured {
       if (found) return Date.parse(found[1]!);
       await sleep(5);
     }
-  }
-
-  async #shows(name: string, pattern: RegExp): Promise<void> {
-    const client = await this.#supervisor.connect(name);
-    let text = "";
-    const { promise, resolve } = Promise.withResolvers<void>();
-    client.onEvent = (event) => {
-      if (event.event !== "console") return;
-      text += Buffer.from(event.base64, "base64").toString("latin1");
-      if (pattern.test(text)) resolve();
-    };
-    await client.call("console-follow", {});
-    await promise;
-    client.close();
   }
 
   get snapshotPath(): string {

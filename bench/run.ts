@@ -10,6 +10,7 @@
  *   npm run bench -- --reps 5 --json --plot docs/benchmark.svg
  *   npm run bench -- --migration                 live migration beside QEMU's, and nothing else
  *   npm run bench -- --fork                      snapshots, restores and forks, and nothing else
+ *   npm run bench -- --idle                      how many domains at rest fit into 4 GiB, or --mib
  *   npm run bench -- --create                    domains by an agent beside xeno run, and nothing else
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -42,6 +43,8 @@ const { values } = parseArgs({
     migration: { type: "boolean", default: false },
     fork: { type: "boolean", default: false },
     create: { type: "boolean", default: false },
+    idle: { type: "boolean", default: false },
+    mib: { type: "string", default: "4096" },
   },
 });
 
@@ -139,6 +142,13 @@ if (values.fork) {
   const { benchFork, describeFork } = await import("./fork.ts");
   const results = await benchFork(repetitions, progress);
   console.log(values.json ? JSON.stringify(results, undefined, 2) : describeFork(results).join("\n"));
+  process.exit();
+}
+if (values.idle) {
+  const mib = Number(values.mib);
+  if (!(mib > 0)) fail(`--mib is ${values.mib}, expected a number of MiB`);
+  const { benchIdle } = await import("./idle.ts");
+  console.log((await benchIdle(mib, progress)).join("\n"));
   process.exit();
 }
 if (values.create) {
