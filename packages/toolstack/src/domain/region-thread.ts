@@ -17,8 +17,8 @@ import {
 /** How often what was translated is kept, if there is anything new. */
 const KEEP_EVERY_MS = 2000;
 const GIVE_BACK_EVERY_MS = 500;
-/** A boot compiles most, and is over before then: what it leaves is used again until then. */
-const GIVE_BACK_AFTER_MS = 3000;
+/** A kernel's boot compiles most, and is mostly over then: what it leaves is used again until then. */
+const GIVE_BACK_AFTER_MS = 2000;
 /** By path; several domains may share one. */
 const keepers = new Map<string, TranslationKeeper | undefined>();
 const engines = new EngineKeeper();
