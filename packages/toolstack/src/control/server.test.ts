@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { ControlClient } from "./client.ts";
 import { ControlServer } from "./server.ts";
 
@@ -23,7 +24,7 @@ async function called(name: string) {
   // What it rejects with is looked at later.
   answer.catch(() => {});
   await begun.promise;
-  return { path, server, answer, result };
+  return { path, server, client, answer, result };
 }
 
 test("who was promised an answer has it before the socket goes", async () => {
@@ -34,6 +35,21 @@ test("who was promised an answer has it before the socket goes", async () => {
   assert.equal(await answer, "done");
   await closed;
   assert.equal(existsSync(path), false);
+});
+
+test("who asks for something else while the socket goes has the answer that was sent before", async () => {
+  const { server, client, answer, result } = await called("asking");
+  client.hold();
+  const closed = server.close();
+  result.resolve("done");
+  await sleep(100);
+  const other = client.call("info", {});
+  other.catch(() => {});
+  await sleep(100);
+  client.release();
+  assert.equal(await answer, "done");
+  await assert.rejects(other, /the domain's process is gone/);
+  await closed;
 });
 
 test("an answer that does not come is not waited for", async () => {

@@ -80,7 +80,8 @@ function endSocket(socket: Socket): Promise<void> {
       clearTimeout(timer);
       resolve();
     });
-    socket.end(() => socket.destroy());
+    // Not closed before the client has: were it just asking for something else, that would fail, and its end of the connection with it, with what is still to be read there.
+    socket.end();
   });
 }
 
