@@ -3,7 +3,7 @@
  *
  *   npm run bench -- --fork [--reps 5] [--json]
  */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -12,10 +12,9 @@ import { unwatched } from "@xenoserver/agent/operations/work.ts";
 import { findProcess } from "@xenoserver/agent/spawn.ts";
 import { Supervisor } from "@xenoserver/agent/supervisor.ts";
 import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
-import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
-import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
 import { whenInterrupted } from "../scripts/interrupted.ts";
 import { cpuSecondsOf } from "./process-stats.ts";
+import { consoleShows, pssMib, startGuest } from "./resting-guest.ts";
 import { median } from "./summary.ts";
 
 const MEMORY_MIB = 512;
@@ -59,29 +58,6 @@ export interface ForkResults {
 
 const now = (): number => performance.timeOrigin + performance.now();
 
-/** Proportional set size. */
-export function pssMib(pids: Iterable<number>): number {
-  let kib = 0;
-  for (const pid of new Set(pids))
-    kib += Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))![1]);
-  return kib / 1024;
-}
-
-/** Waits until a domain has printed something. */
-export async function consoleShows(supervisor: Supervisor, name: string, pattern: RegExp): Promise<void> {
-  const client = await supervisor.connect(name);
-  let text = "";
-  const { promise, resolve } = Promise.withResolvers<void>();
-  client.onEvent = (event) => {
-    if (event.event !== "console") return;
-    text += Buffer.from(event.base64, "base64").toString("latin1");
-    if (pattern.test(text)) resolve();
-  };
-  await client.call("console-follow", {});
-  await promise;
-  client.close();
-}
-
 class Measured {
   readonly #supervisor: Supervisor;
   readonly #home: AgentHome;
@@ -94,12 +70,7 @@ class Measured {
   }
 
   async boot(): Promise<void> {
-    const debian = await DebianGuest.open();
-    if (typeof debian === "string") throw new Error(debian);
-    const { kernel, ramdisk } = await debian.config({ packages: [] });
-    const spec = { name: NAME, kernel, ramdisk: ramdisk!, memory: MEMORY_MIB, cmdline: "console=hvc0 quiet" };
-    await this.#supervisor.create(spec, { paused: false, overcommit: true });
-    await consoleShows(this.#supervisor, NAME, new RegExp(`${INIT_MARKER}.*# `, "s"));
+    await startGuest(this.#supervisor, NAME, MEMORY_MIB);
     await sleep(REST_MS);
   }
 

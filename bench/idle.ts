@@ -13,20 +13,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { agentHome } from "@xenoserver/agent/home.ts";
 import { unwatched } from "@xenoserver/agent/operations/work.ts";
 import { Supervisor } from "@xenoserver/agent/supervisor.ts";
-import { INIT_MARKER } from "@xenoserver/toolstack/guest/index.ts";
-import { DebianGuest } from "@xenoserver/toolstack/testing/debian-guest.ts";
 import { whenInterrupted } from "../scripts/interrupted.ts";
-import { consoleShows, pssMib } from "./fork.ts";
 import { cpuSecondsOf } from "./process-stats.ts";
-import { within } from "./within.ts";
+import { pssMib, startGuest } from "./resting-guest.ts";
 
 const MEMORY_MIB = 128;
 const COPIES_AT_ONCE = 32;
 const REST_MS = 8000;
 /** Between lots of copies. */
 const LOT_MS = 3000;
-const BOOT_SECONDS = 180;
-const PROMPT = new RegExp(`${INIT_MARKER}.*# `, "s");
 
 /** Domains at rest, as they were found. */
 interface Fill {
@@ -61,12 +56,7 @@ class Server {
   }
 
   async create(name: string): Promise<readonly string[]> {
-    const debian = await DebianGuest.open();
-    if (typeof debian === "string") throw new Error(debian);
-    const { kernel, ramdisk } = await debian.config({ packages: [] });
-    const spec = { name, kernel, ramdisk: ramdisk!, memory: MEMORY_MIB, cmdline: "console=hvc0 quiet" };
-    await this.#supervisor.create(spec, { paused: false, overcommit: true });
-    await within(BOOT_SECONDS, `${name}: its shell`, consoleShows(this.#supervisor, name, PROMPT));
+    await startGuest(this.#supervisor, name, MEMORY_MIB);
     return [name];
   }
 

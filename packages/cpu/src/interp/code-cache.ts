@@ -133,7 +133,7 @@ export class CodeCache {
     const { traces } = this.pages.get(frame)!;
     const key = codeKey(heads, offset);
     for (let n = 0; n < traces.length; n++) {
-      const { start, end, record, recordEnd, key: other } = traces[n]!;
+      const { start, end, record, recordEnd, key: other } = traces[n];
       if (start > offset || offset >= end || !isSamePage(key, other)) continue;
       for (let at = record; at < recordEnd; at += RECORD_BYTES) {
         // Of an instruction with a prefix record, that comes first.
@@ -371,11 +371,11 @@ export class CodeCache {
     if (!page) return;
     const end = offset + sizeBytes;
     const crossings = this.crossings.take(frame, offset, end);
-    for (let n = 0; n < crossings.length; n++) this.poisonCrossing(crossings[n]!);
+    for (let n = 0; n < crossings.length; n++) this.poisonCrossing(crossings[n]);
     let isChanged = crossings.length > 0;
     const { pieces } = page;
     for (let n = 0; n < pieces.length; n++) {
-      const piece = pieces[n]!;
+      const piece = pieces[n];
       if (piece.region.isDropped || piece.start >= end || offset >= piece.end) continue;
       this.dropRegion(piece.region);
       isChanged = true;
@@ -390,7 +390,7 @@ export class CodeCache {
   /** Where control arrives in the middle of such a trace, or a region is entered there, the records are gone too. */
   private dropTraces(traces: readonly Trace[]): void {
     for (let n = 0; n < traces.length; n++) {
-      const { key, record, recordEnd } = traces[n]!;
+      const { key, record, recordEnd } = traces[n];
       for (let at = record; at < recordEnd; at += RECORD_BYTES) {
         const region = this.halves[at >>> 1] === Builtin.region ? this.installed.get(at) : undefined;
         if (region) this.dropRegion(region);
@@ -403,8 +403,8 @@ export class CodeCache {
     if (this.bytes[this.memory.layout.frameFlags + frame] !== 1 << this.vcpuId) return;
     const map = this.memory.layout.codeMaps + frame * 16;
     this.bytes.fill(0, map, map + 16);
-    for (let n = 0; n < traces.length; n++) this.markCode(frame, traces[n]!.start, traces[n]!.end);
-    for (let n = 0; n < pieces.length; n++) this.markCode(frame, pieces[n]!.start, pieces[n]!.end);
+    for (let n = 0; n < traces.length; n++) this.markCode(frame, traces[n].start, traces[n].end);
+    for (let n = 0; n < pieces.length; n++) this.markCode(frame, pieces[n].start, pieces[n].end);
     for (const { start, end } of this.crossings.rangesOf(frame)) this.markCode(frame, start, end);
   }
   /** A frame has no code any more: until it has some again stores into it go directly. */

@@ -47,14 +47,14 @@ export class CodePage {
     const { traces } = this;
     const changed: Trace[] = [];
     for (let n = 0; n < traces.length; n++) {
-      const trace = traces[n]!;
+      const trace = traces[n];
       if (trace.start < end && start < trace.end) changed.push(trace);
     }
     if (changed.length === 0) return NONE;
     const taken: Trace[] = [];
     let kept = 0;
     for (let n = 0; n < traces.length; n++) {
-      const trace = traces[n]!;
+      const trace = traces[n];
       if (isEnteredIn(changed, trace)) taken.push(trace);
       else traces[kept++] = trace;
     }
@@ -67,7 +67,7 @@ export class CodePage {
     const { pieces } = this;
     let kept = 0;
     for (let n = 0; n < pieces.length; n++) {
-      const piece = pieces[n]!;
+      const piece = pieces[n];
       if (!piece.region.isDropped) pieces[kept++] = piece;
     }
     pieces.length = kept;
@@ -76,7 +76,7 @@ export class CodePage {
 
 function isEnteredIn(changed: readonly Trace[], { record }: Trace): boolean {
   for (let n = 0; n < changed.length; n++) {
-    const { record: first, recordEnd } = changed[n]!;
+    const { record: first, recordEnd } = changed[n];
     if (first <= record && record < recordEnd) return true;
   }
   return false;

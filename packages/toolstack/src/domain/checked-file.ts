@@ -1,8 +1,9 @@
 /** A file of this user's own cache whose blocks are compared with their sums as they are read. */
-import { closeSync, constants, fstatSync, openSync, readSync, rmSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, rmSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import type { ImageBytes } from "@xenoserver/xen/builder/index.ts";
 import { isUsersOwn } from "../own-file.ts";
+import { readInto } from "../read-into.ts";
 
 /** What is summed while it is still in the processor's cache. */
 const BLOCK_BYTES = 256 * 1024;
@@ -51,7 +52,7 @@ export class CheckedFile implements ImageBytes {
       if (found.isFile() && isUsersOwn(found) && length > 0) {
         const sums = new Uint32Array(blocks + 1);
         const table = new Uint8Array(sums.buffer, 0, blocks * SUM_BYTES);
-        if (readAll(fd, new Uint8Array(sums.buffer), length) && crc32(table) === sums[blocks])
+        if (readInto(fd, new Uint8Array(sums.buffer), length) === sums.byteLength && crc32(table) === sums[blocks])
           return new CheckedFile(path, fd, length, sums.subarray(0, blocks), otherwise);
       }
       closeSync(fd);
@@ -98,19 +99,12 @@ export class CheckedFile implements ImageBytes {
 
   /** @returns what was given, filled; undefined if the file is damaged there */
   #fill(number: number, bytes: Uint8Array): Uint8Array | undefined {
-    const isRead = readAll(this.#fd, bytes, number * BLOCK_BYTES);
-    return isRead && crc32(bytes) === this.#sums[number] ? bytes : undefined;
+    const isWhole = readInto(this.#fd, bytes, number * BLOCK_BYTES) === bytes.length;
+    return isWhole && crc32(bytes) === this.#sums[number] ? bytes : undefined;
   }
 
   #giveUp(): void {
     rmSync(this.#path, { force: true });
     this.#instead = this.#otherwise();
   }
-}
-
-function readAll(fd: number, bytes: Uint8Array, from: number): boolean {
-  let at = 0;
-  for (let count = -1; count !== 0 && at < bytes.length; at += count)
-    count = readSync(fd, bytes, at, bytes.length - at, from + at);
-  return at === bytes.length;
 }

@@ -1,5 +1,6 @@
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, openSync } from "node:fs";
 import { arrayToFill } from "@xenoserver/xen/host/huge-pages.ts";
+import { readInto } from "../read-into.ts";
 
 /** As readFileSync, which does not let its memory be chosen. */
 export function readWhole(path: string): Uint8Array {
@@ -7,9 +8,7 @@ export function readWhole(path: string): Uint8Array {
   try {
     const { size } = fstatSync(file);
     const bytes = arrayToFill(size);
-    let length = 0;
-    for (let count = -1; count !== 0; length += count) count = readSync(file, bytes, length, size - length, null);
-    return bytes.subarray(0, length);
+    return bytes.subarray(0, readInto(file, bytes, 0));
   } finally {
     closeSync(file);
   }

@@ -1,7 +1,7 @@
 /** What a vcpu's thread has of translations of earlier runs. */
-import { readSync } from "node:fs";
 import { KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
 import type { KnownModules } from "@xenoserver/cpu/kept/recall.ts";
+import { readInto } from "../read-into.ts";
 import { decodeHead, HEAD_BYTES } from "./record.ts";
 import { moduleOf } from "./record-module.ts";
 
@@ -42,14 +42,14 @@ export class KeptModules implements KnownModules {
   #readAt(at: number): WebAssembly.Module | undefined {
     try {
       const headBytes = new Uint8Array(HEAD_BYTES);
-      readSync(this.#fd, headBytes, 0, HEAD_BYTES, at);
+      readInto(this.#fd, headBytes, at);
       const head = decodeHead(headBytes);
       if (head === undefined) return undefined;
       const { regionsBytes, moduleBytes, codeBytes } = head;
       const sizeBytes = moduleBytes + codeBytes;
       if (this.#room.length < sizeBytes) this.#room = new Uint8Array(new SharedArrayBuffer(sizeBytes));
       const body = this.#room.subarray(0, sizeBytes);
-      if (readSync(this.#fd, body, 0, sizeBytes, at + HEAD_BYTES + regionsBytes) !== sizeBytes) return undefined;
+      if (readInto(this.#fd, body, at + HEAD_BYTES + regionsBytes) !== sizeBytes) return undefined;
       return moduleOf(head, body);
     } catch {
       return undefined;

@@ -1,8 +1,9 @@
 /** A file of translated code, to whose end any number of processes add. */
-import { closeSync, constants, fstatSync, futimesSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, futimesSync, openSync, writeSync } from "node:fs";
 import { areRegions } from "@xenoserver/cpu/kept/described.ts";
 import type { KnownModule } from "@xenoserver/cpu/kept/known-regions.ts";
 import { isUsersOwn, makeFolderOf, replaceFile } from "../own-file.ts";
+import { readInto } from "../read-into.ts";
 import { decodeHead, encodeRecord, HEAD_BYTES, isHeadWhole, type KeptTranslation, type RecordHead } from "./record.ts";
 import { removeUnused } from "./unused-files.ts";
 
@@ -137,7 +138,7 @@ function* records(fd: number, sizeBytes: number): Generator<ReadTranslation> {
   // One for all: a new one for each record would be held until the collector comes.
   const room = new Uint8Array(GUESS_BYTES);
   for (let at = 0; at < sizeBytes; ) {
-    let bytes: Uint8Array = room.subarray(0, readSync(fd, room, 0, Math.min(GUESS_BYTES, sizeBytes - at), at));
+    let bytes: Uint8Array = room.subarray(0, readInto(fd, room.subarray(0, sizeBytes - at), at));
     const head = decodeHead(bytes);
     if (head === undefined || at + head.sizeBytes > sizeBytes) return;
     const known = HEAD_BYTES + head.regionsBytes;
@@ -152,5 +153,5 @@ function* records(fd: number, sizeBytes: number): Generator<ReadTranslation> {
 /** @returns as many as there are */
 function readBytes(fd: number, at: number, sizeBytes: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(sizeBytes);
-  return bytes.subarray(0, readSync(fd, bytes, 0, sizeBytes, at));
+  return bytes.subarray(0, readInto(fd, bytes, at));
 }
