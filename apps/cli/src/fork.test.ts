@@ -9,6 +9,7 @@ import { AgentClient, agentHome, type UsageSum } from "@xenoserver/agent/index.t
 import { findProcess } from "@xenoserver/agent/spawn.ts";
 import { stampGuest } from "@xenoserver/testkit";
 import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
+import { openBridge } from "@xenoserver/toolstack/domain/bridge.ts";
 import { xeno } from "./test-process.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "xeno-fork-"));
@@ -103,6 +104,53 @@ describe("copies of a running domain", { timeout: 200_000 }, () => {
     assert.ok(
       readdirSync(join(home, "zygotes")).every((name) => findProcess(join(home, "zygotes", name)) !== undefined),
     );
+  });
+
+  test("have network addresses of their own, and so has one from a snapshot under another name", async () => {
+    const snapshot = join(folder, "with-vif");
+    await json(
+      "create",
+      "name=net",
+      `kernel=${kernel}`,
+      "memory=32",
+      'vif=["mac=02:00:00:00:00:01", ""]',
+      "--overcommit",
+    );
+    await json("snapshot", "net", snapshot);
+    await json("fork", "net", "--count", "2", "--overcommit");
+    await json("restore", snapshot, "--name", "other", "--overcommit");
+    const all = ["net", "net-1", "net-2", "other"];
+    const macsOf = async (name: string): Promise<string[]> => {
+      const macs = (await json<{ mac: string }[]>("network-list", name)).map(({ mac }) => mac);
+      const { stdout } = await xeno(["network-list", name], { env });
+      assert.deepEqual(stdout.match(/(?<= )(..:){5}../g), macs);
+      return macs;
+    };
+    const macs: string[] = [];
+    for (const name of all) macs.push(...(await macsOf(name)));
+    assert.equal(new Set(macs).size, 8, `${macs}`);
+    assert.ok(macs.slice(1).every((mac) => mac.startsWith("00:16:3e:")));
+    await xeno(["destroy", "net"], { env });
+    await json("restore", snapshot, "--overcommit");
+    assert.deepEqual(await macsOf("net"), macs.slice(0, 2), "as itself it has its own");
+    for (const name of all) await xeno(["destroy", name], { env });
+  });
+
+  test("are refused on a network of others where they would have what the original has", async () => {
+    const bridge = await openBridge(`fork-${process.pid}`, { log: () => {} });
+    const vif = `vif=["bridge=fork-${process.pid},ip=10.0.0.2"]`;
+    const snapshot = join(folder, "on-bridge");
+    try {
+      await json("create", "name=net", `kernel=${kernel}`, "memory=32", vif, "--overcommit");
+      await refused(/vif 0 of net: is on a bridge with ip=/, "fork", "net", "--overcommit");
+      await json("snapshot", "net", snapshot);
+      await refused(/vif 0 of net: is on a bridge with ip=/, "restore", snapshot, "--name", "other", "--overcommit");
+      await xeno(["destroy", "net"], { env });
+      await json("restore", snapshot, "--name", "other", "--overcommit");
+      await xeno(["destroy", "other"], { env });
+    } finally {
+      await bridge.close();
+    }
   });
 
   test("and snapshots go on under another name, or under their own when that is free", async () => {

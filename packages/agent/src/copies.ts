@@ -3,7 +3,7 @@ import type { DomainInfo, DomainSpec } from "@xenoserver/toolstack/control/index
 import { removeSnapshot } from "@xenoserver/toolstack/snapshot/index.ts";
 import { AgentError } from "./home.ts";
 import type { Work } from "./operations/work.ts";
-import { refuseSharedNetworks, specOfSaved } from "./specs.ts";
+import { refuseShared, specOfSaved } from "./specs.ts";
 
 export interface Copier {
   /** Writes the original to the file. */
@@ -25,7 +25,7 @@ export async function makeCopies(
   try {
     await snapshot();
     const spec = await specOfSaved(path);
-    refuseSharedNetworks(spec);
+    refuseShared(spec);
     let madeCount = 0;
     const made = await Promise.allSettled(
       names.map(async (name) => {

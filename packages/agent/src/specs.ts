@@ -1,4 +1,5 @@
 /** Configurations that the agent is given, and what it refuses of them. */
+import { isShared } from "@xenoserver/toolstack/cfg/index.ts";
 import { configOf, type DomainSpec } from "@xenoserver/toolstack/control/index.ts";
 import { SaveError } from "@xenoserver/toolstack/save/index.ts";
 import { openSaved } from "@xenoserver/toolstack/snapshot/index.ts";
@@ -23,15 +24,25 @@ export function sizeOf(spec: DomainSpec): DomainSize {
   return { vcpus, memoryMib };
 }
 
-/** Copies have the addresses of the domain that they were made of. @throws AgentError  they would meet on a bridge */
-export function refuseSharedNetworks(spec: DomainSpec): void {
+/**
+ * Copies of a domain that is there get addresses of their own, where nothing speaks against that.
+ * @throws AgentError  they would have the domain's on a network that both are on
+ */
+export function refuseShared(spec: DomainSpec): void {
   const { config } = checked(() => configOf(spec, "domain"));
-  (config.vifs ?? []).forEach(({ network: { kind } }, n) => {
-    if (kind !== "bridge" && kind !== "tap") return;
-    throw new AgentError(
-      409,
-      `vif ${n} of ${config.name}: is on a ${kind}, where its copies would have the same address`,
-    );
+  (config.vifs ?? []).forEach((vif, n) => {
+    const { addresses, antispoof, network } = vif;
+    if (!isShared(vif)) return;
+    const what =
+      addresses.length > 0
+        ? "ip=, which its copies would have too"
+        : !antispoof
+          ? "antispoof=0, with which its copies would send under its addresses"
+          : "vifname" in network
+            ? "vifname=, which only one can have"
+            : undefined;
+    if (what !== undefined)
+      throw new AgentError(409, `vif ${n} of ${config.name}: is on a ${network.kind} with ${what}`);
   });
 }
 

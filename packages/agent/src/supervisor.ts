@@ -13,9 +13,11 @@ import {
   type ArgsOf,
   ControlClient,
   configOf,
+  copyOfSpec,
   type DomainEnd,
   type DomainInfo,
   type DomainSpec,
+  macsIn,
   type OperationName,
   type ResultOf,
 } from "@xenoserver/toolstack/control/index.ts";
@@ -39,7 +41,7 @@ import type { OperationTable } from "./operations/operation-table.ts";
 import { unwatched, type Work } from "./operations/work.ts";
 import { overheadMib, type Promised, promisedBy, refuseTooLarge } from "./spare-memory.ts";
 import { findProcess } from "./spawn.ts";
-import { checked, sizeOf, specOfSaved } from "./specs.ts";
+import { checked, refuseShared, sizeOf, specOfSaved } from "./specs.ts";
 import { TransferCalls } from "./transfer-calls.ts";
 import { type Zygote, Zygotes } from "./zygotes.ts";
 
@@ -189,11 +191,12 @@ export class Supervisor {
    */
   async restore(path: string, options: CreateOptions, name?: string, work?: Work): Promise<DomainInfo> {
     const spec = await specOfSaved(path);
-    const identity = name === undefined ? {} : { name, uuid: randomUUID() };
+    const own = name === undefined ? spec : copyOfSpec(spec, name, this.#takenMacs());
+    if (own !== spec && this.#journal.live().some((row) => row.spec["uuid"] === spec["uuid"])) refuseShared(spec);
     const zygote = this.#zygotes.take(sizeOf(spec));
     try {
       const place = { zygote, isAlone: true };
-      return await this.create({ ...spec, ...identity }, { ...options, restore: path, place }, work);
+      return await this.create(own, { ...options, restore: path, place }, work);
     } finally {
       zygote.seal();
     }
@@ -218,6 +221,7 @@ export class Supervisor {
     const { name, spec: original } = this.#journal.find(domid)!;
     const path = join(this.#home.folder, `fork-${randomUUID()}`);
     const names = this.#freeNames(prefix ?? name, count);
+    const taken = this.#takenMacs();
     // Copies of one domain trust one another as much as it trusts itself.
     const zygote = this.#zygotes.take(sizeOf(original));
     const place = { zygote, isAlone: count === 1 };
@@ -232,12 +236,17 @@ export class Supervisor {
         })),
       make: (spec, own) =>
         this.create(
-          { ...spec, name: own, uuid: randomUUID() },
+          copyOfSpec(spec, own, taken),
           { paused: false, overcommit, restore: path, ...placeOf(spec) },
           { ...work, id: randomUUID(), report: () => {} },
         ),
       destroy: (info) => this.call(String(info.domid), "destroy", {}),
     }).finally(() => zygote.seal());
+  }
+
+  /** What interfaces of domains are known to have. */
+  #takenMacs(): Set<number> {
+    return new Set(this.#journal.live().flatMap(({ spec }) => macsIn(spec)));
   }
 
   /** Names that no domain has. */

@@ -1,6 +1,7 @@
 /** Networks that a domain's interfaces can be plugged into. */
 export { Filter, type FilterRules } from "./filter/filter.ts";
 export type { AcceptRule } from "./filter/inbound.ts";
+export { LeaseGate } from "./filter/lease-gate.ts";
 export { type Passt, startPasst } from "./passt/passt.ts";
 export { EthernetSwitch } from "./switch/switch.ts";
 export { joinSwitch, serveSwitch } from "./switch/unix-socket.ts";

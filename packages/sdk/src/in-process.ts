@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Duplex } from "node:stream";
-import { type DomainConfig, specOfConfig } from "@xenoserver/toolstack/cfg/index.ts";
+import { copyOf, type DomainConfig, specOfConfig } from "@xenoserver/toolstack/cfg/index.ts";
 import { configOf } from "@xenoserver/toolstack/control/index.ts";
 import { Scrollback } from "@xenoserver/toolstack/control/scrollback.ts";
 import { launchDomain, type RunningDomain } from "@xenoserver/toolstack/domain/index.ts";
@@ -32,11 +32,15 @@ export const inProcess: Host = {
     return unlessAborted(await LocalMachine.start(configOf(spec, "domain").config), signal);
   },
   async restore(path: string, { name, signal }: { readonly name?: string } & Watching = {}): Promise<Domain> {
-    const from = await openSaved(path);
-    const identity = name === undefined ? {} : { name, uuid: randomUUID() };
-    return unlessAborted(await LocalMachine.start({ ...from.config, ...identity }, from), signal);
+    return unlessAborted(await goOn(path, name), signal);
   },
 };
+
+/** @param taken  as for `copyOf` */
+async function goOn(path: string, name?: string, taken?: Set<number>): Promise<LocalMachine> {
+  const from = await openSaved(path);
+  return LocalMachine.start(name === undefined ? from.config : copyOf(from.config, name, taken), from);
+}
 
 async function unlessAborted(machine: Domain, signal: AbortSignal | undefined): Promise<Domain> {
   if (signal?.aborted !== true) return machine;
@@ -145,10 +149,11 @@ class LocalMachine implements Domain {
     try {
       await this.snapshot(path, signal && { signal });
       const names = Array.from({ length: count }, () => `${name}-${++this.#copies}`);
+      const taken = new Set<number>();
       let madeCount = 0;
       const made = await Promise.allSettled(
         names.map(async (own) => {
-          const copy = await inProcess.restore(path, { name: own });
+          const copy = await goOn(path, own, taken);
           onProgress({ kind: "fork", madeCount: ++madeCount, count });
           return copy;
         }),

@@ -353,10 +353,12 @@ function addDeviceLists(program: Command): void {
       .action(async (ref: string, options: JsonOption) => {
         const { openAgent, say, sayJson } = await access();
         const agent = await openAgent();
-        const { domid, devices } = await agent.post<DomainInfo>(at(ref, "info"));
+        const { devices } = await agent.post<DomainInfo>(at(ref, "info"));
         const kind = deviceClass === "vbd" ? "disk" : "vif";
         if (options.json === true) return sayJson(devices.filter((device) => device.kind === kind));
-        const path = `/local/domain/${domid}/device/${deviceClass}`;
+        // A store is one domain's, which goes on under the number that it had where it was copied or saved.
+        const { names } = await agent.post<{ names: string[] }>(at(ref, "xenstore-list"), { path: "/local/domain" });
+        const path = `/local/domain/${names.find((name) => name !== "0")}/device/${deviceClass}`;
         const { nodes } = await agent.post<{ nodes: StoreNode[] }>(at(ref, "xenstore-tree"), { path });
         const { describeDisks, describeVifs } = await tables();
         for (const line of deviceClass === "vbd" ? describeDisks(nodes, path) : describeVifs(nodes, path)) say(line);

@@ -76,6 +76,10 @@ export class VifDriver implements BackendDriver {
     };
   }
 
+  identityNodes(): Nodes {
+    return { mac: this.#config.mac };
+  }
+
   connect(context: ConnectContext): Connection {
     const connection = connectVif(this.#host, this.#config, this.port, this.counts, context);
     const close = connection.close.bind(connection);

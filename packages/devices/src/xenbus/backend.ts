@@ -94,6 +94,10 @@ export class XenbusBackend implements Device {
 
   #takeUp(saved: SavedBackend): void {
     this.#state = saved.state;
+    const { store } = this.#host;
+    for (const [key, value] of Object.entries(this.#driver.identityNodes?.() ?? {}))
+      for (const folder of [this.#paths.frontend, this.#paths.backend])
+        if (store.read(`${folder}/${key}`) !== value) store.write(`${folder}/${key}`, value);
     if (saved.connection !== undefined) this.#connect(saved.connection);
   }
 

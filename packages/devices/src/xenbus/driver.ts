@@ -67,6 +67,8 @@ export interface BackendDriver {
   frontendNodes(): Nodes;
   /** The same in the backend's: what the guest needs to know before it sets up its rings. Read again at each handshake. */
   backendNodes(): Nodes;
+  /** Nodes of both directories that are this domain's own: one that goes on as the copy of another has them changed. */
+  identityNodes?(): Nodes;
   /**
    * Called when the guest's driver has published its rings: reads their keys, maps them, binds their channels.
    * Requests may be served from here on.

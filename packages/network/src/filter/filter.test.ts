@@ -4,7 +4,7 @@ import { type Frame, type Frames, NO_OFFLOADS, plug } from "@xenoserver/devices/
 import { GUEST_MAC, ipv4Frame, TestGuest } from "../testing/test-guest.ts";
 import { AddressBlock } from "../wire/address.ts";
 import { ArpOperation, buildArp } from "../wire/arp.ts";
-import { BROADCAST, putEthernet } from "../wire/ethernet.ts";
+import { BROADCAST, putEthernet, putMac } from "../wire/ethernet.ts";
 import { Protocol, putIpv6 } from "../wire/ip.ts";
 import { TcpFlag } from "../wire/tcp.ts";
 import { Filter, type FilterRules } from "./filter.ts";
@@ -14,11 +14,11 @@ let guest: TestGuest;
 let filter: Filter;
 let network: Frames;
 
-function setUp(changes: Partial<FilterRules> = {}): void {
+function setUp(changes: Partial<FilterRules> = {}, mac: FilterRules["mac"] = GUEST_MAC): void {
   got = [];
   network = { offloads: NO_OFFLOADS, peer: undefined, onFrame: (frame) => got.push(frame) > 0, onRoom: () => {} };
   guest = new TestGuest({ ...network }, 0x525500000001);
-  filter = new Filter({ mac: GUEST_MAC, addresses: ["10.0.2.15"], allow: [], deny: [], ...changes });
+  filter = new Filter({ ...(mac !== 0 && { mac }), addresses: ["10.0.2.15"], allow: [], deny: [], ...changes });
   filter.join(guest, network);
 }
 beforeEach(() => setUp());
@@ -57,6 +57,25 @@ describe("what a guest sends", () => {
       passed(() => other.udp({ to: "10.9.9.9", sourcePort: 1, destinationPort: 2 }, new Uint8Array(4))),
       0,
     );
+  });
+
+  test("from any station passes where nobody else is, if it says the same of itself everywhere", () => {
+    setUp({}, 0);
+    assert.equal(passed(udp("10.0.2.15")), 1);
+    const lie = buildArp(BROADCAST, {
+      ...{ operation: ArpOperation.request, senderMac: GUEST_MAC + 1, senderIp: "10.0.2.15" },
+      ...{ targetMac: 0, targetIp: "10.0.2.2" },
+    });
+    putMac(lie, 6, GUEST_MAC);
+    assert.equal(
+      passed(() => guest.send(lie)),
+      0,
+    );
+    const other = new TestGuest({ ...network }, 0x525500000001, "10.0.2.15", GUEST_MAC + 1);
+    filter.join(other, network);
+    const sent = (from: string) =>
+      passed(() => other.udp({ from, to: "10.9.9.9", sourcePort: 1, destinationPort: 2 }, new Uint8Array(4)));
+    assert.deepEqual([sent("10.0.2.15"), sent("10.0.2.16")], [1, 0]);
   });
 
   test("before it has an address is DHCP's question, and nothing else", () => {

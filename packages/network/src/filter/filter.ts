@@ -10,9 +10,11 @@ import { ETHERNET_BYTES, EtherType, etherTypeOf, type Mac, sourceOf } from "../w
 import { type IpPacket, Protocol, parseIp } from "../wire/ip.ts";
 import { parseUdp } from "../wire/transport.ts";
 import { type AcceptRule, InboundRules } from "./inbound.ts";
+import type { LeaseGate } from "./lease-gate.ts";
 
 export interface FilterRules {
-  readonly mac: Mac;
+  /** The guest's; without, nobody else is on its network, and it may be any. */
+  readonly mac?: Mac;
   /** If there are any, the guest may use no others; without, it may use any. */
   readonly addresses: readonly IpAddress[];
   /** Where the guest's packets may go whatever `deny` says, and where they may not. */
@@ -20,6 +22,8 @@ export interface FilterRules {
   readonly deny: readonly AddressBlock[];
   /** What others may begin with the guest; without, anything. */
   readonly accept?: readonly AcceptRule[];
+  /** For a copy of another guest. */
+  readonly gate?: LeaseGate;
 }
 
 export class Filter {
@@ -36,7 +40,8 @@ export class Filter {
     this.inside = new Half(
       () => this.outside.peer,
       ({ bytes }) => {
-        const passes = this.passes(bytes);
+        // The gate sees also what the rest does not let through.
+        const passes = (rules.gate?.passesOut(bytes) ?? true) && this.passes(bytes);
         if (!passes) this.#dropped++;
         return passes;
       },
@@ -45,7 +50,7 @@ export class Filter {
       () => this.inside.peer,
       ({ bytes }) => {
         const packet = this.#inbound === undefined ? undefined : parseIp(bytes);
-        const passes = packet === undefined || this.#inbound!.passes(packet);
+        const passes = (rules.gate?.passesIn(bytes) ?? true) && (packet === undefined || this.#inbound!.passes(packet));
         if (!passes) this.#dropped++;
         return passes;
       },
@@ -65,7 +70,9 @@ export class Filter {
 
   /** Whether the guest may send these bytes. */
   passes(bytes: Uint8Array): boolean {
-    if (bytes.length < ETHERNET_BYTES || sourceOf(bytes) !== this.#rules.mac) return false;
+    if (bytes.length < ETHERNET_BYTES) return false;
+    const { mac = sourceOf(bytes) } = this.#rules;
+    if (sourceOf(bytes) !== mac) return false;
     switch (etherTypeOf(bytes)) {
       case EtherType.arp:
         return this.#arpPasses(bytes);
@@ -82,7 +89,7 @@ export class Filter {
 
   #arpPasses(bytes: Uint8Array): boolean {
     const arp = parseArp(bytes);
-    if (arp === undefined || arp.senderMac !== this.#rules.mac) return false;
+    if (arp === undefined || arp.senderMac !== sourceOf(bytes)) return false;
     return arp.senderIp === "0.0.0.0" || this.#owns(arp.senderIp);
   }
 

@@ -1,4 +1,4 @@
-/** DHCP messages (RFC 2131, options of RFC 2132): the fields that a server reads and writes. */
+/** DHCP messages (RFC 2131, options of RFC 2132): the fields that a server reads and writes, and what a filter reads of its answers. */
 import { addressAt, type IpAddress } from "./address.ts";
 import { put32, u16, u32 } from "./bytes.ts";
 import { type Mac, macAt, putMac } from "./ethernet.ts";
@@ -71,6 +71,16 @@ export function parseDhcp(bytes: Uint8Array): DhcpRequest | undefined {
     ...(requestedIp !== undefined && { requestedIp }),
     ...(serverId !== undefined && { serverId }),
   };
+}
+
+/** The address that a server has given to a station, by an acknowledgement. @returns undefined for anything else */
+export function parseDhcpLease(bytes: Uint8Array): { readonly mac: Mac; readonly address: IpAddress } | undefined {
+  if (bytes.length < OPTIONS_AT || bytes[0] !== BOOT_REPLY || u32(bytes, 236) !== COOKIE) return undefined;
+  const type = parseOptions(bytes).get(DhcpOption.messageType);
+  const address = addressAt(bytes, 16, 4);
+  // Without an address it answers an inform.
+  if (type?.length !== 1 || type[0] !== DhcpType.ack || address === "0.0.0.0") return undefined;
+  return { mac: macAt(bytes, 28), address };
 }
 
 function parseOptions(bytes: Uint8Array): Map<number, Uint8Array> {

@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import { buffer } from "node:stream/consumers";
 import { getSystemErrorMessage } from "node:util";
 import { AgentError, GuestProcess, type ProcessExit } from "./guest-process.ts";
+import { type AddressChange, addressCommand } from "./new-address.ts";
 import { COPY_HOOK } from "./program.ts";
 import {
   AgentReader,
@@ -44,6 +45,8 @@ const DEFAULT_ENV = {
 
 /** As much as the kernel's generator is made of. */
 const SEED_BYTES = 64;
+
+const NO_PROGRAM = "it has no such program";
 
 /** Whatever an image's programs run as. */
 const AS_ROOT = { user: { uid: 0, gids: [0] }, cwd: "/" } as const;
@@ -84,19 +87,36 @@ export class GuestAgent {
   }
 
   /**
-   * Has a copy run the guest's own hook, if it has one.
-   * @returns why that failed, as a sentence; undefined if it did not
+   * Has a copy take the addresses that its interfaces have now, and run the guest's own hook, if it has one.
+   * @returns what failed, in sentences
    * @throws AgentError  the agent is not there
    */
-  async tellCopy(name: string, timeoutMs: number): Promise<string | undefined> {
+  async tellCopy(
+    { name, addresses }: { readonly name: string; readonly addresses: readonly AddressChange[] },
+    timeoutMs: number,
+  ): Promise<string[]> {
     await this.ready(timeoutMs);
-    const ran = await this.exec([COPY_HOOK, name], AS_ROOT).catch((error: AgentError) => {
-      // Most guests have none.
-      if (error.errno === undefined) throw error;
-      return undefined;
-    });
-    if (ran === undefined || ran.status === 0) return undefined;
-    return `${COPY_HOOK} ended with status ${ran.status}: ${ran.stderr.toString().trim()}`;
+    const failures: string[] = [];
+    for (const change of addresses) {
+      // An image's programs may have a root of their own, without what this takes.
+      const failure = await this.#tell(addressCommand(change), { ...AS_ROOT, root: "/" });
+      if (failure !== undefined) failures.push(`vif ${change.devid}: the guest keeps its old address: ${failure}`);
+    }
+    const failure = await this.#tell([COPY_HOOK, name], AS_ROOT);
+    // Most guests have none.
+    if (failure !== undefined && failure !== NO_PROGRAM) failures.push(`${COPY_HOOK}: ${failure}`);
+    return failures;
+  }
+
+  /** @returns why a command failed; undefined if it did not @throws AgentError  the agent is gone */
+  async #tell(args: readonly string[], options: ExecOptions): Promise<string | undefined> {
+    try {
+      const { status, stderr } = await this.exec(args, options);
+      return status === 0 ? undefined : `status ${status}: ${stderr.toString().trim()}`;
+    } catch (error) {
+      if (!(error instanceof AgentError) || error.errno === undefined) throw error;
+      return NO_PROGRAM;
+    }
   }
 
   /** To be called when the line ends, as with its domain. */

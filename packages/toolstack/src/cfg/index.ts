@@ -1,4 +1,5 @@
 /** xl.cfg files. */
+export { copyOf, copyOfSpec, macsIn, type RenewedVif, renewedVifs } from "./copy.ts";
 export { ALL_CPUS, formatCpuList, parseCpuList, resolveCpuList } from "./cpus.ts";
 export { DISK_FORMATS, type DiskFormat, type DiskSpec, describeDisk, parseDisk } from "./disk.ts";
 export {
@@ -28,4 +29,4 @@ export {
   ConfigError,
   parseCfg,
 } from "./syntax.ts";
-export { describeVif, type NetworkSpec, parseVif, readVifs, type VifSpec } from "./vif.ts";
+export { describeVif, isShared, type NetworkSpec, parseVif, readVifs, type VifSpec } from "./vif.ts";

@@ -62,6 +62,9 @@ export type NetworkSpec =
     }
   | { readonly kind: "none" };
 
+/** Whether others may be on its network. */
+export const isShared = ({ network: { kind } }: VifSpec): boolean => kind === "bridge" || kind === "tap";
+
 /** Understood and without effect: there is nothing emulated, and no script is run. */
 const IGNORED = ["model", "type", "accel", "gatewaydev", "script", "trusted"];
 const USER_KEYS = ["subnet", "forward", "host"];
@@ -131,8 +134,11 @@ function split(text: string): Fields {
 /** Xen's part of the address space, as xl chooses from. */
 const XEN_PREFIX = 0x00163e;
 
+/** An address that most likely nobody has. */
+export const freshMac = (): Mac => XEN_PREFIX * 2 ** 24 + (randomBytes(4).readUInt32BE() & 0x7fffff);
+
 function macOf(text: string | undefined): Mac {
-  if (text === undefined) return XEN_PREFIX * 2 ** 24 + (randomBytes(4).readUInt32BE() & 0x7fffff);
+  if (text === undefined) return freshMac();
   const mac = parseMac(text);
   if (mac !== undefined && isStation(mac)) return mac;
   throw new Complaint(`has mac=${text}, expected a station's address such as 00:16:3e:12:34:56`);

@@ -26,12 +26,15 @@ export const specIn = (folder: string): ProcessSpec =>
  */
 export async function hostDomain(
   folder: string,
-  { runId, domid, domain, paused, disks }: ProcessSpec,
+  { runId, domid, domain, paused, disks, restore }: ProcessSpec,
   from: SavedFile | undefined,
   log: (message: string) => void,
   threads?: LaunchOptions["threads"],
 ): Promise<HostedDomain> {
-  const config = from === undefined ? configOf(domain, "domain").config : { ...from.config, ...identityOf(domain) };
+  const config =
+    from === undefined
+      ? configOf(domain, "domain").config
+      : { ...from.config, ...identityOf(domain, restore !== undefined) };
   const host = await DomainHost.start(config, {
     runId,
     domid,
@@ -65,9 +68,10 @@ export function tellFailure(folder: string, error: unknown): string {
   return message;
 }
 
-/** A domain that goes on from a file may have got another name and uuid. */
-function identityOf({ name, uuid }: DomainSpec): Pick<DomainConfig, "name" | "uuid"> {
-  return { name: String(name), uuid: String(uuid) };
+/** A domain that goes on from a file may have got another name and uuid, and other addresses; one that moves has the last as it had them. */
+function identityOf(spec: DomainSpec, isRestored: boolean): Partial<DomainConfig> {
+  const { vifs } = isRestored ? configOf(spec, "domain").config : {};
+  return { name: String(spec["name"]), uuid: String(spec["uuid"]), ...(vifs && { vifs }) };
 }
 
 /** As a line of a log. */

@@ -1,6 +1,7 @@
 /** The line to a guest's agent: a console beside the first, which needs no network in the guest. */
 import { ConsoleDriver, type SavedDevice } from "@xenoserver/devices";
 import type { GuestAgent } from "../agent/index.ts";
+import type { AddressChange } from "../agent/new-address.ts";
 import { AGENT_CHANNEL, AGENT_CONSOLE } from "../agent/program.ts";
 import { HEADER_BYTES } from "../agent/protocol.ts";
 import type { DomainDevices, PreparedDevice } from "./devices.ts";
@@ -10,16 +11,25 @@ const NO_FRAME = new Uint8Array(HEADER_BYTES);
 /** A guest that is still starting has its agent by then. */
 const COPY_READY_MS = 600_000;
 
+/** Others may go on from the same moment. */
+export interface CopiedGuest {
+  readonly name: string;
+  /** Its interfaces whose addresses are others than they were. */
+  readonly addresses: readonly AddressChange[];
+  /** Told if it cannot become another machine. */
+  readonly log: (message: string) => void;
+}
+
 /**
  * @param exited  settles when the domain has ended, and its agent with it
  * @param saved   the line's state, if the guest has it already
- * @param copy  others may go on from the same moment; its name, and who is told if its guest cannot become another machine
+ * @param copy    has it become another machine
  */
 export async function attachAgent(
   devices: DomainDevices,
   exited: Promise<unknown>,
   saved?: SavedDevice,
-  copy?: { readonly name: string; readonly log: (message: string) => void },
+  copy?: CopiedGuest,
 ): Promise<GuestAgent> {
   const { GuestAgent } = await import("../agent/index.ts");
   let driver: ConsoleDriver | undefined;
@@ -39,9 +49,11 @@ export async function attachAgent(
   if (saved !== undefined) driver?.send(NO_FRAME);
   void exited.then(() => agent.close("the domain ended"));
   if (copy !== undefined) {
-    const told = agent.tellCopy(copy.name, COPY_READY_MS);
     // A guest without an agent goes on as it was.
-    told.then((failure) => failure !== undefined && copy.log(failure)).catch(() => {});
+    agent
+      .tellCopy(copy, COPY_READY_MS)
+      .then((failures) => failures.forEach(copy.log))
+      .catch(() => {});
   }
   return agent;
 }

@@ -9,7 +9,7 @@ import {
   type SavedDevice,
   XenbusBackend,
 } from "@xenoserver/devices";
-import { ConfigError, type DiskSpec, type DomainConfig } from "../cfg/index.ts";
+import { ConfigError, type DiskSpec, type DomainConfig, type RenewedVif } from "../cfg/index.ts";
 import { vdevNumber } from "../cfg/vdev.ts";
 import type { LeaveOptions, LeavingDisk } from "../migrate/leaving.ts";
 import { addTraffic, type DeviceCounters, type DeviceReport, NO_TRAFFIC, type Traffic, trafficOf } from "./counters.ts";
@@ -67,6 +67,8 @@ export interface PrepareOptions {
   readonly disks?: DisksOnImages;
   /** A disk that is open already. */
   readonly diskOf?: (vdev: string) => BlockStore | undefined;
+  /** Interfaces whose guest goes on with another's addresses. */
+  readonly renewed?: readonly RenewedVif[];
 }
 
 /** Tries again while what is wanted is in use. */
@@ -116,7 +118,15 @@ function devicesOf(
 ): (() => Promise<PreparedDevice>)[] {
   return [
     ...disks.map((disk) => async () => (await diskModule()).prepareDisk(disk, name, vcpus, options)),
-    ...vifs.map((vif, devid) => async () => (await vifModule()).prepareVif(vif, devid, vcpus)),
+    ...vifs.map(
+      (vif, devid) => async () =>
+        (await vifModule()).prepareVif(
+          vif,
+          devid,
+          vcpus,
+          options.renewed?.some((renewed) => renewed.devid === devid),
+        ),
+    ),
     ...p9s.map((share, devid) => async () => (await p9Module()).prepareP9(share, devid)),
   ];
 }

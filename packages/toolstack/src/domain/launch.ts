@@ -3,7 +3,7 @@ import { buildDomain, framesNeeded, loadControl, ShutdownReason, specialPages } 
 import { HvmParam } from "@xenoserver/xen/abi/hvm.ts";
 import { Field } from "@xenoserver/xen/domain/layout.ts";
 import { setCap } from "@xenoserver/xen/vcpu/cap.ts";
-import { ConfigError, type DomainConfig, memoryAtStartMib, vcpusAtStart } from "../cfg/index.ts";
+import { ConfigError, type DomainConfig, memoryAtStartMib, renewedVifs, vcpusAtStart } from "../cfg/index.ts";
 import { type SavedParts, SaveError } from "../save/index.ts";
 import { affinityOf, pinOtherThreads } from "./affinity.ts";
 import { checkDevices, closeDevices, prepareDevices } from "./devices.ts";
@@ -48,6 +48,7 @@ export async function launchDomain(
       ...(from !== undefined && {
         disks: from.isCopy ? "new" : "known",
         diskOf: (vdev) => from.diskOf(vdev),
+        renewed: renewedVifs(from.config, config),
       }),
     });
     let domain: LocalDomain;

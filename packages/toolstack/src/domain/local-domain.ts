@@ -26,7 +26,9 @@ import {
   type DomainConfig,
   type DomainSpec,
   describeDisk,
+  isShared,
   memoryAtStartMib,
+  renewedVifs,
   type VifSpec,
   vcpusAtStart,
 } from "../cfg/index.ts";
@@ -38,9 +40,16 @@ import {
   type MigrationReport,
 } from "../migrate/index.ts";
 import { type MovingDomain, sendDomain } from "../migrate/send.ts";
-import { type SavedBackends, type SavedHeader, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
+import {
+  type SavedBackends,
+  type SavedFile,
+  type SavedHeader,
+  type SavedParts,
+  SaveError,
+  writeSaved,
+} from "../save/index.ts";
 import { type SnapshotProgress, type SnapshotReport, takeSnapshot } from "../snapshot/take.ts";
-import { attachAgent } from "./agent-line.ts";
+import { attachAgent, type CopiedGuest } from "./agent-line.ts";
 import { countersOf, type DomainCounters, ranNs } from "./counters.ts";
 import { DomainDevices, diskModule, diskNumber, type PreparedDevice, vifModule } from "./devices.ts";
 import { discardAll, discardOf } from "./discard.ts";
@@ -76,7 +85,8 @@ export class LocalDomain implements RunningDomain {
   readonly #clock: HostClock;
   readonly #ranBeforeNs: readonly number[];
   #agent: Promise<GuestAgent> | undefined;
-  readonly #isCopy: boolean;
+  /** If others may go on from the same moment. */
+  readonly #copy: CopiedGuest | undefined;
   #drained = Promise.withResolvers<void>();
   #ended = false;
   #destroyed = false;
@@ -140,10 +150,10 @@ export class LocalDomain implements RunningDomain {
       // The process may go on, with other domains or the next start of this one.
       discardAll(memory);
     });
-    this.#isCopy = options.from?.isCopy === true;
+    this.#copy = this.#copiedFrom(options.from);
     // Its guest goes on writing to the line that it has.
     if (savedOf(built, "console", AGENT_CONSOLE) !== undefined) void this.agent();
-    else if (this.#isCopy) this.#callAgentLater();
+    else if (this.#copy !== undefined) this.#callAgentLater();
   }
 
   async writeConsole(bytes: Uint8Array): Promise<void> {
@@ -191,9 +201,18 @@ export class LocalDomain implements RunningDomain {
 
   agent(): Promise<GuestAgent> {
     const saved = savedOf(this.#built, "console", AGENT_CONSOLE);
-    const copy = { name: this.#config.name, log: (message: string) => this.#log(message) };
-    this.#agent ??= attachAgent(this.#devices, this.exited, saved, this.#isCopy ? copy : undefined);
+    this.#agent ??= attachAgent(this.#devices, this.exited, saved, this.#copy);
     return this.#agent;
+  }
+
+  #copiedFrom(from: SavedFile | undefined): CopiedGuest | undefined {
+    const config = this.#config;
+    if (from === undefined || (!from.isCopy && from.config.uuid === config.uuid)) return undefined;
+    const addresses = renewedVifs(from.config, config).map((renewed) => ({
+      ...renewed,
+      isShared: isShared(config.vifs![renewed.devid]!),
+    }));
+    return { name: config.name, addresses, log: (message) => this.#log(message) };
   }
 
   /** A copy's agent is to hear of random numbers of its own; a guest that gets its line does nothing else for a while. */

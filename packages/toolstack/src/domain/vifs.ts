@@ -1,17 +1,32 @@
 /** A domain's network interfaces: what is at the other end of their cables. */
 import { type Frames, plug, unplug, VifDriver } from "@xenoserver/devices";
-import { Filter, hasInterface, joinSwitch, openTapNetwork, startPasst, UserNetwork } from "@xenoserver/network";
+import {
+  Filter,
+  hasInterface,
+  joinSwitch,
+  LeaseGate,
+  openTapNetwork,
+  startPasst,
+  UserNetwork,
+} from "@xenoserver/network";
 import { CLOSED_BLOCKS } from "@xenoserver/network/user/egress.ts";
 import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
-import { ConfigError, type NetworkSpec, type VifSpec } from "../cfg/index.ts";
+import { ConfigError, isShared, type NetworkSpec, type VifSpec } from "../cfg/index.ts";
 import { bridgePath } from "./bridge.ts";
 import type { PreparedDevice } from "./devices.ts";
 
 /**
  * Opens the network of an interface.
+ * @param isRenewed  its guest goes on with another's addresses
  * @throws ConfigError  it cannot be had
  */
-export async function prepareVif(vif: VifSpec, devid: number, vcpus: number): Promise<PreparedDevice> {
+export async function prepareVif(
+  vif: VifSpec,
+  devid: number,
+  vcpus: number,
+  isRenewed = false,
+): Promise<PreparedDevice> {
+  const gate = isRenewed && isShared(vif) && vif.addresses.length === 0 ? new LeaseGate(vif.mac) : undefined;
   let log: (message: string) => void = () => {};
   let driver: VifDriver | undefined;
   const open = (): Promise<OpenNetwork> =>
@@ -20,7 +35,7 @@ export async function prepareVif(vif: VifSpec, devid: number, vcpus: number): Pr
     });
   let network: OpenNetwork | undefined = await open();
   const join = (): void => {
-    if (driver !== undefined && network?.end !== undefined) connect(driver.port, network.end, vif);
+    if (driver !== undefined && network?.end !== undefined) connect(driver.port, network.end, vif, gate);
   };
   const close = async (): Promise<void> => {
     const closing = network;
@@ -67,9 +82,13 @@ export async function prepareVif(vif: VifSpec, devid: number, vcpus: number): Pr
   };
 }
 
-function connect(device: Frames, end: Frames, { mac, addresses, antispoof, accept, network }: VifSpec): void {
-  if (!antispoof) plug(device, end);
-  else new Filter({ mac, addresses, ...(accept && { accept }), ...rulesOf(network) }).join(device, end);
+function connect(device: Frames, end: Frames, vif: VifSpec, gate: LeaseGate | undefined): void {
+  const { mac, addresses, antispoof, accept, network } = vif;
+  if (!antispoof) return plug(device, end);
+  // Alone on its network, a copy may go on under the address that it had until it knows better.
+  const own = isShared(vif) ? { mac } : {};
+  const rules = { ...own, addresses, ...(accept && { accept }), ...(gate && { gate }), ...rulesOf(network) };
+  new Filter(rules).join(device, end);
 }
 
 /** The user-mode network looks at addresses itself; passt knows no rules. */
