@@ -36,6 +36,8 @@ Type=ether
 DHCP=yes
 
 [DHCPv4]
+# Not by the machine's id, which copies of a running machine share.
+ClientIdentifier=mac
 UseDomains=yes
 `;
 
