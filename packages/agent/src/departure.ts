@@ -1,10 +1,11 @@
 /** A domain that goes to another server, as its agent sees to it. */
 import { join } from "node:path";
-import { type ControlClient, ControlError, type DomainSpec } from "@xenoserver/toolstack/control/index.ts";
+import { type ControlClient, ControlError, ControlLost, type DomainSpec } from "@xenoserver/toolstack/control/index.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import { AgentClient, type RemoteAgent } from "./client.ts";
 import { AgentError, type AgentHome } from "./home.ts";
-import { runsThere } from "./in-doubt.ts";
+import { type AskingTimes, runsThere } from "./in-doubt.ts";
+import type { DomainRow } from "./journal.ts";
 import type { Work } from "./operations/work.ts";
 import { credentialsOf, parseEndpoint } from "./tls/credentials.ts";
 import type { TransferCalls } from "./transfer-calls.ts";
@@ -18,12 +19,12 @@ export interface AwaitedDomain {
 }
 
 export interface LeavingDomain {
-  readonly transfers: TransferCalls;
+  readonly transfers: Pick<TransferCalls, "migrate">;
   readonly domid: number;
   readonly spec: DomainSpec;
-  readonly client: ControlClient;
-  /** Settles when nothing of it is here any more. */
-  readonly settled: Promise<void>;
+  readonly client: Pick<ControlClient, "call">;
+  /** Settles when nothing of it is here any more, with its end. */
+  readonly settled: Promise<DomainRow["end"]>;
 }
 
 export interface DepartureOptions {
@@ -47,7 +48,7 @@ export async function sendAway(
   { domid, spec, client, transfers, settled }: LeavingDomain,
   to: string,
   { overcommit, ...wishes }: DepartureOptions,
-  home: AgentHome,
+  home: Pick<AgentHome, "domain" | "folder">,
   work: Work,
 ): Promise<MigrationReport> {
   const isHere = to.startsWith("/");
@@ -56,13 +57,16 @@ export async function sendAway(
   const departure = join(home.domain(domid), DEPARTURE_FILE);
   const close = isHere ? () => {} : await tunnel(departure, () => there.arrive(place.domid));
   try {
-    const report = await transfers.migrate({ socket: isHere ? place.socket : departure, ...wishes }, work);
+    const report = await transfers
+      .migrate({ socket: isHere ? place.socket : departure, ...wishes }, work)
+      .catch((error: unknown) => reportLeft(error, settled));
     await settled;
     await mustBeThere(there, place.domid);
     return report;
   } catch (error) {
     if (error instanceof ControlError && error.code === "in-doubt")
       return await findOut(client, there, place.domid, error);
+    if (error instanceof ControlLost) error.message = await whereNow(there, place.domid, error.message);
     await there.post(`/v1/domains/${place.domid}/give-up`).catch(() => {});
     throw error;
   } finally {
@@ -70,8 +74,24 @@ export async function sendAway(
   }
 }
 
+/** The last word of a domain's process may be lost with the line to it; it is in what it left, too. @throws unknown  it is not */
+async function reportLeft(error: unknown, settled: LeavingDomain["settled"]): Promise<MigrationReport> {
+  const end = error instanceof ControlLost ? await settled : undefined;
+  if (end === undefined || !("moved" in end) || end.moved === undefined) throw error;
+  return end.moved;
+}
+
+/** Of a domain whose process was killed while it moved. @returns that, and whether it runs there */
+async function whereNow(there: AgentClient, domid: number, lost: string): Promise<string> {
+  const isThere = await runsThere(there, domid, LOST_TIMES);
+  const found = isThere === undefined ? "did not answer" : isThere ? "it runs there" : "it does not run there";
+  return `${lost}; the other agent was asked: ${found}`;
+}
+/** Nothing waits here any more. */
+const LOST_TIMES: AskingTimes = { everyMs: 2000, forMs: 30_000 };
+
 /** @throws AgentError  this agent has nothing to prove itself with */
-function remoteAgent(to: string, home: AgentHome): RemoteAgent {
+function remoteAgent(to: string, home: Pick<AgentHome, "folder">): RemoteAgent {
   const credentials = credentialsOf(home);
   if (credentials === undefined)
     throw new AgentError(409, `${home.folder}: has no certificate, expected one made by: xeno agent init`);
@@ -93,10 +113,22 @@ async function mustBeThere(there: AgentClient, domid: number): Promise<void> {
 }
 
 /** A migration ended without a word: the domain is let run here if it is known not to run there, and ended if it does. */
-async function findOut(client: ControlClient, there: AgentClient, domid: number, doubt: ControlError): Promise<never> {
+async function findOut(
+  client: Pick<ControlClient, "call">,
+  there: AgentClient,
+  domid: number,
+  doubt: ControlError,
+): Promise<never> {
   const isThere = await runsThere(there, domid);
   if (isThere === undefined) throw doubt;
-  await (isThere ? client.call("destroy", { runsElsewhere: true }) : client.call("unpause", {}));
+  if (isThere) await client.call("destroy", { runsElsewhere: true }).catch(unlessLost);
+  else await client.call("unpause", {});
   const found = isThere ? "it runs there" : "it does not, and runs on here";
   throw new AgentError(409, `${doubt.message}; the other agent was asked: ${found}`);
+}
+
+/** For what ends a domain's process: that it is gone is as good as its answer. @throws unknown  it is not */
+export function unlessLost(error: unknown): Record<string, never> {
+  if (!(error instanceof ControlLost)) throw error;
+  return {};
 }

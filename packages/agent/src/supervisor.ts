@@ -33,7 +33,7 @@ import type { SnapshotReport } from "@xenoserver/toolstack/snapshot/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
 import type { KeyTable } from "./api/key-table.ts";
 import { makeCopies } from "./copies.ts";
-import { type AwaitedDomain, type DepartureOptions, sendAway } from "./departure.ts";
+import { type AwaitedDomain, type DepartureOptions, sendAway, unlessLost } from "./departure.ts";
 import { POLL_MS, reachProcess, readJson, readLog, startProcess } from "./domain-process.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
@@ -48,8 +48,8 @@ import { type Zygote, Zygotes } from "./zygotes.ts";
 interface Followed {
   readonly client: ControlClient;
   readonly transfers: TransferCalls;
-  /** Settles when the domain's end is in the journal and its folder gone. */
-  readonly settled: Promise<void>;
+  /** Settles with the domain's end when that is in the journal and its folder gone. */
+  readonly settled: Promise<DomainRow["end"]>;
 }
 
 /** Where a domain is to run that goes on from a file. */
@@ -357,10 +357,11 @@ export class Supervisor {
   async call<N extends OperationName>(ref: string, op: N, args: ArgsOf<N>): Promise<ResultOf<N>> {
     const { client, settled, domid } = this.#followedOf(ref);
     if (op === "rename") this.#journal.rename(domid, String((args as { name?: unknown }).name));
-    const result = await client.call(op, args);
+    if (op !== "destroy") return client.call(op, args);
+    const result = await client.call(op, args).catch(unlessLost);
     // Who destroys a domain may create it again at once.
-    if (op === "destroy") await settled;
-    return result;
+    await settled;
+    return result as ResultOf<N>;
   }
 
   /** A connection of its own to a domain's control socket, for its console or watches. */
@@ -375,9 +376,7 @@ export class Supervisor {
 
   /** Settles when a domain has ended and all that it left is put away. */
   async ended(ref: string): Promise<DomainRow["end"]> {
-    const { settled, domid } = this.#followedOf(ref);
-    await settled;
-    return this.#journal.find(domid)?.end;
+    return this.#followedOf(ref).settled;
   }
 
   /** Takes over what domains have used. */
@@ -433,7 +432,7 @@ export class Supervisor {
       this.#putAway(row, client);
       throw new AgentError(400, client.detail ?? `domain ${row.name} ended before it could be reached`);
     }
-    const { promise: settled, resolve } = Promise.withResolvers<void>();
+    const { promise: settled, resolve } = Promise.withResolvers<DomainRow["end"]>();
     const followed = { client, transfers: new TransferCalls(client), settled };
     this.#followed.set(row.domid, followed);
     // A supervisor that is closed has let go of it: the domain goes on.
@@ -441,19 +440,20 @@ export class Supervisor {
       if (this.#followed.get(row.domid) !== followed) return;
       while (findProcess(this.#home.domain(row.domid)) !== undefined) await sleep(POLL_MS);
       if (this.#followed.get(row.domid) !== followed) return;
-      this.#putAway(row, { reason: "killed", endedAt: Math.floor(Date.now() / 1000) });
+      const end = this.#putAway(row, { reason: "killed", endedAt: Math.floor(Date.now() / 1000) });
       this.#followed.delete(row.domid);
-      resolve();
+      resolve(end);
     });
     return followed;
   }
 
-  /** The last of a domain: its usage and its end into the journal, then its folder away. */
-  #putAway({ domid }: DomainRow, otherwise: NonNullable<DomainRow["end"]>): void {
+  /** The last of a domain: its usage and its end into the journal, then its folder away. @returns its end */
+  #putAway({ domid }: DomainRow, otherwise: NonNullable<DomainRow["end"]>): NonNullable<DomainRow["end"]> {
     const folder = this.#home.domain(domid);
     const end = readJson<DomainEnd>(join(folder, END_FILE)) ?? otherwise;
     this.#journal.end(domid, end, existsSync(folder) ? lastRecords(folder) : []);
     rmSync(folder, { recursive: true, force: true });
+    return end;
   }
 
   async #collectFrom(domid: number, client: ControlClient): Promise<void> {

@@ -15,6 +15,13 @@ interface Pending {
   reject(error: Error): void;
 }
 
+/** The process, or the line to it, went before it answered; what was asked for may have been done. */
+export class ControlLost extends ControlError {
+  constructor() {
+    super("conflict", "the domain's process is gone");
+  }
+}
+
 export class ControlClient {
   /** Called for each event that was asked for. */
   onEvent: (event: ControlEvent) => void = () => {};
@@ -31,8 +38,7 @@ export class ControlClient {
     socket.on("error", () => {});
     this.closed = new Promise((resolve) =>
       socket.on("close", () => {
-        for (const pending of this.#pending.values())
-          pending.reject(new ControlError("conflict", "the domain's process is gone"));
+        for (const pending of this.#pending.values()) pending.reject(new ControlLost());
         this.#pending.clear();
         resolve();
       }),
@@ -48,9 +54,9 @@ export class ControlClient {
     });
   }
 
-  /** @throws ControlError  the domain refuses, or is gone before it answered */
+  /** @throws ControlError  the domain refuses; ControlLost */
   call<N extends OperationName>(op: N, args: ArgsOf<N>): Promise<ResultOf<N>> {
-    if (this.#socket.destroyed) return Promise.reject(new ControlError("conflict", "the domain's process is gone"));
+    if (this.#socket.destroyed) return Promise.reject(new ControlLost());
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve: resolve as (result: unknown) => void, reject });

@@ -104,6 +104,7 @@ export class DomainHost {
   #state: DomainState;
   #destroyed = false;
   #moving = false;
+  #moved: MigrationReport | undefined;
   #restarts = 0;
   #memoryTargetBytes: number;
   #vcpusWanted: number;
@@ -274,6 +275,7 @@ export class DomainHost {
         if (isInDoubt || error instanceof MigrationTorn) this.#become("paused");
         throw new ControlError(isInDoubt ? "in-doubt" : "conflict", error.message);
       }
+      this.#moved = report;
       await this.destroy();
       return report;
     });
@@ -545,6 +547,7 @@ export class DomainHost {
       ...(detail !== undefined && !this.#destroyed && { detail }),
       ...{ runMs, instructions, exits, restarts: this.#restarts },
       endedAt: Math.floor(Date.now() / 1000),
+      ...(this.#moved && { moved: this.#moved }),
     };
   }
 }

@@ -3,6 +3,6 @@
 export { copyOfSpec, macsIn } from "../cfg/copy.ts";
 export { memoryAtStartMib } from "../cfg/domain-config.ts";
 export { configOf, type DomainSpec, type SpecValue, specOf } from "../cfg/spec.ts";
-export { ControlClient } from "./client.ts";
+export { ControlClient, ControlLost } from "./client.ts";
 export { DomainHost } from "./domain-host.ts";
 export * from "./protocol.ts";

@@ -5,10 +5,12 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { ShutdownReason, shutdownGuest, spinGuest } from "@xenoserver/testkit";
 import { DomainProcess } from "../testing/domain-process.ts";
 import { addUsage, lastRecords, NO_USAGE, USAGE_FIELDS } from "../usage/meter.ts";
 import type { ControlClient } from "./client.ts";
+import { ARRIVAL_FILE } from "./process-folder.ts";
 import type { ControlEvent } from "./protocol.ts";
 
 let folder: string;
@@ -128,6 +130,23 @@ test("usage outlives a killed process, and what was kept elsewhere is not told t
   assert.equal(records.at(-1)!.cause, "killed");
   const missedNs = last.usage.wallNs - records.reduce(addUsage, NO_USAGE).wallNs;
   assert.ok(missedNs < 2e9, `${missedNs} ns are in no record`);
+});
+
+test("what a move came to is in the folder it leaves, also if who asked for it does not hear", async () => {
+  const [here, there] = [start("spin"), start("spin", {}, { arrives: true })];
+  const socket = join(there.folder, ARRIVAL_FILE);
+  while (!existsSync(socket)) await sleep(10);
+  const client = await here.client();
+  const asked = client.call("migrate", { socket, copyStorage: false, postCopy: false, token: "t" }).catch(() => {});
+  // It goes when the domain has begun to come.
+  while (existsSync(socket)) await sleep(1);
+  client.close();
+  await asked;
+  assert.equal(await here.gone, 0, here.log);
+  const { reason, moved } = here.end();
+  assert.equal(reason, "destroyed");
+  assert.ok(moved!.rounds > 0 && moved!.sentBytes > 0);
+  assert.equal((await (await there.client()).call("info", {})).state, "running");
 });
 
 test("the socket is its user's only, and says what is wrong with a request", async () => {

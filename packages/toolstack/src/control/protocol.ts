@@ -135,6 +135,8 @@ export interface DomainEnd {
   readonly restarts: number;
   /** Seconds since the Unix epoch. */
   readonly endedAt: number;
+  /** It went to another server; as the one who asked for that was told, if the answer came to it. */
+  readonly moved?: MigrationReport;
 }
 
 /** What is run in a guest, as its root unless another user is named. */

@@ -110,6 +110,28 @@ export function settingsOf(info: ToolstackInfo): DomainSettings {
 export const Domain = z.union([DomainInfo, DomainSettings]);
 export const DomainList = answer({ domains: listOf(Domain) });
 
+export const MigrationReport = answer({
+  rounds: wholeNumber(),
+  sentBytes: wholeNumber().describe("Of everything."),
+  diskBytes: wholeNumber(),
+  totalMs: anyNumber().describe("From the first byte to the other side's word that the domain runs."),
+  downtimeMs: anyNumber().describe(
+    "From the moment the vcpus were asked to stand still until they ran there, as far as that word tells.",
+  ),
+  downtime: answer({
+    haltMs: anyNumber().describe("Until the vcpus stand still and devices have nothing in flight."),
+    writeMs: anyNumber().describe("Until the rest is written."),
+    readyMs: anyNumber().describe("Until the other side has loaded that."),
+    releaseMs: anyNumber().describe("Until disks are closed and ports let go here."),
+    startMs: anyNumber().describe("Until the domain runs there."),
+  }),
+  leftHere: listOf(text()).describe("Sentences on what went along and could not be removed here."),
+  laterFrames: optional(wholeNumber()).describe("With post-copy: pages that followed when the domain ran there."),
+  fetchedFrames: optional(wholeNumber()).describe("Those of them that it had to wait for."),
+});
+export type MigrationReport = z.infer<typeof MigrationReport>;
+true satisfies Same<MigrationReport, ToolstackMigration>;
+
 export const DomainEnd = answer({
   reason: oneOf(["poweroff", "reboot", "suspend", "crash", "watchdog", "soft-reset", "destroyed"]),
   detail: optional(text()).describe("Unless it was wanted: what happened."),
@@ -118,6 +140,7 @@ export const DomainEnd = answer({
   exits: z.record(z.string(), z.number()),
   restarts: wholeNumber(),
   endedAt: wholeNumber().describe("Seconds since the Unix epoch."),
+  moved: optional(MigrationReport).describe("It went to another server, and what came of that."),
 });
 true satisfies Same<z.infer<typeof DomainEnd>, ToolstackEnd>;
 /** Of a domain whose process could not tell it. */
@@ -143,28 +166,6 @@ export const SnapshotReport = answer({
 });
 export type SnapshotReport = z.infer<typeof SnapshotReport>;
 true satisfies Same<SnapshotReport, ToolstackSnapshot>;
-
-export const MigrationReport = answer({
-  rounds: wholeNumber(),
-  sentBytes: wholeNumber().describe("Of everything."),
-  diskBytes: wholeNumber(),
-  totalMs: anyNumber().describe("From the first byte to the other side's word that the domain runs."),
-  downtimeMs: anyNumber().describe(
-    "From the moment the vcpus were asked to stand still until they ran there, as far as that word tells.",
-  ),
-  downtime: answer({
-    haltMs: anyNumber().describe("Until the vcpus stand still and devices have nothing in flight."),
-    writeMs: anyNumber().describe("Until the rest is written."),
-    readyMs: anyNumber().describe("Until the other side has loaded that."),
-    releaseMs: anyNumber().describe("Until disks are closed and ports let go here."),
-    startMs: anyNumber().describe("Until the domain runs there."),
-  }),
-  leftHere: listOf(text()).describe("Sentences on what went along and could not be removed here."),
-  laterFrames: optional(wholeNumber()).describe("With post-copy: pages that followed when the domain ran there."),
-  fetchedFrames: optional(wholeNumber()).describe("Those of them that it had to wait for."),
-});
-export type MigrationReport = z.infer<typeof MigrationReport>;
-true satisfies Same<MigrationReport, ToolstackMigration>;
 
 export const AwaitedDomain = answer({
   domid: wholeNumber(),
