@@ -30,6 +30,14 @@ describe("the generator", () => {
     assert.ok(missing <= 2, `${missing} lines never drawn`);
   });
 
+  it("lets nothing follow what stores fields of the processor's own, also where nothing else is drawn", () => {
+    const stores = (text: string): boolean => /FXSAVE/.test(text);
+    const early = draw(5, 5000).filter((c) => c.instructions?.slice(0, -1).some((x) => stores(x.text)));
+    assert.deepEqual(early, []);
+    const only = new Generator({ seed: 6, specs: SAMPLE_SPECS.filter((s) => s.mnemonic === "FXSAVE") });
+    assert.ok(stores(only.next().instructions?.at(-1)?.text ?? ""));
+  });
+
   it("keeps code inside its region", () => {
     for (const c of draw(2, 2000)) assert.ok(c.code.length + (c.codeOffset ?? 0) <= CODE_BYTES);
   });

@@ -22,6 +22,14 @@ export interface GeneratorOptions {
 }
 
 /**
+ * What these store is the processor's own in part (MXCSR_MASK, where the last x87 instruction was), which is not compared where it was stored, but would be where a
+ * later instruction has copied it to: so nothing follows them.
+ */
+const STORES_STATE = /^F(XSAVE|N?SAVE|N?STENV)/;
+
+const comesLast = (d: Drawable): boolean => d.traits.privileged || STORES_STATE.test(d.name);
+
+/**
  * Draws test cases from an encoding table, the same for the same seed and table.
  *
  * Memory operands go to scratch memory by registers that the sequence otherwise leaves alone. Where an instruction
@@ -33,6 +41,8 @@ export class Generator {
   readonly #max: number;
   readonly #bits: CaseBits;
   readonly #alignmentCheck: boolean;
+  /** Whether there is an instruction that another may follow. */
+  readonly #continues: boolean;
 
   /** @throws if no line of the table can be drawn */
   constructor(options: GeneratorOptions) {
@@ -41,19 +51,21 @@ export class Generator {
     this.#bits = options.bits ?? 64;
     this.#alignmentCheck = options.alignmentCheck ?? false;
     this.#drawables = drawables(options.specs, this.#bits);
+    this.#continues = !this.#drawables.every(comesLast);
     if (this.#drawables.length === 0) throw new Error("generator: the table has no encoding that can be drawn");
   }
 
   /** A sequence of 1 to `maxInstructions` instructions. */
   next(): TestCase {
     const r = this.#r;
-    const count = r.chance(25) ? 1 : r.between(1, this.#max);
+    const count = r.chance(25) || !this.#continues ? 1 : r.between(1, this.#max);
     const sequence: Drawable[] = [];
     while (sequence.length < count) {
       const d = r.pick(this.#drawables);
       const last = sequence.length === count - 1;
-      // These end every sequence they are in, so they come at its end, and not often.
-      if (d.traits.privileged && (!last || r.chance(60))) continue;
+      if (!last && comesLast(d)) continue;
+      // These end every sequence they are in, so they are not drawn often.
+      if (d.traits.privileged && this.#continues && r.chance(60)) continue;
       sequence.push(d);
     }
     return this.#build(sequence);
