@@ -162,16 +162,12 @@ class RegionTranslator {
       if (item) targets.set(number, this.forward.get(item.from)!);
     }
     if (targets.size === 0) return;
-    f.if(
-      arriving,
-      () =>
-        f.block((next) => {
-          const last = Math.max(...targets.keys());
-          const labels = Array.from({ length: last + 1 }, (_, number) => targets.get(number) ?? next);
-          f.brTable(arriving, labels, next);
-        }),
-      undefined,
-      false,
+    f.if(arriving, () =>
+      f.block((next) => {
+        const last = Math.max(...targets.keys());
+        const labels = Array.from({ length: last + 1 }, (_, number) => targets.get(number) ?? next);
+        f.brTable(arriving, labels, next);
+      }),
     );
   }
 
