@@ -101,11 +101,14 @@ class RegionTranslator {
     const { f, ops } = this;
     const vb = f.param<"i32">(0);
     const target = this.exits.target.get();
+    // Loaded before the store: what is compared behind it V8 cannot take for an operand in memory, which it would load twice.
+    const limit = f.let(f.load<"i32">("i32.load", vb, State.instructionLimit));
+    const found = emitFindRegion(f, vb, target);
+    const address = f.let(found.address);
     f.store("i64.store", vb, target, Slot.rip);
     f.block((toLoop) => {
-      f.brIf(toLoop, ops.count.get().geU(f.load<"i32">("i32.load", vb, State.instructionLimit)), false);
-      const found = emitFindRegion(f, vb, target);
-      f.brIf(toLoop, found.matches.eqz(), false);
+      f.brIf(toLoop, ops.count.get().geU(limit), false);
+      f.brIf(toLoop, address.ne(target), false);
       f.returnCallIndirect(this.regionType, 0, found.place, vb, found.entry);
     });
     f.return(i32(RegionStatus.redirect));

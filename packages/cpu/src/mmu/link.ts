@@ -25,7 +25,7 @@ export function defineLinkRegion(m: ModuleBuilder, fillItlb: Func): Func {
   const record = f.param<"i32">(2);
   const place = f.let(f.load<"i32">("i32.load", record, Field.imm));
   const known = emitFindRegion(f, vb, va);
-  f.if(known.matches.and(known.place.eq(place)), () => f.return(place));
+  f.if(known.address.eq(va).and(known.place.eq(place)), () => f.return(place));
   const entry = f.let(f.load<"i32">("i32.load8_u", record, Field.dst));
   const info = f.let(f.load<"i32">("i32.load", record, Field.disp));
   const distance = f.load<"i32">("i32.load", info, EntryInfo.distance);

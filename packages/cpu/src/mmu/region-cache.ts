@@ -21,9 +21,10 @@ function emitHash(f: Fn, at: I64): I32 {
 /** Emits the address of that entry. */
 const emitEntry = (f: Fn, vb: I32, hash: I32): I32 => f.let(hash.shl(4).add(state(f, vb, State.regionCache)));
 
-/** What an entry says, valid if it matches. */
+/** What an entry says, valid if it is of the address that was looked for. */
 export interface FoundRegion {
-  readonly matches: I32;
+  /** The address that the entry is of. */
+  readonly address: I64;
   readonly place: I32;
   /** Number of the region's entry. */
   readonly entry: I32;
@@ -32,7 +33,7 @@ export interface FoundRegion {
 export function emitFindRegion(f: Fn, vb: I32, at: I64): FoundRegion {
   const found = emitEntry(f, vb, emitHash(f, at));
   return {
-    matches: f.load<"i64">("i64.load", found, RegionCache.address).eq(at),
+    address: f.load<"i64">("i64.load", found, RegionCache.address),
     place: f.load<"i32">("i32.load", found, RegionCache.place),
     entry: f.load<"i32">("i32.load", found, RegionCache.entry),
   };

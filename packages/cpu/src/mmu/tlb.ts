@@ -1,6 +1,8 @@
 import type { Address, Fn, I32, I64 } from "@xenoserver/wasm";
-import { i64 } from "@xenoserver/wasm";
-import { TLB_ENTRIES, Tlb } from "../state/layout.ts";
+import { i32, i64 } from "@xenoserver/wasm";
+import { EmptyTlbTag, TLB_ENTRIES, TLB_ENTRY_BYTES, Tlb } from "../state/layout.ts";
+
+const PAGE_BITS = 12;
 
 /** What a lookup needs to know of whoever emits it. */
 interface Emitter {
@@ -9,9 +11,36 @@ interface Emitter {
   tlbBase(): I32;
 }
 
+/** Emits the distance of an address's entry from the start of its set. */
+export const tlbEntryOffset = (at: I64): I32 =>
+  at
+    .wrap()
+    .shrU(PAGE_BITS - Math.log2(TLB_ENTRY_BYTES))
+    .and((TLB_ENTRIES - 1) * TLB_ENTRY_BYTES);
+
+/** Emits the tag of the page that begins at an address. */
+export const tlbTag = (page: I64): I64 => page.sub(1);
+/** Emits the page that a tag belongs to. */
+export const pageOfTlbTag = (tag: I64): I64 => tag.add(1);
+/** Emits a tag for an empty entry at a distance from the start of its set or of all: that of a page which has the entry behind it. */
+export const emptyTlbTag = (offset: I32): I64 =>
+  tlbTag(
+    offset
+      .add(TLB_ENTRY_BYTES)
+      .extU()
+      .shl(PAGE_BITS - Math.log2(TLB_ENTRY_BYTES)),
+  );
+
+/** Emits the emptying of entries that follow one another, of which the first may be the first of its set; it is not the second. */
+export function emitEmptyTlb(f: Fn, from: I32, bytes: number): void {
+  f.memoryFill(from, i32(0xff), i32(bytes));
+  for (const tag of [Tlb.read, Tlb.write]) f.store("i64.store", from, i64(EmptyTlbTag.first), tag);
+}
+
 /**
- * Emits the inline TLB check. An access that leaves its page never matches: the page of its *last* byte is compared with
- * the entry chosen by its first, so one comparison covers both the tag and the crossing.
+ * Emits the inline TLB check. How far a tag lies below an address tells both whether the address is in the tag's page and whether the access stays in it, by
+ * one comparison: tags are one less than their page's address, so that the difference is −1 at its first byte. The tag comes first in the difference since
+ * V8 would load it twice as the second operand, or as one of a comparison.
  * @param at    linear address; a local
  * @param size  bytes, 1–64
  * @param tag   `Tlb.read` or `Tlb.write`
@@ -19,13 +48,9 @@ interface Emitter {
  */
 export function emitTlbLookup(e: Emitter, at: I64, size: number, tag: number): { matches: I32; host: Address } {
   const { f } = e;
-  const index = at
-    .shrU(7)
-    .wrap()
-    .and((TLB_ENTRIES - 1) << 5);
-  const entry = f.let(index.add(e.tlbBase()));
-  const lastPage = at.add(size - 1).and(i64(-4096));
-  const matches = f.load<"i64">("i64.load", entry, tag).eq(lastPage);
+  const entry = f.let(tlbEntryOffset(at).add(e.tlbBase()));
+  const distance = f.load<"i64">("i64.load", entry, tag).sub(at);
+  const matches = distance.geU(size - 4097);
   const host = f.loadAddress(entry, Tlb.addend).add(f.address(at));
   return { matches, host };
 }

@@ -17,12 +17,12 @@ import {
   Pending,
   State,
   TLB_BYTES,
-  TLB_ENTRIES,
   TLB_FLAG_GLOBAL,
   TLB_OFFSET,
   Tlb,
 } from "../state/layout.ts";
 import { Access, emitItlbEntry, frameOf, largePageBit, state32, state64 } from "./emit.ts";
+import { emptyTlbTag, tlbEntryOffset, tlbTag } from "./tlb.ts";
 import { emitNoteItlb, emitNoteTlb } from "./used-groups.ts";
 
 /** Notes that a translation of a page of more than 4 KiB is cached, in parts: INVLPG for any of it must drop them all. */
@@ -53,13 +53,8 @@ export function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Fu
     f.return(f.addressAt(0));
   });
   const page = f.let(va.and(i64(-4096)));
-  const entry = f.let(
-    va
-      .shrU(7)
-      .wrap()
-      .and((TLB_ENTRIES - 1) << 5)
-      .add(state32(f, vb, State.tlb)),
-  );
+  const offset = f.let(tlbEntryOffset(va));
+  const entry = f.let(offset.add(state32(f, vb, State.tlb)));
   const frame = f.let(frameOf(host, layout));
   const holdsCode = f.load<"i32">("i32.load8_u", frame, layout.frameFlags);
   const writeEntry = f.var("i32", flags.and(1).and(holdsCode.eqz()));
@@ -70,8 +65,8 @@ export function defineTranslate(m: ModuleBuilder, layout: MemoryLayout, walk: Fu
   });
   // While each access is to be seen there is no entry that would spare the next one the slow path.
   f.if(state32(f, vb, State.slowAccess).eqz(), () => {
-    f.store("i64.store", entry, page, Tlb.read);
-    f.store("i64.store", entry, f.select(writeEntry.get(), page, i64(-1)), Tlb.write);
+    f.store("i64.store", entry, tlbTag(page), Tlb.read);
+    f.store("i64.store", entry, f.select(writeEntry.get(), tlbTag(page), emptyTlbTag(offset)), Tlb.write);
     f.storeAddress(entry, host.sub(f.address(page)), Tlb.addend);
     f.store("i32.store", entry, flags.shrU(1).and(TLB_FLAG_GLOBAL), Tlb.flags);
     // The supervisor's global entries stay.

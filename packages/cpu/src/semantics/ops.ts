@@ -261,32 +261,41 @@ export abstract class Ops {
 
   /** Host address of `size` readable bytes at a linear address. */
   hostRead(va: I64, size: number): Address {
+    const host = this.f.var(this.f.addressType);
+    this.findReadable(va, size, (found) => host.set(found));
+    return host.get();
+  }
+  /** Emits `use` twice: for what can be used directly, and for what the slow path found. */
+  private findReadable(va: I64, size: number, use: (host: Address) => void): void {
     const { f } = this;
-    const host = f.var(f.addressType);
     const at = f.let(va);
     const hit = this.lookUp(at, size, Tlb.read);
     f.if(
       hit.matches,
-      () => host.set(hit.host),
+      () => use(hit.host),
       () => {
         const slow = f.let(f.call<AddressType>(this.helpers.slowRead, this.vb, at, i32(size)));
         f.if(slow.eqz(), () => this.leaveFaulted(), undefined, false);
-        host.set(slow);
+        use(slow);
       },
       true,
     );
-    return host.get();
   }
 
   load(va: I64, width: number): I64 {
-    const suffix = width === 8 ? "" : `${width * 8}_u`;
-    return this.f.let(this.f.load<"i64">(`i64.load${suffix}`, this.hostRead(va, width)));
+    return this.read("i64", `i64.load${width === 8 ? "" : `${width * 8}_u`}`, va, width);
   }
   loadS(va: I64, width: number): I64 {
     return this.f.let(this.load(va, width).signExtend(bitsOf(width)));
   }
   loadV(va: I64): V128 {
-    return this.f.let(this.f.load<"v128">("v128.load", this.hostRead(va, 16)));
+    return this.read("v128", "v128.load", va, 16);
+  }
+  /** With a load on either way: an address that comes from both V8 would extend to 64 bits once more. */
+  private read<T extends "i64" | "v128">(type: T, load: string, va: I64, width: number): Val<T> {
+    const value = this.f.var(type);
+    this.findReadable(va, width, (host) => value.set(this.f.load<T>(load, host)));
+    return value.get();
   }
 
   store(va: I64, width: number, value: I64): void {

@@ -170,9 +170,13 @@ export const Pending = { mmioRead: 1 } as const;
 export const PROFILE_OFFSET = 0x2000;
 export const TLB_ENTRIES = 1024;
 export const TLB_ENTRY_BYTES = 32;
-/** TLB entry: tags are linear page addresses, or −1 (which no page address is). */
 /** `addend` is a host address less a linear one, as wide as the memory's addresses. */
 export const Tlb = { read: 0, write: 8, addend: 16, flags: 24 } as const;
+/**
+ * Tags are one less than the linear address of their page (`emitTlbLookup` says why). Entries that are filled with ones have the tag of page 0, which no address
+ * matches that has another entry than the first; the first of a set has the tag of page 1.
+ */
+export const EmptyTlbTag = { first: 4095, others: -1 } as const;
 export const TLB_FLAG_GLOBAL = 1;
 export const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY_BYTES;
 export const ITLB_ENTRIES = 512;
