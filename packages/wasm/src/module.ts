@@ -89,6 +89,15 @@ export class ModuleBuilder {
     if (exportAs) this.exports.push({ name: exportAs, kind: 0, callee: func });
     return func;
   }
+  /** Functions that do nothing and are never called. */
+  emptyFuncs(count: number): void {
+    if (count === 0) return;
+    const empty = {
+      type: this.type({ params: [], results: [] }),
+      fn: new Fn({ params: [], results: [] }, this.addressType),
+    };
+    for (let k = 0; k < count; k++) this.funcs.push(empty);
+  }
   private functionIndex(position: number): number {
     this.importsClosed = true;
     return this.imports.length + position;
@@ -135,7 +144,8 @@ export class ModuleBuilder {
         for (const callee of e.funcs) w.uleb(callee.index);
       }),
     );
-    const finished = this.funcs.map((f) => f.fn.finish());
+    const bodies = new Map(this.funcs.map(({ fn }) => [fn, fn.finish()]));
+    const finished = this.funcs.map(({ fn }) => bodies.get(fn)!);
     this.branchHintSection(
       out,
       finished.map(({ hints }) => hints),

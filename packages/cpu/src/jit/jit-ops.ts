@@ -16,6 +16,7 @@ import { State, Tlb } from "../state/layout.ts";
 import type { GroupedAccess } from "./access-groups.ts";
 import { JitInstruction } from "./bindings.ts";
 import { type FlagKind, LazyFlags } from "./lazy-flags.ts";
+import type { BlockUse } from "./live-registers.ts";
 import { isRepeated, likelyWritten, type Place, type PlacedInstruction } from "./region.ts";
 import { VectorRegisters } from "./vector-registers.ts";
 
@@ -50,12 +51,10 @@ export interface Exits {
  * **Flags** are kept as what they follow from, see `LazyFlags`.
  */
 export class JitOps extends Ops {
-  /** Registers to load at the entry. */
-  private readonly used: Set<number>;
   private readonly deferred: ReadonlySet<number>;
   private readonly pending = new Set<number>();
-  /** Written in the current block, whatever path led there. */
-  private readonly defined = new Set<number>();
+  /** Of the current block. */
+  private use: BlockUse = { exposed: 0, defined: 0 };
   private readonly gprs: Var<"i64">[];
   private readonly flags: LazyFlags;
   private readonly vectors: VectorRegisters;
@@ -79,7 +78,6 @@ export class JitOps extends Ops {
     super(f, f.param(0), helpers);
     this.exits = exits;
     this.deferred = deferred;
-    this.used = new Set(deferred);
     this.gprs = Array.from({ length: 16 }, () => f.var("i64"));
     this.flags = new LazyFlags(f, this.vb);
     this.vectors = new VectorRegisters(f, this.vb);
@@ -90,10 +88,14 @@ export class JitOps extends Ops {
 
   // Entry and exit of the region
 
-  /** @param page  address of the page that places count from */
-  loadState(page: I64): void {
+  /**
+   * @param page  address of the page that places count from
+   * @param live  bits of the registers that are needed
+   */
+  loadState(page: I64, live: number): void {
     const { f, vb } = this;
-    for (const reg of this.used) this.gprs[reg].set(f.load("i64.load", vb, reg * 8));
+    for (let reg = 0; reg < 16; reg++)
+      if ((live >> reg) & 1 || this.deferred.has(reg)) this.gprs[reg].set(f.load("i64.load", vb, reg * 8));
     this.flags.begin();
     this.pageVa.set(page);
     this.tlb.set(f.load("i32.load", vb, State.tlb));
@@ -123,18 +125,20 @@ export class JitOps extends Ops {
   /**
    * @param kind      what the flags are when control arrives, from wherever it comes
    * @param accesses  of its instructions
+   * @returns         what it does to registers, once its instructions have been translated
    */
   beginBlock(
     instructions: readonly PlacedInstruction[],
     kind: FlagKind,
     accesses: readonly (GroupedAccess | undefined)[],
-  ): void {
+  ): BlockUse {
     this.flags.kind = kind;
-    this.defined.clear();
+    this.use = { exposed: 0, defined: 0 };
     this.openGroups.clear();
     for (const access of accesses) if (access) this.groupHosts[access.group.id] ??= this.f.var(this.f.addressType);
     this.vectors.beginBlock(instructions);
     this.count.set(this.count.get().add(instructions.length));
+    return this.use;
   }
   /** Makes registers and the flags' kind known to whatever block comes next. */
   endBlock(): void {
@@ -173,27 +177,27 @@ export class JitOps extends Ops {
     copy.set(variable.get());
     return copy.get();
   }
-  private use(reg: number): void {
-    if (!this.defined.has(reg)) this.used.add(reg);
+  private expose(reg: number): void {
+    this.use.exposed |= ~this.use.defined & (1 << reg);
   }
   /** A register that may be written, now or later, before control can leave. */
   private touch(reg: number): void {
-    this.use(reg);
+    this.expose(reg);
     if (!this.deferred.has(reg)) this.pending.add(reg);
   }
   override getGpr(reg: number): I64 {
-    this.use(reg);
+    this.expose(reg);
     return this.copy(this.gprs[reg]);
   }
   override setGpr(reg: number, value: I64): void {
-    if (this.f.nesting > this.nesting) this.use(reg);
-    else this.defined.add(reg);
+    if (this.isConditional) this.expose(reg);
+    else this.use.defined |= 1 << reg;
     if (!this.deferred.has(reg)) this.pending.add(reg);
     this.gprs[reg].set(value);
   }
   /** The register itself, for an expression that is emitted before anything is written. */
   peekGpr(reg: number): I64 {
-    this.use(reg);
+    this.expose(reg);
     return this.gprs[reg].get();
   }
   override tlbBase(): I32 {

@@ -7,6 +7,7 @@ import { groupAccesses } from "./access-groups.ts";
 import { deadFlags } from "./dead-flags.ts";
 import { type Exits, JitOps } from "./jit-ops.ts";
 import { type FlagKind, MEMORY, sameKind } from "./lazy-flags.ts";
+import { type BlockUse, liveAtEntries } from "./live-registers.ts";
 import { type Block, likelyWritten, type Place, type Region } from "./region.ts";
 
 /** Blocks `from` to `to` (indices, inclusive): one block, or a loop around several. */
@@ -36,6 +37,8 @@ class RegionTranslator {
   /** By index of a block: the number of the entry there. The first entry is not among them. */
   private readonly entryAt = new Map<number, number>();
   private readonly exits: Exits;
+  /** By block. */
+  private readonly uses: BlockUse[] = [];
   private current = 0;
 
   constructor(m: ModuleBuilder, helpers: Helpers, region: Region) {
@@ -74,8 +77,14 @@ class RegionTranslator {
     ops.storeState();
     this.leaveFault();
     f.prepend(() => {
-      ops.loadState(this.pageOfEntry());
+      ops.loadState(this.pageOfEntry(), this.liveRegisters());
     });
+  }
+
+  private liveRegisters(): number {
+    const { blocks, returns, entries } = this.region;
+    const indexOf = (places: readonly Place[]) => places.flatMap((place) => this.indexOf.get(place) ?? []);
+    return liveAtEntries(this.uses, (index) => indexOf(successorsOf(blocks[index], returns, true)), indexOf(entries));
   }
 
   /** Address of the page that places count from. `Slot.rip` is an entry's. */
@@ -192,7 +201,7 @@ class RegionTranslator {
     this.current = index;
     if (this.entryAt.has(index) && this.loops.length > 0) f.setLocal(ARRIVING, i32(0));
     const accesses = groupAccesses(block.instructions);
-    ops.beginBlock(block.instructions, this.kinds.get(index) ?? "dynamic", accesses);
+    this.uses[index] = ops.beginBlock(block.instructions, this.kinds.get(index) ?? "dynamic", accesses);
     const dead = deadFlags(block.instructions);
     block.instructions.forEach((placed, k) => {
       f.scope(() => placed.d.def.semantics!(ops, ops.begin(placed, dead[k], accesses[k])));
