@@ -39,7 +39,7 @@ export class ModuleBuilder {
   private readonly globalImports: { module: string; name: string; type: ValType }[] = [];
   private importsClosed = false;
   private memory: { module: string; name: string; limits: MemoryLimits } | undefined;
-  private table: { module: string; name: string; min: number } | undefined;
+  private table: { module: string; name: string; entries: number } | undefined;
 
   constructor(addressType: AddressType = "i32") {
     this.addressType = addressType;
@@ -64,8 +64,9 @@ export class ModuleBuilder {
   importMemory(module: string, name: string, limits: MemoryLimits): void {
     this.memory = { module, name, limits };
   }
-  importTable(module: string, name: string, min: number): void {
-    this.table = { module, name, min };
+  /** A table of functions that never grows. */
+  importTable(module: string, name: string, entries: number): void {
+    this.table = { module, name, entries };
   }
 
   /** An immutable global that is known when the module is instantiated. */
@@ -224,8 +225,9 @@ export class ModuleBuilder {
         w.name(this.table.name);
         w.u8(1);
         w.u8(0x70);
-        w.u8(0);
-        w.uleb(this.table.min);
+        w.u8(1);
+        w.uleb(this.table.entries);
+        w.uleb(this.table.entries);
       }
       for (const g of this.globalImports) {
         w.name(g.module);

@@ -143,7 +143,7 @@ describe("functions", () => {
     fn.return(fn.callIndirect(type, "i32", 0, fn.param(0), fn.param(1)));
     const shared = memory();
     new Int32Array(shared.buffer)[6] = 99;
-    const table = new WebAssembly.Table({ element: "anyfunc", initial: 4 });
+    const table = new WebAssembly.Table({ element: "anyfunc", initial: 4, maximum: 4 });
     const f = instantiate(m, { memory: shared, table }).f as (slot: number, at: number) => number;
     assert.equal(f(2, 16), 99);
     assert.throws(() => f(1, 16), WebAssembly.RuntimeError);

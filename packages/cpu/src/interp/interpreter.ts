@@ -55,7 +55,7 @@ export class Interpreter {
     this.domain = domain;
     const built = builtHandlers();
     const all = [...built.inline, ...built.common];
-    this.table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_ENTRIES });
+    this.table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_ENTRIES, maximum: TABLE_ENTRIES });
     const module = baseModule(domain, counting, () => this.buildBase(built, counting), modules);
     const instance = new WebAssembly.Instance(module, {
       env: { memory: domain.memory, table: this.table, ...imports } as never,
