@@ -23,7 +23,7 @@ import { type DecodeView, viewKey } from "../system/code-window.ts";
 import { CodeIndex, type CodeKey, codeKey, type Heads, isSamePage } from "./code-index.ts";
 import { CodePage, type InstalledRegion, type Trace } from "./code-page.ts";
 import { type Crossing, Crossings, NEXT_BYTES } from "./crossings.ts";
-import { Builtin, Field, OFFSET_MASK } from "./record.ts";
+import { ARRIVAL_BITS, Builtin, Field, OFFSET_MASK } from "./record.ts";
 import type { TraceWriter } from "./trace.ts";
 
 /** A frame that so often was code and then data goes on being watched: to begin with that anew is not free. */
@@ -266,11 +266,10 @@ export class CodeCache {
     this.halves[(info + RECORD_BYTES) >>> 1] = Builtin.link;
     this.words[(info + RECORD_BYTES + Field.imm) >>> 2] = record + RECORD_BYTES;
     this.words[(info + EntryInfo.pages) >>> 2] = region.list;
-    this.words[(info + EntryInfo.distance) >>> 2] = entry.distance;
+    this.words[(info + EntryInfo.arrival) >>> 2] = number | (entry.distance << ARRIVAL_BITS);
     this.nextRecord += EntryInfo.bytes / RECORD_BYTES;
     this.words[(record + Field.disp) >>> 2] = info;
     this.words[(record + Field.imm) >>> 2] = region.place;
-    this.bytes[record + Field.dst] = number;
     this.halves[record >>> 1] = Builtin.region;
     region.entries.set(record, codeKey(this.pages.get(entry.frame)!.views.get(REGION_MODE)!, entry.offset));
     this.installed.set(record, region);

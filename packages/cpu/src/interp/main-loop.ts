@@ -11,6 +11,7 @@ import {
 } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import { emitItlbEntry } from "../mmu/emit.ts";
+import { EntryInfo } from "../mmu/link.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { Itlb, PROFILE_OFFSET, RECORD_BYTES, Slot, State } from "../state/layout.ts";
 import { emitFindCached, emitFindRecord, emitNoteCached } from "./code-index.ts";
@@ -396,8 +397,8 @@ export class MainLoop {
       f.br(this.nextLabel);
     });
     f.store("i64.store", vb, target.get(), Slot.rip);
-    const entry = f.load<"i32">("i32.load8_u", pc.get(), Field.dst);
-    const status = f.let(f.callIndirect(this.regionType, "i32", 0, place.get(), vb, entry));
+    const arrival = f.load<"i32">("i32.load", f.load<"i32">("i32.load", pc.get(), Field.disp), EntryInfo.arrival);
+    const status = f.let(f.callIndirect(this.regionType, "i32", 0, place.get(), vb, arrival));
     f.brIf(this.faultedLabel, status.eq(RegionStatus.fault));
     this.once.set(status);
     target.set(f.load("i64.load", vb, Slot.rip));

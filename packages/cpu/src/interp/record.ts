@@ -35,8 +35,12 @@ export const LoopExit = {
 /** Instruction limit that an instruction sets after it let interrupts in: leave at the next branch, but not to the hypervisor. */
 export const INTERRUPTS_OPENED = 1;
 
-/** A translated region: (vb, number of the entry) → `RegionStatus`. */
+/**
+ * A translated region: (vb, arrival) → `RegionStatus`. The arrival is the number of the entry, and shifted by `ARRIVAL_BITS` how many pages the entry lies
+ * behind the one that places count from.
+ */
 export const REGION_SIGNATURE = { params: ["i32", "i32"], results: ["i32"] } as const;
+export const ARRIVAL_BITS = 8;
 
 /** What a region's function returns to the dispatch loop. */
 export const RegionStatus = {

@@ -1,5 +1,5 @@
 import { type Callee, type Fn, type I32, type I64, i32, i64, type Label, type ModuleBuilder } from "@xenoserver/wasm";
-import { REGION_SIGNATURE, RegionStatus } from "../interp/record.ts";
+import { ARRIVAL_BITS, REGION_SIGNATURE, RegionStatus } from "../interp/record.ts";
 import { emitFindRegion } from "../mmu/region-cache.ts";
 import type { Helpers } from "../semantics/ops.ts";
 import { Slot, State } from "../state/layout.ts";
@@ -17,7 +17,7 @@ interface Item {
   readonly isLoop: boolean;
 }
 
-/** Parameter: number of the entry that control is on its way to, 0 once it is there. */
+/** Parameter: the arrival; then the number of the entry that control is on its way to, 0 once it is there. */
 const ARRIVING = 1;
 
 /** Emits one region as a function (vb, number of the entry) → `RegionStatus`. */
@@ -90,16 +90,15 @@ class RegionTranslator {
   /** Address of the page that places count from. `Slot.rip` is an entry's. */
   private pageOfEntry(): I64 {
     const { f } = this;
-    const arriving = f.param<"i32">(ARRIVING);
     const { entries } = this.region;
     const rip = f.load<"i64">("i64.load", f.param(0), Slot.rip);
     if (entries.length === 1) return rip.sub(entries[0]);
-    const page = f.var("i64", rip.and(i64(-4096)));
-    entries.forEach((place, number) => {
-      const distance = Math.floor(place / 4096);
-      if (distance !== 0) f.if(arriving.eq(number), () => page.set(page.get().sub(distance * 4096)), undefined, false);
-    });
-    return page.get();
+    const page = rip.and(i64(-4096));
+    if (entries.every((place) => place >= 0 && place < 4096)) return page;
+    const arrival = f.param<"i32">(ARRIVING);
+    const first = f.let(page.sub(arrival.shrS(ARRIVAL_BITS).extS().shl(12)));
+    f.setLocal(ARRIVING, arrival.and((1 << ARRIVAL_BITS) - 1));
+    return first;
   }
 
   /**
@@ -118,7 +117,7 @@ class RegionTranslator {
     f.block((toLoop) => {
       f.brIf(toLoop, ops.count.get().geU(limit), false);
       f.brIf(toLoop, address.ne(target), false);
-      f.returnCallIndirect(this.regionType, 0, found.place, vb, found.entry);
+      f.returnCallIndirect(this.regionType, 0, found.place, vb, found.arrival);
     });
     f.return(i32(RegionStatus.redirect));
     f.unreachable();

@@ -1,14 +1,14 @@
 import { type Func, i32, i64, type ModuleBuilder } from "@xenoserver/wasm";
-import { Field } from "../interp/record.ts";
+import { ARRIVAL_BITS, Field } from "../interp/record.ts";
 import { Itlb } from "../state/layout.ts";
 import { emitItlbEntry } from "./emit.ts";
 import { emitEnterRegion, emitFindRegion, emitNoteRegionPage } from "./region-cache.ts";
 
 /**
  * What a region's entry record leads to (`disp`): two records, from which the interpreter can run the entry's first instruction; then
- * the address of the region's pages, and in which of them the entry is.
+ * the address of the region's pages, and the arrival that its function is told.
  */
-export const EntryInfo = { pages: 32, distance: 36, bytes: 48 } as const;
+export const EntryInfo = { pages: 32, arrival: 36, bytes: 48 } as const;
 /** The pages that a region has code from: their number, and each one's distance from where places count from, and its frame. */
 export const RegionPages = { count: 0, first: 8, pageBytes: 8, distance: 0, frame: 4 } as const;
 const GLOBAL = 1 << 31;
@@ -26,9 +26,9 @@ export function defineLinkRegion(m: ModuleBuilder, fillItlb: Func): Func {
   const place = f.let(f.load<"i32">("i32.load", record, Field.imm));
   const known = emitFindRegion(f, vb, va);
   f.if(known.address.eq(va).and(known.place.eq(place)), () => f.return(place));
-  const entry = f.let(f.load<"i32">("i32.load8_u", record, Field.dst));
   const info = f.let(f.load<"i32">("i32.load", record, Field.disp));
-  const distance = f.load<"i32">("i32.load", info, EntryInfo.distance);
+  const arrival = f.let(f.load<"i32">("i32.load", info, EntryInfo.arrival));
+  const distance = arrival.shrS(ARRIVAL_BITS);
   const base = f.let(va.and(i64(-4096)).sub(distance.extS().shl(12)));
   const at = f.var("i32", f.load("i32.load", info, EntryInfo.pages));
   const count = f.load<"i32">("i32.load", at.get(), RegionPages.count);
@@ -51,7 +51,7 @@ export function defineLinkRegion(m: ModuleBuilder, fillItlb: Func): Func {
       at.set(at.get().add(RegionPages.pageBytes));
     },
   );
-  emitEnterRegion(f, vb, va, { place, entry }, allGlobal.get());
+  emitEnterRegion(f, vb, va, { place, arrival }, allGlobal.get());
   f.return(place);
   f.unreachable();
   return func;

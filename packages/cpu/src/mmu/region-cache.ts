@@ -26,8 +26,8 @@ export interface FoundRegion {
   /** The address that the entry is of. */
   readonly address: I64;
   readonly place: I32;
-  /** Number of the region's entry. */
-  readonly entry: I32;
+  /** What the region's function is told. */
+  readonly arrival: I32;
 }
 /** Emits the look-up of a linear address. */
 export function emitFindRegion(f: Fn, vb: I32, at: I64): FoundRegion {
@@ -35,14 +35,14 @@ export function emitFindRegion(f: Fn, vb: I32, at: I64): FoundRegion {
   return {
     address: f.load<"i64">("i64.load", found, RegionCache.address),
     place: f.load<"i32">("i32.load", found, RegionCache.place),
-    entry: f.load<"i32">("i32.load", found, RegionCache.entry),
+    arrival: f.load<"i32">("i32.load", found, RegionCache.arrival),
   };
 }
 
-/** A region's function by its place in the table, and the number of the entry that is meant. */
+/** A region's function by its place in the table, and what it is told of the entry that is meant. */
 export interface EnteredRegion {
   readonly place: I32;
-  readonly entry: I32;
+  readonly arrival: I32;
 }
 /**
  * Emits the making of an entry in the cache in use.
@@ -54,7 +54,7 @@ export function emitEnterRegion(f: Fn, vb: I32, at: I64, region: EnteredRegion, 
   emitNoteRegion(f, vb, hash);
   f.store("i64.store", made, at, RegionCache.address);
   f.store("i32.store", made, region.place, RegionCache.place);
-  f.store("i32.store", made, region.entry, RegionCache.entry);
+  f.store("i32.store", made, region.arrival, RegionCache.arrival);
   const isUser = state(f, vb, State.regionCache).eq(vb.add(REGION_CACHE_OFFSET));
   const kernel = f.select(
     isGlobal,

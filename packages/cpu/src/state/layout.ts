@@ -203,13 +203,13 @@ export const JumpCache = { address: 0, record: 8, heads: 12, bytes: 16 } as cons
 export const JUMP_CACHE_BYTES = JumpCache.bytes << JUMP_CACHE_BITS;
 /**
  * Translated regions by the linear address of their entry, for jumps from region to region: a cache for programs and one for the
- * kernel. Entry: the address (i64), the region's place in the table (i32), the number of its entry (i32). What an address leads to was checked when its entry was
+ * kernel. Entry: the address (i64), the region's place in the table (i32), the arrival that its function is told (i32). What an address leads to was checked when its entry was
  * made, so a cache is emptied whenever a mapping that it depends on may have changed.
  */
 export const REGION_CACHE_OFFSET = JUMP_CACHE_OFFSET + JUMP_CACHE_BYTES;
 export const REGION_CACHE_BITS = 12;
 export const REGION_CACHE_HALF_BYTES = 16 << REGION_CACHE_BITS;
-export const RegionCache = { address: 0, place: 8, entry: 12 } as const;
+export const RegionCache = { address: 0, place: 8, arrival: 12 } as const;
 /** Bits of `State.regionCacheUsed`; `kernelLocal`: the kernel's has entries whose pages are not global. */
 export const RegionCacheUse = { user: 1, kernel: 2, kernelLocal: 4 } as const;
 /** For each region cache a bit for each page (modulo 4096) that a region in it has code from. */
