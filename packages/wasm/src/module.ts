@@ -90,15 +90,6 @@ export class ModuleBuilder {
     if (exportAs) this.exports.push({ name: exportAs, kind: 0, callee: func });
     return func;
   }
-  /** Functions that do nothing and are never called. */
-  emptyFuncs(count: number): void {
-    if (count === 0) return;
-    const empty = {
-      type: this.type({ params: [], results: [] }),
-      fn: new Fn({ params: [], results: [] }, this.addressType),
-    };
-    for (let k = 0; k < count; k++) this.funcs.push(empty);
-  }
   private functionIndex(position: number): number {
     this.importsClosed = true;
     return this.imports.length + position;
@@ -145,8 +136,7 @@ export class ModuleBuilder {
         for (const callee of e.funcs) w.uleb(callee.index);
       }),
     );
-    const bodies = new Map(this.funcs.map(({ fn }) => [fn, fn.finish()]));
-    const finished = this.funcs.map(({ fn }) => bodies.get(fn)!);
+    const finished = this.funcs.map((f) => f.fn.finish());
     this.branchHintSection(
       out,
       finished.map(({ hints }) => hints),

@@ -201,7 +201,6 @@ export class RegionCompiler {
   private readonly decoder = new Decoder();
   private readonly recent: RecentPlaces[] = [];
   private readonly before: CompiledBefore;
-  private made = 0;
 
   private readonly onCompiled: OnCompiled;
 
@@ -247,7 +246,6 @@ export class RegionCompiler {
     const m = newRegionModule(this.memory);
     const base = m.importGlobal("env", "base", "i32");
     const helpers = importEngine(m, "region");
-    m.emptyFuncs(((this.made++ * Number(process.env.PADMUL)) % Number(process.env.PADN)) * Number(process.env.PADSTEP));
     m.elementAt(
       base,
       chosen.map(({ region }) => translateRegion(m, helpers, region)),
