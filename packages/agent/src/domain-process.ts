@@ -10,7 +10,7 @@ import {
   SOCKET_FILE,
   SPEC_FILE,
 } from "@xenoserver/toolstack/control/process-folder.ts";
-import { findProcess, spawnDomain } from "./spawn.ts";
+import { findProcess } from "./spawn.ts";
 
 const MAX_LOG_BYTES = 1 << 20;
 export const POLL_MS = 20;
@@ -27,8 +27,8 @@ export interface LostEnd {
   readonly endedAt: number;
 }
 
-/** @param start  has a process serve the folder; by default one of its own */
-export function startProcess(folder: string, spec: ProcessSpec, start: (folder: string) => void = spawnDomain): void {
+/** @param start  has a process serve the folder */
+export function startProcess<T>(folder: string, spec: ProcessSpec, start: (folder: string) => T): T {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   writeFileSync(join(folder, SPEC_FILE), JSON.stringify(spec), { mode: 0o600 });
   return start(folder);

@@ -28,10 +28,16 @@ export interface AgentHome {
   readonly zygotes: string;
   /** Whether one is kept waiting while there are domains; otherwise one is started when it is needed. */
   readonly keepsZygote: boolean;
+  /** Says where the control groups of processes are. */
+  readonly groups: string;
+  /** A folder of cgroupfs for them, instead of the agent's own group; "0" for none. */
+  readonly cgroup: string | undefined;
+  /** "FIRST-LAST": user ids for processes of root's agent, instead of others; "0" for none. */
+  readonly uids: string | undefined;
   domain(domid: number): string;
 }
 
-/** `$XENO_AGENT_HOME`, or `$XDG_STATE_HOME/xenoserver`, or `~/.local/state/xenoserver`; `XENO_AGENT_ZYGOTE=0` saves memory. */
+/** `$XENO_AGENT_HOME`, or `$XDG_STATE_HOME/xenoserver`, or `~/.local/state/xenoserver`; `XENO_AGENT_ZYGOTE=0` saves memory, `XENO_AGENT_CGROUP` says where control groups are made, `XENO_AGENT_UIDS` which user ids are for domains. */
 export function agentHome(env: NodeJS.ProcessEnv = process.env): AgentHome {
   const state = env["XDG_STATE_HOME"] || join(homedir(), ".local", "state");
   const folder = env["XENO_AGENT_HOME"] || join(state, "xenoserver");
@@ -43,6 +49,9 @@ export function agentHome(env: NodeJS.ProcessEnv = process.env): AgentHome {
     disks: join(folder, "disks"),
     zygotes: join(folder, "zygotes"),
     keepsZygote: env["XENO_AGENT_ZYGOTE"] !== "0",
+    groups: join(folder, "groups"),
+    cgroup: env["XENO_AGENT_CGROUP"] || undefined,
+    uids: env["XENO_AGENT_UIDS"] || undefined,
     domain: (domid) => join(folder, "domains", String(domid)),
   };
 }

@@ -11,7 +11,7 @@ const MKNOD = 27n;
 const [CHOWN, DAC_OVERRIDE, NET_ADMIN] = [0n, 1n, 12n];
 
 test("whoever is not root runs as it was", () => {
-  assert.deepEqual(withFewPrivileges(["node", "x"], 1000), ["node", "x"]);
+  assert.deepEqual(withFewPrivileges(["node", "x"], undefined, 1000), ["node", "x"]);
 });
 
 const isRoot = process.getuid?.() === 0 && withFewPrivileges(["true"]).length > 1;

@@ -4,6 +4,7 @@ import { freemem } from "node:os";
 import type { DomainConfig } from "@xenoserver/toolstack/cfg/index.ts";
 import { configOf, type DomainSpec, memoryAtStartMib } from "@xenoserver/toolstack/control/index.ts";
 import { AgentError } from "./home.ts";
+import { ownGroupFolder, spareBytesIn } from "./own-group.ts";
 import { findProcesses } from "./spawn.ts";
 
 const MIB = 2 ** 20;
@@ -26,8 +27,8 @@ export const overheadMib = (isShared: boolean): number => (isShared ? SHARED_OVE
 /** @throws AgentError  this host does not have the memory for it, beside what it has promised */
 export function refuseTooLarge(config: DomainConfig, others: readonly Promised[], overhead = OVERHEAD_MIB): void {
   const neededMib = memoryAtStartMib(config) + overhead;
-  // The second knows of a container's limit.
-  const freeMib = Math.floor(Math.min(freemem(), process.availableMemory()) / MIB);
+  // The others know of containers' limits, the last also of those above the group that the agent went to.
+  const freeMib = Math.floor(Math.min(freemem(), process.availableMemory(), spareBytesIn(ownGroupFolder())) / MIB);
   const untouchedMib = untouchedBy(others);
   if (neededMib <= freeMib - untouchedMib) return;
   const promised = untouchedMib === 0 ? "" : `: others have yet to touch ${untouchedMib} of ${freeMib}`;

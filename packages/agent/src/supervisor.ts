@@ -32,15 +32,17 @@ import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import type { SnapshotReport } from "@xenoserver/toolstack/snapshot/index.ts";
 import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
 import type { KeyTable } from "./api/key-table.ts";
+import { Confinement } from "./confinement.ts";
 import { makeCopies } from "./copies.ts";
 import { type AwaitedDomain, type DepartureOptions, sendAway, unlessLost } from "./departure.ts";
 import { POLL_MS, reachProcess, readJson, readLog, startProcess } from "./domain-process.ts";
+import { isInMemory, writtenByDisk } from "./group-limits.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
 import type { OperationTable } from "./operations/operation-table.ts";
 import { unwatched, type Work } from "./operations/work.ts";
 import { overheadMib, type Promised, promisedBy, refuseTooLarge } from "./spare-memory.ts";
-import { findProcess } from "./spawn.ts";
+import { findProcess, processFolder, spawnDomain } from "./spawn.ts";
 import { checked, refuseShared, sizeOf, specOfSaved } from "./specs.ts";
 import { TransferCalls } from "./transfer-calls.ts";
 import { type Zygote, Zygotes } from "./zygotes.ts";
@@ -82,13 +84,15 @@ export class Supervisor {
   /** Domains that other servers will send. */
   readonly #arriving = new Map<number, Promise<Followed>>();
   readonly #timer: NodeJS.Timeout;
+  readonly #confinement: Confinement;
   readonly #zygotes: Zygotes;
 
   private constructor(home: AgentHome) {
     makeHome(home);
     this.#home = home;
     this.#journal = new Journal(home.journal);
-    this.#zygotes = new Zygotes(home.zygotes, home.keepsZygote);
+    this.#confinement = new Confinement(home);
+    this.#zygotes = new Zygotes(home.zygotes, home.keepsZygote, this.#confinement);
     this.#timer = setInterval(() => void this.collect(), COLLECT_MS);
   }
 
@@ -96,6 +100,7 @@ export class Supervisor {
   static async open(home: AgentHome): Promise<Supervisor> {
     const supervisor = new Supervisor(home);
     await Promise.all(supervisor.#journal.live().map((row) => supervisor.#takeUp(row)));
+    void supervisor.#confinement.groups.sweep();
     return supervisor;
   }
 
@@ -172,7 +177,10 @@ export class Supervisor {
     if (!overcommit) refuseTooLarge(config, this.#promised(), overheadMib(place?.isAlone === false));
     const whole = { ...spec, name: config.name, uuid };
     const domid = this.#journal.add(config.name, runId, whole, paused);
-    const start = place && ((folder: string) => place.zygote.host(folder, place.isAlone));
+    const start = (folder: string): Promise<void> | void =>
+      place === undefined
+        ? spawnDomain(folder, this.#confinement.ofDomain(folder, config))
+        : place.zygote.host(folder, place.isAlone, this.#confinement.limitsOf(config));
     const process = { version: 1, runId, domid, domain: whole, paused, disks: this.#home.disks, ...source } as const;
     const told = startProcess(this.#home.domain(domid), process, start);
     this.#zygotes.expect(config);
@@ -193,10 +201,12 @@ export class Supervisor {
     const spec = await specOfSaved(path);
     const own = name === undefined ? spec : copyOfSpec(spec, name, this.#takenMacs());
     if (own !== spec && this.#journal.live().some((row) => row.spec["uuid"] === spec["uuid"])) refuseShared(spec);
+    const create = (more: Pick<CreateOptions, "place">): Promise<DomainInfo> =>
+      this.create(own, { ...options, restore: path, ...more }, work);
+    if (!this.#fitsZygote(spec)) return create({});
     const zygote = this.#zygotes.take(sizeOf(spec));
     try {
-      const place = { zygote, isAlone: true };
-      return await this.create(own, { ...options, restore: path, place }, work);
+      return await create({ place: { zygote, isAlone: true } });
     } finally {
       zygote.seal();
     }
@@ -220,6 +230,7 @@ export class Supervisor {
     const { domid, transfers } = this.#followedOf(ref);
     const { name, spec: original } = this.#journal.find(domid)!;
     const path = join(this.#home.folder, `fork-${randomUUID()}`);
+    this.#letWrite(domid, [path]);
     const names = this.#freeNames(prefix ?? name, count);
     const taken = this.#takenMacs();
     // Copies of one domain trust one another as much as it trusts itself.
@@ -227,7 +238,7 @@ export class Supervisor {
     const place = { zygote, isAlone: count === 1 };
     // Among others a domain has neither a weight nor processors.
     const placeOf = (spec: DomainSpec) =>
-      count > 1 && (spec["cpu_weight"] ?? spec["cpus"]) !== undefined ? {} : { place };
+      (count > 1 && (spec["cpu_weight"] ?? spec["cpus"]) !== undefined) || !this.#fitsZygote(spec) ? {} : { place };
     return makeCopies(names, path, work, {
       // What cannot be taken back of the snapshot can of the copies.
       snapshot: () =>
@@ -247,6 +258,9 @@ export class Supervisor {
   /** What interfaces of domains are known to have. */
   #takenMacs(): Set<number> {
     return new Set(this.#journal.live().flatMap(({ spec }) => macsIn(spec)));
+  }
+  #fitsZygote(spec: DomainSpec): boolean {
+    return this.#confinement.fitsZygote(checked(() => configOf(spec, "domain").config));
   }
 
   /** Names that no domain has. */
@@ -321,7 +335,8 @@ export class Supervisor {
     args: { readonly path: string; readonly next: AfterSave },
     work: Work,
   ): Promise<{ bytes: number }> {
-    const { transfers, settled } = this.#followedOf(ref);
+    const { transfers, settled, domid } = this.#followedOf(ref);
+    this.#letWrite(domid, [args.path]);
     const result = await transfers.save(args, work);
     // Who saves a domain and does not keep it may create it again at once.
     if (args.next === "destroy") await settled;
@@ -330,7 +345,14 @@ export class Supervisor {
 
   /** @throws AgentError, ControlError  as `save` */
   async snapshot(ref: string, path: string, work: Work): Promise<SnapshotReport> {
-    return this.#followedOf(ref).transfers.snapshot({ path }, work);
+    const { transfers, domid } = this.#followedOf(ref);
+    this.#letWrite(domid, [path]);
+    return transfers.snapshot({ path }, work);
+  }
+
+  /** Files that are kept in memory are not to make a domain's process meet its limit. */
+  #letWrite(domid: number, paths: readonly string[]): void {
+    if (paths.some(isInMemory)) this.#confinement.groups.liftMemory(processFolder(this.#home.domain(domid)));
   }
 
   /** @throws AgentError  there is no such domain */
@@ -357,6 +379,7 @@ export class Supervisor {
   async call<N extends OperationName>(ref: string, op: N, args: ArgsOf<N>): Promise<ResultOf<N>> {
     const { client, settled, domid } = this.#followedOf(ref);
     if (op === "rename") this.#journal.rename(domid, String((args as { name?: unknown }).name));
+    if (op === "block-attach") this.#letWrite(domid, writtenByDisk(String((args as { disk?: unknown }).disk)));
     if (op !== "destroy") return client.call(op, args);
     const result = await client.call(op, args).catch(unlessLost);
     // Who destroys a domain may create it again at once.
@@ -453,6 +476,7 @@ export class Supervisor {
     const end = readJson<DomainEnd>(join(folder, END_FILE)) ?? otherwise;
     this.#journal.end(domid, end, existsSync(folder) ? lastRecords(folder) : []);
     rmSync(folder, { recursive: true, force: true });
+    void this.#confinement.groups.sweep();
     return end;
   }
 

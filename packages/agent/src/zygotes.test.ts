@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Confinement } from "./confinement.ts";
+import { agentHome } from "./home.ts";
 import { Zygotes } from "./zygotes.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "xeno-zygotes-"));
@@ -11,8 +13,9 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 
 test("a process waits for domains once there are some, unless that is not wanted, and ends with who keeps it", async () => {
   const [wanted, unwanted] = [join(folder, "wanted"), join(folder, "unwanted")];
-  const keeping = new Zygotes(wanted, true);
-  const sparing = new Zygotes(unwanted, false);
+  const confinement = new Confinement(agentHome({ XENO_AGENT_HOME: folder }));
+  const keeping = new Zygotes(wanted, true, confinement);
+  const sparing = new Zygotes(unwanted, false, confinement);
   const names = (path: string): string[] => {
     try {
       return readdirSync(path);

@@ -7,6 +7,8 @@ import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { ZygoteReply, ZygoteRequest } from "@xenoserver/toolstack/control/process-folder.ts";
+import type { Confinement } from "./confinement.ts";
+import { type GroupLimits, together } from "./group-limits.ts";
 import { findProcess, nameZygote, type SpawnedZygote, spawnZygote } from "./spawn.ts";
 
 /** After a domain has begun, or has taken the last one: it is not to be held up. */
@@ -22,18 +24,22 @@ export class Zygote {
   readonly #folder: string;
   readonly #process: SpawnedZygote;
   readonly #waiting = new Map<string, () => void>();
+  readonly #confinement: Confinement;
+  #limits: GroupLimits | undefined;
   #isGone = false;
 
   /** @param folder  of its own, with nothing in it */
-  constructor(folder: string) {
+  constructor(folder: string, confinement: Confinement) {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     this.#folder = folder;
-    this.#process = spawnZygote(folder);
+    this.#confinement = confinement;
+    this.#process = spawnZygote(folder, confinement.ofZygote(folder));
     const lines = createInterface({ input: this.#process.replies });
     lines.on("line", (line) => this.#settle((JSON.parse(line) as ZygoteReply).folder));
     lines.on("close", () => {
       this.#isGone = true;
       for (const name of [...this.#waiting.keys()]) this.#settle(name);
+      void confinement.groups.sweep();
     });
   }
 
@@ -49,9 +55,12 @@ export class Zygote {
   /**
    * Has a folder's domain run there.
    * @param isAlone  on threads of its own; of several, each takes a share of the same ones
+   * @param limits   what its process may take for it
    * @returns  settled when the folder tells what came of it, or the process is gone
    */
-  host(folder: string, isAlone: boolean): Promise<void> {
+  host(folder: string, isAlone: boolean, limits: GroupLimits): Promise<void> {
+    this.#limits = together(this.#limits === undefined ? [limits] : [this.#limits, limits]);
+    this.#confinement.groups.limit(this.#folder, this.#limits);
     if (this.#process.pid !== undefined) nameZygote(folder, { folder: this.#folder, pid: this.#process.pid });
     const { promise, resolve } = Promise.withResolvers<void>();
     if (!this.isGone) this.#waiting.set(folder, resolve);
@@ -78,15 +87,17 @@ export class Zygote {
 export class Zygotes {
   readonly #folder: string;
   readonly #keepsReady: boolean;
+  readonly #confinement: Confinement;
   #ready: Zygote | undefined;
   #timer: NodeJS.Timeout | undefined;
   #size: DomainSize | undefined;
   #isClosed = false;
 
   /** @param folder  for theirs; what those that were killed left in it is removed */
-  constructor(folder: string, keepsReady: boolean) {
+  constructor(folder: string, keepsReady: boolean, confinement: Confinement) {
     this.#folder = folder;
     this.#keepsReady = keepsReady;
+    this.#confinement = confinement;
     for (const name of existsSync(folder) ? readdirSync(folder) : [])
       if (findProcess(join(folder, name)) === undefined) rmSync(join(folder, name), { recursive: true, force: true });
   }
@@ -119,7 +130,7 @@ export class Zygotes {
   }
 
   #start(size: DomainSize): Zygote {
-    const zygote = new Zygote(join(this.#folder, randomUUID()));
+    const zygote = new Zygote(join(this.#folder, randomUUID()), this.#confinement);
     zygote.warm(size);
     return zygote;
   }

@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import { dirname } from "node:path";
+import { handOver } from "./file-owner.ts";
 
 /** Replaces a file so that a crash leaves the old or the new one, and once this has settled, the new one. */
 export async function replaceFile(path: string, content: string | Uint8Array): Promise<void> {
@@ -14,6 +15,7 @@ export async function replaceFile(path: string, content: string | Uint8Array): P
   } finally {
     await file.close();
   }
+  handOver(partial);
   await fs.rename(partial, path);
   await syncFolder(dirname(path));
 }

@@ -1,8 +1,9 @@
 /** Files of this user's own cache, which are used only if nobody else may have written them. Threads load this, and with it nothing heavy of Node's. */
-import { closeSync, lstatSync, mkdirSync, openSync, renameSync, rmSync, type Stats, writeSync } from "node:fs";
+import { closeSync, lstatSync, openSync, renameSync, rmSync, type Stats, writeSync } from "node:fs";
+import { filesOwner, handOver, makeFolder } from "@xenoserver/storage/file-owner.ts";
 
 /** Whether only this user may have written it. */
-export const isUsersOwn = ({ uid, mode }: Stats): boolean => uid === process.getuid?.() && (mode & 0o22) === 0;
+export const isUsersOwn = ({ uid, mode }: Stats): boolean => uid === filesOwner() && (mode & 0o22) === 0;
 
 /** @throws Error  it is not there */
 export function isOwn(path: string): boolean {
@@ -11,7 +12,7 @@ export function isOwn(path: string): boolean {
 }
 
 export function makeFolderOf(path: string): void {
-  mkdirSync(path.slice(0, path.lastIndexOf("/")), { recursive: true, mode: 0o700 });
+  makeFolder(path.slice(0, path.lastIndexOf("/")), 0o700);
 }
 
 /**
@@ -24,6 +25,7 @@ export function replaceFile(path: string, parts: Iterable<Uint8Array>): void {
   const file = openSync(part, "wx", 0o600);
   try {
     for (const bytes of parts) for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
+    handOver(part);
     renameSync(part, path);
   } catch (error) {
     rmSync(part, { force: true });

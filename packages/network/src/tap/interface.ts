@@ -99,8 +99,17 @@ function attach(calls: HostCalls, fd: number, wanted: string): string {
   return Buffer.from(request, 0, NAME_BYTES).toString().replace(/\0.*$/s, "");
 }
 
+/** A domain's process may have a user id without a name. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return String(process.getuid?.());
+  }
+}
+
 function attachError(errno: number, name: string): Error {
-  const user = userInfo().username;
+  const user = userName();
   const example = name === PATTERN ? "NAME" : name;
   switch (errno) {
     case EPERM:

@@ -10,6 +10,7 @@ import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import { reasonOf, StorageError } from "../error.ts";
+import { handOver, makeFolder } from "../file-owner.ts";
 import { type Digest, digestOf, isDigest, packChunk, unpackChunk } from "./chunk.ts";
 
 /** Where chunks come from that are not here: another folder, or an object store. */
@@ -39,7 +40,7 @@ export class ChunkFolder implements ChunkSource {
   }
 
   async prepare(): Promise<void> {
-    for (const path of [this.#chunks, this.#trash, this.#partial]) await fs.mkdir(path, { recursive: true });
+    for (const path of [this.#chunks, this.#trash, this.#partial]) makeFolder(path);
   }
 
   #path(digest: Digest): string {
@@ -92,11 +93,12 @@ export class ChunkFolder implements ChunkSource {
 
   async #store(digest: Digest, file: Uint8Array): Promise<void> {
     const folder = join(this.#chunks, digest.slice(0, 2));
-    if (!this.#folders.has(folder)) await fs.mkdir(folder, { recursive: true });
+    if (!this.#folders.has(folder)) makeFolder(folder);
     this.#folders.add(folder);
     const partial = join(this.#partial, randomUUID());
     try {
       await fs.writeFile(partial, file);
+      handOver(partial);
       await fs.rename(partial, this.#path(digest));
     } catch (error) {
       await fs.rm(partial, { force: true });

@@ -14,6 +14,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { replaceFile, syncFileSystem, syncFolder } from "../durable.ts";
 import { reasonOf, StorageError } from "../error.ts";
+import { handOver, makeFolder } from "../file-owner.ts";
 import type { Content } from "../files/content.ts";
 import { tryLock } from "../lock.ts";
 import { type DiskSource, diskOf, readChunk, UnpackedFiles } from "./attached.ts";
@@ -92,11 +93,11 @@ export class ImageStore {
    */
   static async open(folder: string, source?: ChunkSource): Promise<ImageStore> {
     try {
-      await fs.mkdir(folder, { recursive: true });
+      makeFolder(folder);
       // Locks have the names of what they lock, so one folder must have one name.
       const store = new ImageStore(await fs.realpath(folder), source);
       await store.chunks.prepare();
-      for (const name of ["names", "pins", "overlays", "boot"]) await fs.mkdir(join(folder, name), { recursive: true });
+      for (const name of ["names", "pins", "overlays", "boot"]) makeFolder(join(folder, name));
       return store;
     } catch (error) {
       throw new StorageError(`image store ${folder}: ${reasonOf(error)}`);
@@ -342,7 +343,10 @@ export class ImageStore {
     const path = join(this.#overlayPath(id), "mark");
     try {
       if (text === undefined) await fs.rm(path, { force: true });
-      else await fs.writeFile(path, text);
+      else {
+        await fs.writeFile(path, text);
+        handOver(path);
+      }
     } catch (error) {
       throw new StorageError(`${path}: ${reasonOf(error)}`);
     }

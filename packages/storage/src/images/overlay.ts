@@ -13,6 +13,7 @@ import { BlockSet } from "../block-set.ts";
 import { joinBuffers, sliceBuffers, zeroBuffers } from "../buffers.ts";
 import { replaceFile } from "../durable.ts";
 import { reasonOf, StorageError } from "../error.ts";
+import { makeFolder } from "../file-owner.ts";
 import { type Lock, tryLock } from "../lock.ts";
 import { Mutex } from "../mutex.ts";
 import { BlockState } from "./block-map.ts";
@@ -60,7 +61,7 @@ const writeRecord = (folder: string, record: OverlayRecord): Promise<void> =>
 export async function createOverlay(folder: string, base: Digest, sizeBytes: number): Promise<void> {
   // What a process left that died on the way.
   await fs.rm(folder, { recursive: true, force: true });
-  await fs.mkdir(folder, { recursive: true });
+  makeFolder(folder);
   await (await Layer.create(join(folder, "0"), sizeBytes)).close();
   await writeRecord(folder, { sizeBytes, base, layers: ["0"] });
 }

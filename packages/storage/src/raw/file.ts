@@ -6,6 +6,7 @@ import * as fs from "node:fs";
 import { totalBytes } from "@xenoserver/devices/block/store.ts";
 import { sliceBuffers, zeroBuffers } from "../buffers.ts";
 import { reasonOf, StorageError } from "../error.ts";
+import { handOver } from "../file-owner.ts";
 import { type Lock, tryLock } from "../lock.ts";
 import { CachedReader } from "./cached-read.ts";
 
@@ -57,6 +58,7 @@ export class RandomAccessFile {
   static async create(path: string, sizeBytes: number): Promise<RandomAccessFile> {
     try {
       const fd = fs.openSync(path, "wx+", 0o600);
+      handOver(path);
       fs.ftruncateSync(fd, sizeBytes);
       return new RandomAccessFile(path, fd, false, sizeBytes);
     } catch (error) {

@@ -12,11 +12,12 @@ import {
   UserNetwork,
   type UserNetworkConfig,
 } from "@xenoserver/network";
+import { filesOwner } from "@xenoserver/storage/file-owner.ts";
 import { ConfigError } from "../cfg/index.ts";
 
 /** The socket of a bridge; only its user may open it. */
 export function bridgePath(name: string, env: NodeJS.ProcessEnv = process.env): string {
-  const folder = env["XDG_RUNTIME_DIR"] || join(tmpdir(), `xenoserver-${userInfo().uid}`);
+  const folder = env["XDG_RUNTIME_DIR"] || join(tmpdir(), `xenoserver-${filesOwner() ?? userInfo().uid}`);
   return join(folder, "xenoserver", "bridges", `${name}.sock`);
 }
 

@@ -1,6 +1,6 @@
 /** What a domain that arrives brings along, on the side that it comes to: its disks, and the files that it is built from. */
 import { randomUUID } from "node:crypto";
-import { mkdirSync, rmSync, statfsSync } from "node:fs";
+import { rmSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import type { BlockStore } from "@xenoserver/devices";
 import {
@@ -12,6 +12,7 @@ import {
   SET_BLOCK_BYTES,
   syncFolder,
 } from "@xenoserver/storage";
+import { makeFolder } from "@xenoserver/storage/file-owner.ts";
 import { overlayName } from "../cfg/disk.ts";
 import type { DiskSpec, DomainConfig } from "../cfg/index.ts";
 import { SaveError } from "../save/error.ts";
@@ -142,7 +143,7 @@ export class Luggage {
 
   async #makeFile(place: number, { vdev, sizeBytes, usedBytes }: DiskOffer, spec: DiskSpec): Promise<void> {
     const { disks } = this.#places;
-    mkdirSync(disks, { recursive: true, mode: 0o700 });
+    makeFolder(disks, 0o700);
     const { bavail, bsize } = statfsSync(disks);
     refuseWithoutRoom(vdev, usedBytes, bavail * bsize);
     const path = join(disks, `${overlayName(this.config.name, vdev)}-${randomUUID().slice(0, 8)}.raw`);

@@ -5,6 +5,7 @@ import type { DomainMemory } from "@xenoserver/cpu";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
 import type { BlockStore, ConsoleState, SavedDevice } from "@xenoserver/devices";
+import { handOver } from "@xenoserver/storage/file-owner.ts";
 import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
 import type { StoreState } from "@xenoserver/xenstore";
 import { ConfigError, configOf, type DomainConfig, type DomainSpec } from "../cfg/index.ts";
@@ -64,6 +65,7 @@ export async function writeSaved(
     await writeParts(writer, parts, memory.saveMap());
     for await (const frames of usedFrames(memory, onProgress)) await writeFrames(writer, memory, frames);
     await writer.close();
+    handOver(part);
     await rename(part, path);
     return writer.bytes;
   } catch (error) {

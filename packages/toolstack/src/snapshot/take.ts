@@ -6,6 +6,7 @@ import { createWriteStream } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { DirtyLog, type DomainMemory, type Frame, PAGE_BYTES } from "@xenoserver/cpu";
+import { handOver } from "@xenoserver/storage/file-owner.ts";
 import type { DomainSpec } from "../cfg/index.ts";
 import type { Hand } from "../migrate/progress.ts";
 import { type MovingDomain, sendRounds } from "../migrate/send.ts";
@@ -60,6 +61,7 @@ export async function takeSnapshot(
   let halted = false;
   try {
     file = await open(part, "w", 0o600);
+    handOver(part);
     const frames = new FrameFile(file, memory);
     await domain.settle();
     const tell = progressOf(frames, onProgress);

@@ -2,6 +2,7 @@
 import { closeSync, constants, fstatSync, futimesSync, openSync, writeSync } from "node:fs";
 import { areRegions } from "@xenoserver/cpu/kept/described.ts";
 import type { KnownModule } from "@xenoserver/cpu/kept/known-regions.ts";
+import { handOver } from "@xenoserver/storage/file-owner.ts";
 import { isUsersOwn, makeFolderOf, replaceFile } from "../own-file.ts";
 import { readInto } from "../read-into.ts";
 import { decodeHead, encodeRecord, HEAD_BYTES, isHeadWhole, type KeptTranslation, type RecordHead } from "./record.ts";
@@ -63,6 +64,8 @@ export class TranslationFile {
         constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW,
         0o600,
       );
+      // Nobody else can have it open: it was made just now.
+      if (fstatSync(fd).uid === process.getuid?.()) handOver(path);
       const found = fstatSync(fd);
       if (isUsersOwn(found)) {
         if (found.size === 0) removeUnused(path.slice(0, path.lastIndexOf("/")));
