@@ -58,7 +58,7 @@ const COMMANDS = [
     (user) =>
       `systemd-run --quiet --wait --pipe -p Delegate=yes -p User=${user} -p WorkingDirectory=/tree ` +
       `-E LD_LIBRARY_PATH=/tree/lib -E TMPDIR=/tree/tmp -E HOME=/tree/tmp/${user} -E MALLOC_ARENA_MAX=1 -E NODE_COMPILE_CACHE=/tree/node_modules/.cache/node ` +
-      `${`/tree/${NODE}`} ${FLAGS} --test --test-isolation=none --test-reporter=spec ${TESTS.join(" ")}; echo "${user}: status $?"`,
+      `${`/tree/${NODE}`} ${FLAGS} --test --test-isolation=none --test-reporter=tap ${TESTS.join(" ")}; echo "${user}: status $?"`,
   ),
   "systemctl poweroff",
 ];

@@ -44,6 +44,7 @@ async function startAgent(): Promise<void> {
     stdio: ["ignore", log, log],
     env: { ...process.env, ...env },
   });
+  child.unref();
   closeSync(log);
   while (!(await agent.isThere())) {
     if (child.exitCode !== null || child.signalCode !== null) assert.fail(readFileSync(home.log, "utf8"));
@@ -120,6 +121,7 @@ test("an agent that was killed finds the groups of its domains again, and remove
   writeFileSync(join(going, "cgroup.procs"), String(helper.pid));
   await killAgent();
   process.kill(goes.pid, "SIGKILL");
+  await startAgent();
   assert.deepEqual(
     (await list()).map(({ name }) => name),
     ["stays"],

@@ -52,6 +52,14 @@ test("an agent that is alone in its group goes to a leaf, and domains' groups ge
   assert.equal(read(own, "xenoserver", "cgroup.subtree_control"), "+pids");
 });
 
+test("an agent that was started in the leaf of an earlier one has the group above", () => {
+  const above = standIn(join(folder, "above"), "memory", []);
+  const leaf = standIn(join(above, "agent"), "", [process.pid, 1]);
+  const domains = standIn(join(above, "xenoserver"), "memory", []);
+  for (const path of [above, domains]) writeFileSync(join(path, "cgroup.subtree_control"), "memory\n");
+  assert.deepEqual(belowOwn(leaf), { folder: domains, controllers: ["memory"] });
+});
+
 test("a group of others, or without a controller of use, is left as it is", () => {
   const shared = standIn(join(folder, "shared"), "memory pids", [process.pid, 1]);
   assert.equal(belowOwn(shared), undefined);
