@@ -17,6 +17,8 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentClient, agentHome } from "@xenoserver/agent/index.ts";
 import { OwnUsers } from "@xenoserver/agent/own-users.ts";
+import { openImage } from "@xenoserver/storage";
+import { ImageStore } from "@xenoserver/storage/images/image-store.ts";
 import { spinGuest } from "@xenoserver/testkit";
 import type { DomainInfo } from "@xenoserver/toolstack/control/index.ts";
 import { xeno } from "./test-process.ts";
@@ -26,6 +28,7 @@ const [FIRST, LAST] = [0x7810_0000, 0x7810_0fff];
 const env = {
   XENO_AGENT_HOME: join(folder, "home"),
   XENO_AGENT_UIDS: `${FIRST}-${LAST}`,
+  XENO_STORE: join(folder, "store"),
   XENO_TRANSLATIONS: join(folder, "translations"),
   XDG_CACHE_HOME: join(folder, "cache"),
 };
@@ -64,7 +67,14 @@ const owners = (at = folder): number[] =>
     return found === undefined ? [] : [found.uid, found.gid];
   });
 
-before(() => writeFileSync(guest, spinGuest()));
+before(async () => {
+  writeFileSync(guest, spinGuest());
+  const raw = join(folder, "blank.img");
+  writeFileSync(raw, new Uint8Array(1 << 20));
+  const blank = await openImage(raw, { format: "raw", readOnly: true });
+  await (await ImageStore.open(env.XENO_STORE)).import("blank", blank);
+  await blank.close();
+});
 after(async () => {
   if (skip === false) {
     for (const { name } of await json<DomainInfo[]>("list")) await run("destroy", name);
@@ -76,7 +86,7 @@ after(async () => {
 });
 
 test("each has a user of its own, few privileges and limits, and cannot reach another", { skip }, async () => {
-  const [one, two] = [await create("one"), await create("two")];
+  const [one, two] = [await create("one", 'disk=["blank,image,xvda"]'), await create("two")];
   const users = [one, two].map(({ pid }) => userOf(pid));
   assert.ok(users.every(own), `${users}`);
   assert.notEqual(users[0], users[1]);
@@ -130,6 +140,7 @@ test("what it makes for others is root's, and nothing else is left of it", { ski
   assert.equal(userOf(copies[0]!.pid), userOf(copies[1]!.pid), "they share a process");
   assert.notEqual(userOf(copies[0]!.pid), userOf(restored.pid));
   assert.deepEqual(limitOf(copies[0]!.pid, "Max processes"), ["4096", "4096"]);
+  assert.ok(readdirSync(join(env.XENO_STORE, "overlays")).length >= 3, "of the first and of its copies");
   for (const { name } of await json<DomainInfo[]>("list")) await run("destroy", name);
   await run("agent", "stop");
   while (await agent.isThere()) await sleep(10);

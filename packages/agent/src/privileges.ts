@@ -46,6 +46,8 @@ export function withFewPrivileges(
   const names = only(KEPT_BY_OTHERS.filter((name) => has(KEPT[name])));
   return [
     ...[SETPRIV!, "--no-new-privs", "--reuid", String(own), "--regid", String(own), "--clear-groups"],
+    // access(2), by which Node tells whether files are there, would else go without privileges for any user but root.
+    ...["--securebits", "+no_setuid_fixup"],
     ...["--inh-caps", names, "--ambient-caps", names, "--bounding-set", names, "--", ...command],
   ];
 }
