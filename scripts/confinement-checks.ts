@@ -1,6 +1,6 @@
 /**
  * The tests of control groups on a kernel that has them: a Debian with systemd in QEMU, to which this tree is given on a disk. They run as a service to which a group was delegated,
- * once as root and once as another user. Some ten minutes, for QEMU interprets.
+ * once as root and once as another user. Ten minutes or more, for QEMU interprets.
  *
  *   npm run confinement-checks
  */

@@ -11,9 +11,14 @@ const owner = /^\d+$/.test(process.env["XENO_FILE_OWNER"] ?? "") ? Number(proces
 /** The user for whom this process runs; undefined on a host without user ids. */
 export const filesOwner = (): number | undefined => owner ?? process.getuid?.();
 
-/** Gives a file that was made just now to its owner. @throws Error  this process may not */
+/** Gives a file that was made just now to its owner, unless its file system has none, or decides that itself. @throws Error  it is not there */
 export function handOver(path: string): void {
-  if (owner !== undefined) lchownSync(path, owner, owner);
+  if (owner === undefined) return;
+  try {
+    lchownSync(path, owner, owner);
+  } catch (error) {
+    if (!["EPERM", "EINVAL", "ENOTSUP", "ENOSYS"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+  }
 }
 
 /** Makes a folder with those above it, unless it is there. */
