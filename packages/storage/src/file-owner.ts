@@ -2,8 +2,7 @@
  * Whose the files are that this process makes. A domain's process with a user id of its own makes them for the user whose agent started it, whom
  * `XENO_FILE_OWNER` names: in the image store, caches and saved domains, others have to go on with them. Threads load this, and with it nothing heavy.
  */
-import { lchownSync, mkdirSync } from "node:fs";
-import { relative, sep } from "node:path";
+import { existsSync, lchownSync, mkdirSync } from "node:fs";
 
 /** User and group alike; undefined where files are this process's own. */
 const owner = /^\d+$/.test(process.env["XENO_FILE_OWNER"] ?? "") ? Number(process.env["XENO_FILE_OWNER"]) : undefined;
@@ -21,11 +20,11 @@ export function handOver(path: string): void {
   }
 }
 
-/** Makes a folder with those above it, unless it is there. */
+/** Makes a folder with those above it, unless it is there. @param path  absolute, if it is to have an owner */
 export function makeFolder(path: string, mode = 0o777): void {
-  const first = mkdirSync(path, { recursive: true, mode });
-  if (owner === undefined || first === undefined) return;
-  handOver(first);
-  let at = first;
-  for (const name of relative(first, path).split(sep).filter(Boolean)) handOver((at = `${at}${sep}${name}`));
+  const made: string[] = [];
+  if (owner !== undefined)
+    for (let at = path; at.startsWith("/") && !existsSync(at); at = at.slice(0, at.lastIndexOf("/"))) made.push(at);
+  mkdirSync(path, { recursive: true, mode });
+  made.forEach(handOver);
 }
