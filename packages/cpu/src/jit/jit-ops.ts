@@ -41,17 +41,27 @@ export interface Exits {
   indirect(ip: I64): void;
 }
 
+/** Registers that are more than a block's. */
+export interface LoopRegisters {
+  readonly written: ReadonlySet<number>;
+  readonly read: ReadonlySet<number>;
+}
+
 /**
  * `Ops` of a translated region: general registers are locals.
  *
  * **Registers.** Those that loops of the region write (`deferred`) are stored where control leaves it. All others are stored at
  * the end of the block that wrote them, so that leaving costs nothing for them: what was written since is `pending`, and is also
- * stored on the way out of a fault.
+ * stored on the way out of a fault. Those that loops only read (`kept`) are loaded at the entry, like those that they write; of the rest each block loads what it needs when it
+ * needs it, for most visits to a region run through few of its blocks.
  *
  * **Flags** are kept as what they follow from, see `LazyFlags`.
  */
 export class JitOps extends Ops {
   private readonly deferred: ReadonlySet<number>;
+  private readonly kept: ReadonlySet<number>;
+  /** Of those that are neither, which the current block has in their locals, whatever path led there. */
+  private readonly loaded = new Set<number>();
   private readonly pending = new Set<number>();
   /** Of the current block. */
   private use: BlockUse = { exposed: 0, defined: 0 };
@@ -73,11 +83,11 @@ export class JitOps extends Ops {
   private readonly groupHosts: Var<AddressType>[] = [];
   private readonly openGroups = new Set<number>();
 
-  /** @param deferred registers that loops write */
-  constructor(f: Fn, helpers: Helpers, exits: Exits, deferred: ReadonlySet<number>) {
+  constructor(f: Fn, helpers: Helpers, exits: Exits, loops: LoopRegisters) {
     super(f, f.param(0), helpers);
     this.exits = exits;
-    this.deferred = deferred;
+    this.deferred = loops.written;
+    this.kept = loops.read;
     this.gprs = Array.from({ length: 16 }, () => f.var("i64"));
     this.flags = new LazyFlags(f, this.vb);
     this.vectors = new VectorRegisters(f, this.vb);
@@ -95,7 +105,8 @@ export class JitOps extends Ops {
   loadState(page: I64, live: number): void {
     const { f, vb } = this;
     for (let reg = 0; reg < 16; reg++)
-      if ((live >> reg) & 1 || this.deferred.has(reg)) this.gprs[reg].set(f.load("i64.load", vb, reg * 8));
+      if (this.deferred.has(reg) || (this.kept.has(reg) && (live >> reg) & 1))
+        this.gprs[reg].set(f.load("i64.load", vb, reg * 8));
     this.flags.begin();
     this.pageVa.set(page);
     this.tlb.set(f.load("i32.load", vb, State.tlb));
@@ -134,6 +145,7 @@ export class JitOps extends Ops {
   ): BlockUse {
     this.flags.kind = kind;
     this.use = { exposed: 0, defined: 0 };
+    this.loaded.clear();
     this.openGroups.clear();
     for (const access of accesses) if (access) this.groupHosts[access.group.id] ??= this.f.var(this.f.addressType);
     this.vectors.beginBlock(instructions);
@@ -153,10 +165,10 @@ export class JitOps extends Ops {
   begin({ d, place }: PlacedInstruction, flagsAreDead: boolean, access: GroupedAccess | undefined): Instruction {
     this.flagsAreDead = flagsAreDead;
     this.access = access;
+    this.nesting = this.f.nesting;
     // What sets flags only sometimes needs them in the form in which their kind is not known.
     if (mayKeepFlags(d) && !flagsAreDead) this.flags.forgetKind();
     if (isRepeated(d)) for (const reg of likelyWritten(d)) this.touch(reg);
-    this.nesting = this.f.nesting;
     this.place = place;
     this.nextPlace = place + d.lengthBytes;
     return new JitInstruction(this, d, this.nextPlace);
@@ -177,8 +189,16 @@ export class JitOps extends Ops {
     copy.set(variable.get());
     return copy.get();
   }
+  /** Whether a register is loaded where it is needed, and not at the region's entry. */
+  private isBlocks(reg: number): boolean {
+    return !this.deferred.has(reg) && !this.kept.has(reg);
+  }
   private expose(reg: number): void {
     this.use.exposed |= ~this.use.defined & (1 << reg);
+    if (!this.isBlocks(reg) || this.loaded.has(reg)) return;
+    this.gprs[reg].set(this.f.load("i64.load", this.vb, reg * 8));
+    // On another path it was not.
+    if (!this.isConditional) this.loaded.add(reg);
   }
   /** A register that may be written, now or later, before control can leave. */
   private touch(reg: number): void {
@@ -190,8 +210,16 @@ export class JitOps extends Ops {
     return this.copy(this.gprs[reg]);
   }
   override setGpr(reg: number, value: I64): void {
+    if (this.isConditional && this.isBlocks(reg) && !this.loaded.has(reg)) {
+      // What other paths have of it is in the state, and so is this.
+      this.f.store("i64.store", this.vb, value, reg * 8);
+      return;
+    }
     if (this.isConditional) this.expose(reg);
-    else this.use.defined |= 1 << reg;
+    else {
+      this.use.defined |= 1 << reg;
+      this.loaded.add(reg);
+    }
     if (!this.deferred.has(reg)) this.pending.add(reg);
     this.gprs[reg].set(value);
   }

@@ -270,3 +270,12 @@ export function likelyWritten(d: Decoded): number[] {
   if (/^(PUSH|POP|CALL|RET|LEAVE)/.test(name)) written.push(4);
   return written;
 }
+
+/** The same of those that it may read. */
+export function likelyRead(d: Decoded): number[] {
+  const read = d.operands.flatMap((operand) => (operand.kind === "gpr" ? [operand.reg] : []));
+  const { memory } = d;
+  if (memory) read.push(...[memory.base, memory.index].filter((reg) => reg >= 0));
+  if (/^(MUL|IMUL|DIV|IDIV|CWD|CBW|CMPXCHG)/.test(d.def.name)) read.push(0, 2);
+  return [...read, ...likelyWritten(d)];
+}

@@ -5,10 +5,10 @@ import type { Helpers } from "../semantics/ops.ts";
 import { Slot, State } from "../state/layout.ts";
 import { groupAccesses } from "./access-groups.ts";
 import { deadFlags } from "./dead-flags.ts";
-import { type Exits, JitOps } from "./jit-ops.ts";
+import { type Exits, JitOps, type LoopRegisters } from "./jit-ops.ts";
 import { type FlagKind, MEMORY, sameKind } from "./lazy-flags.ts";
 import { type BlockUse, liveAtEntries } from "./live-registers.ts";
-import { type Block, likelyWritten, type Place, type Region } from "./region.ts";
+import { type Block, likelyRead, likelyWritten, type Place, type Region } from "./region.ts";
 
 /** Blocks `from` to `to` (indices, inclusive): one block, or a loop around several. */
 interface Item {
@@ -59,7 +59,7 @@ class RegionTranslator {
       branch: (condition) => this.branch(condition),
       indirect: (ip) => this.indirect(ip),
     };
-    this.ops = new JitOps(this.f, helpers, this.exits, writtenInLoops(region, this.indexOf));
+    this.ops = new JitOps(this.f, helpers, this.exits, registersOfLoops(region, this.indexOf));
   }
 
   emit(): void {
@@ -263,15 +263,17 @@ function successorsOf(block: Block, returns: Region["returns"], throughCalls: bo
   return places;
 }
 
-/** Registers that loops of the region write, but for those that only calls make loops. */
-function writtenInLoops(region: Region, indexOf: ReadonlyMap<Place, number>): Set<number> {
+/** Registers that loops of the region write or read, but for those that only calls make loops. */
+function registersOfLoops(region: Region, indexOf: ReadonlyMap<Place, number>): LoopRegisters {
   const written = new Set<number>();
+  const read = new Set<number>();
   for (const { from, to } of findLoops(region, indexOf, false)) {
-    for (const block of region.blocks.slice(from, to + 1)) {
-      for (const { d } of block.instructions) for (const reg of likelyWritten(d)) written.add(reg);
+    for (const { d } of region.blocks.slice(from, to + 1).flatMap(({ instructions }) => instructions)) {
+      for (const reg of likelyWritten(d)) written.add(reg);
+      for (const reg of likelyRead(d)) read.add(reg);
     }
   }
-  return written;
+  return { written, read };
 }
 
 /** Loops of a region: from the target of a backward jump to the last block that jumps there, nested or apart. */
