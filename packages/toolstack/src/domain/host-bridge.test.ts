@@ -54,6 +54,13 @@ before(() => {
 const setAddress = (address: string): string =>
   `killall udhcpc 2>/dev/null; ip link set eth0 up; ip addr add ${address}/24 dev eth0`;
 
+/** Ends when something in the guest listens for TCP there, or with an error after some time. */
+function untilListening(port: number): string {
+  const hex = port.toString(16).toUpperCase().padStart(4, "0");
+  const listens = `grep -q ':${hex} .* 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null`;
+  return `n=0; until ${listens} || [ $n = 300 ]; do n=$((n+1)); sleep 0.1; done; [ $n != 300 ]`;
+}
+
 describe("two domains on a bridge of the host", { skip, timeout: 900_000 }, () => {
   const shells: GuestShell[] = [];
 
@@ -110,14 +117,16 @@ describe("two domains on a bridge of the host", { skip, timeout: 900_000 }, () =
   });
 
   test("megabytes go from one to the other unharmed", async () => {
-    await runIn(0, "(socat -u TCP-LISTEN:7000 CREATE:/tmp/noise; echo done > /tmp/over) & sleep 0.5");
+    await runIn(0, "(socat -u TCP-LISTEN:7000 CREATE:/tmp/noise; echo done > /tmp/over) &");
+    await runIn(0, untilListening(7000));
     await runIn(1, "socat -u OPEN:/tmp/noise TCP:192.168.77.11:7000");
     await runIn(0, "for n in $(seq 100); do [ -s /tmp/over ] && break; sleep 0.2; done");
     assert.equal(await runIn(0, "sha256sum < /tmp/noise"), await runIn(1, "sha256sum < /tmp/noise"));
   });
 
   test("the host reaches a guest's server", async () => {
-    await runIn(1, "(socat TCP-LISTEN:80,reuseaddr SYSTEM:'echo you reached me') & sleep 0.5");
+    await runIn(1, "(socat TCP-LISTEN:80,reuseaddr SYSTEM:'echo you reached me') &");
+    await runIn(1, untilListening(80));
     let answer = "";
     for await (const bytes of connect(80, "192.168.77.12")) answer += bytes;
     assert.equal(answer, "you reached me\n");
