@@ -16,7 +16,6 @@ import { State, Tlb } from "../state/layout.ts";
 import type { GroupedAccess } from "./access-groups.ts";
 import { JitInstruction } from "./bindings.ts";
 import { type FlagKind, LazyFlags } from "./lazy-flags.ts";
-import type { BlockUse } from "./live-registers.ts";
 import { isRepeated, likelyWritten, type Place, type PlacedInstruction } from "./region.ts";
 import { VectorRegisters } from "./vector-registers.ts";
 
@@ -41,10 +40,10 @@ export interface Exits {
   indirect(ip: I64): void;
 }
 
-/** Registers that are more than a block's. */
+/** Registers that loops of a region use, and those of them that they write. */
 export interface LoopRegisters {
+  readonly used: ReadonlySet<number>;
   readonly written: ReadonlySet<number>;
-  readonly read: ReadonlySet<number>;
 }
 
 /**
@@ -52,7 +51,7 @@ export interface LoopRegisters {
  *
  * **Registers.** Those that loops of the region write (`deferred`) are stored where control leaves it. All others are stored at
  * the end of the block that wrote them, so that leaving costs nothing for them: what was written since is `pending`, and is also
- * stored on the way out of a fault. Those that loops only read (`kept`) are loaded at the entry, like those that they write; of the rest each block loads what it needs when it
+ * stored on the way out of a fault. Those that loops use (`kept`) are loaded at the entry; of the rest each block loads what it needs when it
  * needs it, for most visits to a region run through few of its blocks.
  *
  * **Flags** are kept as what they follow from, see `LazyFlags`.
@@ -60,11 +59,9 @@ export interface LoopRegisters {
 export class JitOps extends Ops {
   private readonly deferred: ReadonlySet<number>;
   private readonly kept: ReadonlySet<number>;
-  /** Of those that are neither, which the current block has in their locals, whatever path led there. */
+  /** Of those that are not kept, which the current block has in their locals, whatever path led there. */
   private readonly loaded = new Set<number>();
   private readonly pending = new Set<number>();
-  /** Of the current block. */
-  private use: BlockUse = { exposed: 0, defined: 0 };
   private readonly gprs: Var<"i64">[];
   private readonly flags: LazyFlags;
   private readonly vectors: VectorRegisters;
@@ -87,7 +84,7 @@ export class JitOps extends Ops {
     super(f, f.param(0), helpers);
     this.exits = exits;
     this.deferred = loops.written;
-    this.kept = loops.read;
+    this.kept = loops.used;
     this.gprs = Array.from({ length: 16 }, () => f.var("i64"));
     this.flags = new LazyFlags(f, this.vb);
     this.vectors = new VectorRegisters(f, this.vb);
@@ -98,15 +95,10 @@ export class JitOps extends Ops {
 
   // Entry and exit of the region
 
-  /**
-   * @param page  address of the page that places count from
-   * @param live  bits of the registers that are needed
-   */
-  loadState(page: I64, live: number): void {
+  /** @param page  address of the page that places count from */
+  loadState(page: I64): void {
     const { f, vb } = this;
-    for (let reg = 0; reg < 16; reg++)
-      if (this.deferred.has(reg) || (this.kept.has(reg) && (live >> reg) & 1))
-        this.gprs[reg].set(f.load("i64.load", vb, reg * 8));
+    for (const reg of this.kept) this.gprs[reg].set(f.load("i64.load", vb, reg * 8));
     this.flags.begin();
     this.pageVa.set(page);
     this.tlb.set(f.load("i32.load", vb, State.tlb));
@@ -136,21 +128,18 @@ export class JitOps extends Ops {
   /**
    * @param kind      what the flags are when control arrives, from wherever it comes
    * @param accesses  of its instructions
-   * @returns         what it does to registers, once its instructions have been translated
    */
   beginBlock(
     instructions: readonly PlacedInstruction[],
     kind: FlagKind,
     accesses: readonly (GroupedAccess | undefined)[],
-  ): BlockUse {
+  ): void {
     this.flags.kind = kind;
-    this.use = { exposed: 0, defined: 0 };
     this.loaded.clear();
     this.openGroups.clear();
     for (const access of accesses) if (access) this.groupHosts[access.group.id] ??= this.f.var(this.f.addressType);
     this.vectors.beginBlock(instructions);
     this.count.set(this.count.get().add(instructions.length));
-    return this.use;
   }
   /** Makes registers and the flags' kind known to whatever block comes next. */
   endBlock(): void {
@@ -189,43 +178,39 @@ export class JitOps extends Ops {
     copy.set(variable.get());
     return copy.get();
   }
-  /** Whether a register is loaded where it is needed, and not at the region's entry. */
-  private isBlocks(reg: number): boolean {
-    return !this.deferred.has(reg) && !this.kept.has(reg);
+  /** Whether the register's local has its value, whatever path led here. */
+  private isThere(reg: number): boolean {
+    return this.kept.has(reg) || this.loaded.has(reg);
   }
-  private expose(reg: number): void {
-    this.use.exposed |= ~this.use.defined & (1 << reg);
-    if (!this.isBlocks(reg) || this.loaded.has(reg)) return;
+  /** Has its value in a register's local. */
+  private need(reg: number): void {
+    if (this.isThere(reg)) return;
     this.gprs[reg].set(this.f.load("i64.load", this.vb, reg * 8));
     // On another path it was not.
     if (!this.isConditional) this.loaded.add(reg);
   }
   /** A register that may be written, now or later, before control can leave. */
   private touch(reg: number): void {
-    this.expose(reg);
+    this.need(reg);
     if (!this.deferred.has(reg)) this.pending.add(reg);
   }
   override getGpr(reg: number): I64 {
-    this.expose(reg);
+    this.need(reg);
     return this.copy(this.gprs[reg]);
   }
   override setGpr(reg: number, value: I64): void {
-    if (this.isConditional && this.isBlocks(reg) && !this.loaded.has(reg)) {
+    if (this.isConditional && !this.isThere(reg)) {
       // What other paths have of it is in the state, and so is this.
       this.f.store("i64.store", this.vb, value, reg * 8);
       return;
     }
-    if (this.isConditional) this.expose(reg);
-    else {
-      this.use.defined |= 1 << reg;
-      this.loaded.add(reg);
-    }
+    if (!this.isConditional) this.loaded.add(reg);
     if (!this.deferred.has(reg)) this.pending.add(reg);
     this.gprs[reg].set(value);
   }
   /** The register itself, for an expression that is emitted before anything is written. */
   peekGpr(reg: number): I64 {
-    this.expose(reg);
+    this.need(reg);
     return this.gprs[reg].get();
   }
   override tlbBase(): I32 {

@@ -271,8 +271,8 @@ export function likelyWritten(d: Decoded): number[] {
   return written;
 }
 
-/** The same of those that it may read. */
-export function likelyRead(d: Decoded): number[] {
+/** The same of those that it may read or write. */
+export function likelyUsed(d: Decoded): number[] {
   const read = d.operands.flatMap((operand) => (operand.kind === "gpr" ? [operand.reg] : []));
   const { memory } = d;
   if (memory) read.push(...[memory.base, memory.index].filter((reg) => reg >= 0));

@@ -7,8 +7,7 @@ import { groupAccesses } from "./access-groups.ts";
 import { deadFlags } from "./dead-flags.ts";
 import { type Exits, JitOps, type LoopRegisters } from "./jit-ops.ts";
 import { type FlagKind, MEMORY, sameKind } from "./lazy-flags.ts";
-import { type BlockUse, liveAtEntries } from "./live-registers.ts";
-import { type Block, likelyRead, likelyWritten, type Place, type Region } from "./region.ts";
+import { type Block, likelyUsed, likelyWritten, type Place, type Region } from "./region.ts";
 
 /** Blocks `from` to `to` (indices, inclusive): one block, or a loop around several. */
 interface Item {
@@ -37,8 +36,6 @@ class RegionTranslator {
   /** By index of a block: the number of the entry there. The first entry is not among them. */
   private readonly entryAt = new Map<number, number>();
   private readonly exits: Exits;
-  /** By block. */
-  private readonly uses: BlockUse[] = [];
   private current = 0;
 
   constructor(m: ModuleBuilder, helpers: Helpers, region: Region) {
@@ -77,14 +74,8 @@ class RegionTranslator {
     ops.storeState();
     this.leaveFault();
     f.prepend(() => {
-      ops.loadState(this.pageOfEntry(), this.liveRegisters());
+      ops.loadState(this.pageOfEntry());
     });
-  }
-
-  private liveRegisters(): number {
-    const { blocks, returns, entries } = this.region;
-    const indexOf = (places: readonly Place[]) => places.flatMap((place) => this.indexOf.get(place) ?? []);
-    return liveAtEntries(this.uses, (index) => indexOf(successorsOf(blocks[index], returns, true)), indexOf(entries));
   }
 
   /** Address of the page that places count from. `Slot.rip` is an entry's. */
@@ -200,7 +191,7 @@ class RegionTranslator {
     this.current = index;
     if (this.entryAt.has(index) && this.loops.length > 0) f.setLocal(ARRIVING, i32(0));
     const accesses = groupAccesses(block.instructions);
-    this.uses[index] = ops.beginBlock(block.instructions, this.kinds.get(index) ?? "dynamic", accesses);
+    ops.beginBlock(block.instructions, this.kinds.get(index) ?? "dynamic", accesses);
     const dead = deadFlags(block.instructions);
     block.instructions.forEach((placed, k) => {
       f.scope(() => placed.d.def.semantics!(ops, ops.begin(placed, dead[k], accesses[k])));
@@ -263,17 +254,17 @@ function successorsOf(block: Block, returns: Region["returns"], throughCalls: bo
   return places;
 }
 
-/** Registers that loops of the region write or read, but for those that only calls make loops. */
+/** Registers that loops of the region use, but for those that only calls make loops. */
 function registersOfLoops(region: Region, indexOf: ReadonlyMap<Place, number>): LoopRegisters {
   const written = new Set<number>();
-  const read = new Set<number>();
+  const used = new Set<number>();
   for (const { from, to } of findLoops(region, indexOf, false)) {
     for (const { d } of region.blocks.slice(from, to + 1).flatMap(({ instructions }) => instructions)) {
       for (const reg of likelyWritten(d)) written.add(reg);
-      for (const reg of likelyRead(d)) read.add(reg);
+      for (const reg of likelyUsed(d)) used.add(reg);
     }
   }
-  return { written, read };
+  return { used, written };
 }
 
 /** Loops of a region: from the target of a backward jump to the last block that jumps there, nested or apart. */
