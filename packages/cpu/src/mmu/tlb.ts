@@ -31,7 +31,7 @@ export const emptyTlbTag = (offset: I32): I64 =>
       .shl(PAGE_BITS - Math.log2(TLB_ENTRY_BYTES)),
   );
 
-/** Emits the emptying of entries that follow one another, of which the first may be the first of its set; it is not the second. */
+/** Emits the emptying of a set, or of a group of its entries; the first of any has the tag that is right for the set's first. */
 export function emitEmptyTlb(f: Fn, from: I32, bytes: number): void {
   f.memoryFill(from, i32(0xff), i32(bytes));
   for (const tag of [Tlb.read, Tlb.write]) f.store("i64.store", from, i64(EmptyTlbTag.first), tag);
