@@ -35,11 +35,11 @@ if (!isMainThread) {
     } else {
       for (const { port } of served.get(message.domain)?.ends ?? []) port.close();
       served.delete(message.domain);
-      keepAll();
+      keepAll(true);
       parentPort!.postMessage(message);
     }
   });
-  setInterval(keepAll, KEEP_EVERY_MS).unref();
+  setInterval(() => keepAll(false), KEEP_EVERY_MS).unref();
   setTimeout(() => setInterval(giveBack, GIVE_BACK_EVERY_MS).unref(), GIVE_BACK_AFTER_MS).unref();
 }
 
@@ -49,9 +49,10 @@ function giveBack(): void {
   hasCompiled = false;
 }
 
-function keepAll(): void {
-  engines.keep();
-  for (const keeper of keepers.values()) keeper?.keep();
+/** @param isLast  whether a domain has ended, and perhaps the process with it */
+function keepAll(isLast: boolean): void {
+  engines.keep(isLast);
+  for (const keeper of keepers.values()) keeper?.keep(isLast);
 }
 function keeperFor(memory: DomainMemory, place: TranslationsPlace): TranslationKeeper | undefined {
   const path = translationsPath(place, memory);

@@ -3,43 +3,22 @@
 import type { CompiledRegion } from "@xenoserver/cpu/jit/region-compiler.ts";
 import { describeRegions } from "@xenoserver/cpu/kept/described.ts";
 import { KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
-import { machineCode } from "@xenoserver/xen/host/machine-code/machine-code.ts";
 import { writeEngine } from "./engine-file.ts";
+import { FollowedModule } from "./followed-module.ts";
 import type { KnownHandle } from "./kept-modules.ts";
 import { identityOf, type KeptTranslation } from "./record.ts";
 import { type FoundTranslation, TranslationFile } from "./translation-file.ts";
 
-/** So long what V8 makes of a module is followed: to refer to it longer would keep machine code that nobody runs any more. */
-const FOLLOWED_MS = 60_000;
-/** V8 optimises a module's functions one by one: a module is kept again when its machine code has grown by so much. */
-const GROWN = 1.1;
-
-interface Followed {
-  readonly module: WebAssembly.Module;
-  readonly bytes: Uint8Array;
-  readonly since: number;
-  /** Of the machine code in the file; 0 if there is none. */
-  codeBytes: number;
-}
-interface Kept extends Followed {
-  readonly regions: Int32Array;
-}
-
-/** @returns a module's machine code, if there is more of it than was kept */
-function betterCode(followed: Followed): Uint8Array | undefined {
-  const code = machineCode()!.of(followed.module);
-  if (code === undefined || code.length <= followed.codeBytes * GROWN) return undefined;
-  followed.codeBytes = code.length;
-  return code;
-}
-const isFollowed = ({ since }: Followed): boolean => performance.now() - since < FOLLOWED_MS;
+/** A module's regions and own bytes; undefined if they cannot be read any more. */
+type Told = () => Omit<KeptTranslation, "code"> | undefined;
 
 export class TranslationKeeper {
   readonly #file: TranslationFile;
   readonly #foundAt: ReadonlyMap<number, FoundTranslation>;
   readonly #foundAs: ReadonlyMap<number, FoundTranslation>;
-  #kept: Kept[] = [];
-  readonly #used = new Set<FoundTranslation>();
+  readonly #followed = new Map<FollowedModule, Told>();
+  /** Identities of what domains of this process have. */
+  readonly #used = new Set<number>();
   /** What all vcpus are told; undefined if there is nothing. */
   readonly known: KnownHandle | undefined;
 
@@ -52,7 +31,7 @@ export class TranslationKeeper {
 
   /** @returns undefined if nothing can be kept here */
   static open(path: string): TranslationKeeper | undefined {
-    if (machineCode() === undefined) return undefined;
+    if (!FollowedModule.isPossible) return undefined;
     const file = TranslationFile.open(path);
     return file && new TranslationKeeper(file);
   }
@@ -60,56 +39,57 @@ export class TranslationKeeper {
   /** A module was compiled. */
   note(module: WebAssembly.Module, bytes: Uint8Array, compiled: readonly CompiledRegion[]): void {
     const regions = describeRegions(compiled);
-    const found = this.#foundAs.get(identityOf(regions, bytes));
-    if (found) this.#used.add(found);
-    this.#follow(module, regions, bytes, found?.head.codeBytes ?? 0);
+    const identity = identityOf(regions, bytes);
+    this.#used.add(identity);
+    const codeBytes = this.#foundAs.get(identity)?.head.codeBytes ?? 0;
+    this.#followed.set(new FollowedModule(module, codeBytes), () => ({ regions, bytes }));
   }
 
   /** A vcpu has a module from the file. @param at  where its record begins */
   noteRead(at: number, module: WebAssembly.Module): void {
     const found = this.#foundAt.get(at);
-    if (found === undefined || this.#used.has(found)) return;
-    this.#used.add(found);
-    const read = this.#file.read(found);
-    if (read) this.#follow(module, read.regions, read.bytes, found.head.codeBytes);
-  }
-  #follow(module: WebAssembly.Module, regions: Int32Array, bytes: Uint8Array, codeBytes: number): void {
-    this.#kept.push({ module, regions, bytes, codeBytes, since: performance.now() });
+    if (found === undefined || this.#used.has(found.head.identity)) return;
+    this.#used.add(found.head.identity);
+    // Most are never written again: what they are stays in the file until then.
+    this.#followed.set(new FollowedModule(module, found.head.codeBytes), () => this.#file.read(found));
   }
 
-  /** Writes what is new, or better than what the file has. */
-  keep(): void {
-    const better = this.#kept.flatMap((kept): KeptTranslation[] => {
-      const code = betterCode(kept);
-      return code ? [{ regions: kept.regions, bytes: kept.bytes, code }] : [];
-    });
-    this.#kept = this.#kept.filter(isFollowed);
+  /** Writes what is new, or better than what the file has. @param isLast  looks at all modules, also at those that it would wait with */
+  keep(isLast = false): void {
     try {
-      this.#file.add(better, (found) => this.#used.has(found));
+      this.#file.add(this.#better(isLast), (identity) => this.#used.has(identity));
     } catch {
       // A full disk: what is not kept is translated again.
+    }
+    for (const module of this.#followed.keys()) if (module.isDone) this.#followed.delete(module);
+  }
+  *#better(isLast: boolean): Generator<KeptTranslation> {
+    for (const [module, told] of this.#followed) {
+      const code = module.better(isLast);
+      const kept = code && told();
+      if (kept) yield { ...kept, code };
     }
   }
 }
 
 /** Keeps engines' own modules. */
 export class EngineKeeper {
-  readonly #kept = new Map<string, Followed>();
+  readonly #followed = new Map<string, { readonly module: FollowedModule; readonly bytes: Uint8Array }>();
 
   /** @param codeBytes  how much machine code the file has; 0 if there is none */
   note(path: string, module: WebAssembly.Module, bytes: Uint8Array, codeBytes: number): void {
-    if (machineCode() !== undefined) this.#kept.set(path, { module, bytes, codeBytes, since: performance.now() });
+    if (FollowedModule.isPossible) this.#followed.set(path, { module: new FollowedModule(module, codeBytes), bytes });
   }
 
-  keep(): void {
-    for (const [path, kept] of this.#kept) {
+  keep(isLast = false): void {
+    for (const [path, { module, bytes }] of this.#followed) {
       try {
-        const code = betterCode(kept);
-        if (code) writeEngine(path, kept.bytes, code);
+        const code = module.better(isLast);
+        if (code) writeEngine(path, bytes, code);
       } catch {
         // As above.
       }
-      if (!isFollowed(kept)) this.#kept.delete(path);
+      if (module.isDone) this.#followed.delete(path);
     }
   }
 }

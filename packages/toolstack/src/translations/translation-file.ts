@@ -31,68 +31,51 @@ export class TranslationFile {
   /** The records that count, in the order in which they were written. */
   readonly found: readonly FoundTranslation[];
   #known: readonly KnownModule[];
-  readonly #sizeBytes: number;
-  /** Whether some of it cannot be read. */
-  readonly #isDamaged: boolean;
-  #addedBytes = 0;
-  /** Others have another file then: what this process has still to add would be for nobody. */
-  #isReplaced = false;
+  /** Where it is added to: another file than that of `fd` once it was written anew. */
+  #end: number;
+  /** Whether some of it cannot be read, or most of it is out of date. */
+  #isWorn: boolean;
 
   private constructor(path: string, fd: number, sizeBytes: number) {
     this.path = path;
     this.fd = fd;
-    this.#sizeBytes = sizeBytes;
-    const byIdentity = new Map<number, ReadTranslation>();
-    let at = 0;
-    for (const record of records(fd, sizeBytes)) {
-      at = record.at + record.head.sizeBytes;
-      byIdentity.delete(record.head.identity);
-      byIdentity.set(record.head.identity, record);
-    }
-    this.#isDamaged = at !== sizeBytes;
-    const read = [...byIdentity.values()];
-    this.#known = read.map(({ at: begins, regions }) => ({ at: begins, regions }));
-    this.found = read.map(({ at: begins, head }) => ({ at: begins, head }));
+    this.#end = fd;
+    const { live, isWhole } = liveRecords(fd, sizeBytes);
+    const liveBytes = live.reduce((sum, { head }) => sum + head.sizeBytes, 0);
+    this.#isWorn = !isWhole || (sizeBytes > SMALL_BYTES && liveBytes < sizeBytes / 2);
+    this.#known = live.map(({ at, regions }) => ({ at, regions }));
+    this.found = live.map(({ at, head }) => ({ at, head }));
   }
 
   /** Opens a file, or makes it. @returns undefined if that cannot be, or it is not this user's alone: what it holds will be run */
   static open(path: string): TranslationFile | undefined {
     try {
       makeFolderOf(path);
-      const fd = openSync(
-        path,
-        constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW,
-        0o600,
-      );
-      // Nobody else can have it open: it was made just now.
-      if (fstatSync(fd).uid === process.getuid?.()) handOver(path);
-      const found = fstatSync(fd);
-      if (isUsersOwn(found)) {
-        if (found.size === 0) removeUnused(path.slice(0, path.lastIndexOf("/")));
-        const now = new Date();
-        futimesSync(fd, now, now);
-        return new TranslationFile(path, fd, found.size);
-      }
-      closeSync(fd);
-      return undefined;
+      const opened = openToAdd(path);
+      if (opened === undefined) return undefined;
+      const { fd, sizeBytes } = opened;
+      if (sizeBytes === 0) removeUnused(path.slice(0, path.lastIndexOf("/")));
+      const now = new Date();
+      futimesSync(fd, now, now);
+      return new TranslationFile(path, fd, sizeBytes);
     } catch {
       return undefined;
     }
   }
 
   /**
-   * Adds records at the end, or writes all of it anew where it is too large, damaged, or mostly out of date; after that it adds nothing more.
-   * @param isUsed  whether a record that was found is to stay before others
+   * Adds records at the end; writes all of it anew where it is too large, damaged, or mostly out of date.
+   * @param translations  each is written before the next is asked for
+   * @param isUsed        whether what has this identity is to stay before others
    * @throws Error  the file system does not take them
    */
-  add(translations: readonly KeptTranslation[], isUsed: (found: FoundTranslation) => boolean): void {
-    if (this.#isReplaced) return;
-    const records = translations.map(encodeRecord);
-    const sizeBytes = records.reduce((sum, { length }) => sum + length, 0);
-    if (sizeBytes === 0) return;
-    if (this.#isWorn(sizeBytes)) return this.#rewrite(records, isUsed);
-    writeSync(this.fd, Buffer.concat(records));
-    this.#addedBytes += sizeBytes;
+  add(translations: Iterable<KeptTranslation>, isUsed: (identity: number) => boolean): void {
+    for (const translation of translations) {
+      const record = encodeRecord(translation);
+      if (!this.#follow()) return;
+      if (this.#isWorn || fstatSync(this.#end).size + record.length > MAX_FILE_BYTES) this.#rewrite(record, isUsed);
+      else writeSync(this.#end, record);
+    }
   }
 
   /** What `found` knows, for an index. Once: it is some ten megabytes in a large file, and in the index then. */
@@ -108,33 +91,62 @@ export class TranslationFile {
     return { regions: new Int32Array(bytes.buffer, 0, regionsBytes / 4), bytes: bytes.subarray(regionsBytes) };
   }
 
-  #isWorn(moreBytes: number): boolean {
-    const live = this.found.reduce((sum, { head }) => sum + head.sizeBytes, 0);
-    const all = this.#sizeBytes + this.#addedBytes + moreBytes;
-    return this.#isDamaged || all > MAX_FILE_BYTES || (this.#sizeBytes > SMALL_BYTES && live < this.#sizeBytes / 2);
+  /** Goes over to the file that this or another process has put in this one's place. @returns whether there is one to add to */
+  #follow(): boolean {
+    if (fstatSync(this.#end).nlink > 0) return true;
+    const opened = openToAdd(this.path);
+    if (opened === undefined) return false;
+    if (this.#end !== this.fd) closeSync(this.#end);
+    this.#end = opened.fd;
+    this.#isWorn = false;
+    return true;
   }
 
-  #rewrite(more: readonly Uint8Array[], isUsed: (found: FoundTranslation) => boolean): void {
-    this.#isReplaced = true;
-    const newest = [...this.found].reverse();
-    const chosen = [...newest.filter(isUsed), ...newest.filter((record) => !isUsed(record))];
+  /** Writes what is in the file now, also by others, half as large as it may be, and a record more. */
+  #rewrite(more: Uint8Array, isUsed: (identity: number) => boolean): void {
+    const end = this.#end;
+    const newest = liveRecords(end, fstatSync(end).size).live.reverse();
+    const isWanted = ({ head }: FoundTranslation) => isUsed(head.identity);
     const kept: FoundTranslation[] = [];
-    let left = MAX_FILE_BYTES / 2 - more.reduce((sum, { length }) => sum + length, 0);
-    for (const record of chosen) {
+    let left = MAX_FILE_BYTES / 2 - more.length;
+    for (const record of [...newest.filter(isWanted), ...newest.filter((found) => !isWanted(found))]) {
       if (record.head.sizeBytes > left) continue;
       left -= record.head.sizeBytes;
       kept.push(record);
     }
     kept.sort((a, b) => a.at - b.at);
-    const { fd } = this;
     replaceFile(
       this.path,
       (function* () {
-        for (const { at, head } of kept) yield readBytes(fd, at, head.sizeBytes);
-        yield* more;
+        for (const { at, head } of kept) yield readBytes(end, at, head.sizeBytes);
+        yield more;
       })(),
     );
   }
+}
+
+/** Opens a file for reading and for adding to its end, or makes it. @returns undefined if others may write it @throws Error  it cannot be opened */
+function openToAdd(path: string): { readonly fd: number; readonly sizeBytes: number } | undefined {
+  const { O_RDWR, O_CREAT, O_APPEND, O_NOFOLLOW } = constants;
+  const fd = openSync(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600);
+  // Nobody else can have it open: it was made just now.
+  if (fstatSync(fd).uid === process.getuid?.()) handOver(path);
+  const found = fstatSync(fd);
+  if (isUsersOwn(found)) return { fd, sizeBytes: found.size };
+  closeSync(fd);
+  return undefined;
+}
+
+/** The records of a file that count: of each module the last, in the order in which they were written. */
+function liveRecords(fd: number, sizeBytes: number): { live: ReadTranslation[]; isWhole: boolean } {
+  const byIdentity = new Map<number, ReadTranslation>();
+  let end = 0;
+  for (const record of records(fd, sizeBytes)) {
+    end = record.at + record.head.sizeBytes;
+    byIdentity.delete(record.head.identity);
+    byIdentity.set(record.head.identity, record);
+  }
+  return { live: [...byIdentity.values()], isWhole: end === sizeBytes };
 }
 
 function* records(fd: number, sizeBytes: number): Generator<ReadTranslation> {

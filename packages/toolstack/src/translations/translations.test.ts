@@ -110,19 +110,36 @@ describe("a file of translations", () => {
     for (let n = 0; n < many; n++) open(path).add([translation(n, size)], nothing);
     const file = open(path);
     assert.equal(file.found.length, many);
+    const other = open(path);
     const third = file.found[3]!;
-    file.add([translation(200, 100_000)], (found) => found === third);
+    file.add([translation(200, 100_000)], (identity) => identity === third.head.identity);
     const left = contents(path).map(([n]) => n);
     assert.equal(left[0], 3);
     assert.deepEqual(left.slice(-2), [many - 1, 200]);
     assert.ok(left.length > many / 3 && left.length < many * 0.6, `${left.length}`);
-    // Whoever had it open goes on with what it had, and adds no more to that.
+    // Whoever had it open goes on with what it had, and adds to the new one.
     file.add([translation(201)], nothing);
+    other.add([translation(202), translation(203)], nothing);
+    file.add([translation(204)], nothing);
     assert.deepEqual(
       contents(path).map(([n]) => n),
-      left,
+      [...left, 201, 202, 203, 204],
     );
     assert.deepEqual(file.read(file.found[0]!)?.bytes, translation(0).bytes);
+  });
+
+  test("has what a process added since it opened it, when that writes it anew", () => {
+    const path = fresh();
+    const many = 60;
+    const size = Math.floor(MAX_FILE_BYTES / many) + 1000;
+    const file = open(path);
+    for (let n = 0; n < many; n++) file.add([translation(n, size)], nothing);
+    const left = contents(path).map(([n]) => n);
+    assert.deepEqual(
+      left,
+      Array.from({ length: left.length }, (_, k) => many - left.length + k),
+    );
+    assert.ok(left.length > many / 3, `${left.length}`);
   });
 
   test("is not used where others may write it, nor through a link", () => {

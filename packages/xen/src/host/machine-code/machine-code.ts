@@ -6,8 +6,8 @@ import { NativeCalls, type NativeStep } from "./native-calls.ts";
 import { Thunk } from "./thunks.ts";
 
 export interface MachineCode {
-  /** What V8's optimiser made of a module so far; undefined if that is nothing yet. */
-  of(module: WebAssembly.Module): Uint8Array<ArrayBuffer> | undefined;
+  /** What V8's optimiser made of a module so far; undefined if that is nothing yet, or no more than so many bytes. */
+  of(module: WebAssembly.Module, knownBytes?: number): Uint8Array<ArrayBuffer> | undefined;
   /**
    * A module as it was, without compiling it. The machine code is trusted: it must be what `of` gave.
    * @param code   what `of` gave, of this V8 with the same flags on such a processor; others are noticed
@@ -131,7 +131,7 @@ class V8MachineCode implements MachineCode {
     ]);
   }
 
-  of(module: WebAssembly.Module): Uint8Array<ArrayBuffer> | undefined {
+  of(module: WebAssembly.Module, knownBytes = 0): Uint8Array<ArrayBuffer> | undefined {
     const calls = this.#calls;
     calls.set(this.#owned, 0n);
     passing[0] = module;
@@ -142,7 +142,8 @@ class V8MachineCode implements MachineCode {
     }
     const at = calls.get(this.#owned);
     if (at === 0n) return undefined;
-    const code = calls.copy(at, Number(calls.get(this.#owned + 1)));
+    const sizeBytes = Number(calls.get(this.#owned + 1));
+    const code = sizeBytes > knownBytes ? calls.copy(at, sizeBytes) : undefined;
     calls.free(at);
     return code;
   }
