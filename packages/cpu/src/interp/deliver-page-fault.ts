@@ -13,9 +13,9 @@ import { Access } from "../mmu/emit.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { Flag } from "../semantics/flags.ts";
 import { codeHigh, FLAT_LOW, setFlat, setLevel } from "../semantics/integer/privilege.ts";
-import type { Helpers } from "../semantics/ops.ts";
 import { CodeMode, Slot, State, TLB_BYTES, TLB_OFFSET, Tlb } from "../state/layout.ts";
 import { dpl, FLAT_CODE64 } from "../system/fast-call.ts";
+import type { AccessHelpers } from "./calling-ops.ts";
 import { type HandlerExits, InterpOps } from "./interp-ops.ts";
 
 const PAGE_FAULT = 14;
@@ -29,7 +29,7 @@ const FRAME_BYTES = 48;
 
 /** State, without an instruction. */
 class StateOps extends InterpOps {
-  constructor(f: Func["fn"], helpers: Helpers) {
+  constructor(f: Func["fn"], helpers: AccessHelpers) {
     const mode = CodeMode.code64 | CodeMode.stack32 | CodeMode.flat;
     super(f, f.param(0), helpers, { get: () => i32(0) }, {} as HandlerExits, {} as Decoded, mode);
   }
@@ -40,7 +40,7 @@ class StateOps extends InterpOps {
  * handler. A 64-bit kernel with flat segments has them thousands of times a second. All else, and whatever is unusual about the
  * gate or the stack, gets 0 and finds the state as it was: the host program delivers it (system/interrupts.ts).
  */
-export function defineDeliverPageFault(m: ModuleBuilder, translate: Func, helpers: Helpers): Func {
+export function defineDeliverPageFault(m: ModuleBuilder, translate: Func, helpers: AccessHelpers): Func {
   const func = m.func(["i32"], ["i32"]);
   const f = func.fn;
   const o = new StateOps(f, helpers);

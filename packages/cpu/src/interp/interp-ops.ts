@@ -1,16 +1,9 @@
 import { type Fn, type I32, type I64, i32, i64, type V128, type Var } from "@xenoserver/wasm";
 import { type Decoded, type DecodedOperand, Seg } from "../decode/decoded.ts";
-import {
-  bitsOf,
-  type FlagRecipe,
-  type Helpers,
-  type Instruction,
-  type Operand,
-  Ops,
-  type Width,
-} from "../semantics/ops.ts";
+import { bitsOf, type FlagRecipe, type Instruction, type Operand, type Width } from "../semantics/ops.ts";
 import { CodeMode, RECORD_BYTES, Slot, State } from "../state/layout.ts";
 import { Vector } from "../system/machine.ts";
+import { type AccessHelpers, CallingOps } from "./calling-ops.ts";
 import { AddressRecord, Field, HandlerStatus, INTERRUPTS_OPENED, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
 
 /** A segment may be written if it is no code and has its write bit. */
@@ -29,13 +22,21 @@ export interface HandlerExits {
 }
 
 /** `Ops` whose operands are fields of the record at `pc`. */
-export class InterpOps extends Ops {
+export class InterpOps extends CallingOps {
   readonly pc: Var<"i32"> | { get(): I32 };
   private readonly exits: HandlerExits;
   private readonly legacyIp: boolean;
   private readonly instruction: Decoded;
 
-  constructor(f: Fn, vb: I32, helpers: Helpers, pc: { get(): I32 }, exits: HandlerExits, d: Decoded, codeMode: number) {
+  constructor(
+    f: Fn,
+    vb: I32,
+    helpers: AccessHelpers,
+    pc: { get(): I32 },
+    exits: HandlerExits,
+    d: Decoded,
+    codeMode: number,
+  ) {
     super(f, vb, helpers);
     this.pc = pc;
     this.exits = exits;

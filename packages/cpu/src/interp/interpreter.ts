@@ -1,6 +1,6 @@
 import { type Address, type AddressType, type Callee, type Func, i32, type ModuleBuilder } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
-import { importEngine, MAX_HANDLERS, newGuestModule, TABLE_ENTRIES } from "../jit/region-compiler.ts";
+import { MAX_HANDLERS, newGuestModule, TABLE_ENTRIES } from "../jit/region-compiler.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
 import { defineMmu, type Mmu } from "../mmu/mmu.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
@@ -9,6 +9,7 @@ import { State, Tlb } from "../state/layout.ts";
 import type { MmuExports } from "../system/machine.ts";
 import type { AddressForm } from "./address.ts";
 import { type BuiltHandlers, builtHandlers } from "./built-handlers.ts";
+import { importEngine } from "./calling-ops.ts";
 import { defineDeliverPageFault } from "./deliver-page-fault.ts";
 import { handlerKey, variantNumber } from "./handler-key.ts";
 import { emitHandlerFunction, type HandlerSample, MainLoop } from "./main-loop.ts";

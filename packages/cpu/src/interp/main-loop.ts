@@ -12,8 +12,8 @@ import {
 import type { Decoded } from "../decode/decoded.ts";
 import { emitItlbEntry } from "../mmu/emit.ts";
 import { EntryInfo } from "../mmu/link.ts";
-import type { Helpers } from "../semantics/ops.ts";
 import { Itlb, PROFILE_OFFSET, RECORD_BYTES, Slot, State } from "../state/layout.ts";
+import type { AccessHelpers } from "./calling-ops.ts";
 import { emitFindCached, emitFindRecord, emitNoteCached } from "./code-index.ts";
 import { functionExits, type HandlerExits, InterpOps } from "./interp-ops.ts";
 
@@ -50,7 +50,7 @@ export interface LoopMmu {
 /** Builds the dispatch loop `run(vb)`: executes from `Slot.rip` until something needs the host program. */
 export class MainLoop {
   private readonly func: Func;
-  private readonly helpers: Helpers;
+  private readonly helpers: AccessHelpers;
   private readonly handlerType: number;
   private readonly pc: Var<"i32">;
   /** Not 0 when the next region is to be interpreted. */
@@ -71,7 +71,7 @@ export class MainLoop {
   private readonly mmu: LoopMmu;
 
   /** @param counting counts executions by handler, for a profile: 32-bit words from `PROFILE_OFFSET` of the vcpu's area */
-  constructor(m: ModuleBuilder, helpers: Helpers, mmu: LoopMmu, counting = false) {
+  constructor(m: ModuleBuilder, helpers: AccessHelpers, mmu: LoopMmu, counting = false) {
     this.mmu = mmu;
     this.counting = counting;
     this.func = m.func(["i32"], ["i32"], "run");
@@ -433,7 +433,7 @@ function emitSemantics(ops: InterpOps, sample: HandlerSample): void {
 }
 
 /** Builds one handler as a function (vb, pc) → status. */
-export function emitHandlerFunction(m: ModuleBuilder, helpers: Helpers, sample: HandlerSample): Func {
+export function emitHandlerFunction(m: ModuleBuilder, helpers: AccessHelpers, sample: HandlerSample): Func {
   const func = m.func(["i32", "i32"], ["i32"]);
   const f = func.fn;
   const pc = f.param<"i32">(1);

@@ -11,6 +11,7 @@ import {
 } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import { INTERRUPTS_OPENED } from "../interp/record.ts";
+import { emitTlbLookup } from "../mmu/tlb.ts";
 import { type FlagRecipe, type Helpers, type Instruction, Ops } from "../semantics/ops.ts";
 import { State, Tlb } from "../state/layout.ts";
 import type { GroupedAccess } from "./access-groups.ts";
@@ -31,6 +32,8 @@ export interface Exits {
   readonly fault: Label;
   /** Place of the current instruction, for `fault`. */
   readonly faultPlace: Var<"i32">;
+  /** Leaves the region for the interpreter, which is to do the current instruction. */
+  readonly interpret: Label;
   /** Leaves the region for the address in `target`. */
   readonly leave: Label;
   readonly target: Var<"i64">;
@@ -243,30 +246,70 @@ export class JitOps extends Ops {
 
   // Memory
 
-  protected override lookUp(at: I64, size: number, tag: number): { readonly matches: I32; readonly host: Address } {
-    const { access } = this;
-    if (!access || size > access.sizeBytes || (tag === Tlb.write && !access.group.isWrite))
-      return super.lookUp(at, size, tag);
+  protected override findReadable(va: I64, size: number, use: (host: Address) => void): void {
+    this.findDirect(va, size, Tlb.read, use);
+  }
+  override store(va: I64, width: number, value: I64): void {
+    const data = this.f.let(value);
+    this.findDirect(va, width, Tlb.write, (host) => this.storeHost(host, width, data));
+  }
+  override update(va: I64, size: number, body: (host: Address) => void): void {
+    const host = this.f.var(this.f.addressType);
+    this.findDirect(va, size, Tlb.write, (found) => host.set(found));
+    body(host.get());
+  }
+
+  /** What is not aligned is for the interpreter. */
+  override lockedChange(va: I64, width: number, change: (old: I64) => I64): void {
+    const { f } = this;
+    const at = f.let(va);
+    if (width > 1) f.if(at.wrap().and(width - 1), () => this.leaveToInterpreter(), undefined, false);
+    this.update(at, width, (host) =>
+      f.loop((again) => {
+        const old = this.loadHost(host, width);
+        this.exchange(again, host, width, old, f.let(change(old)));
+      }),
+    );
+  }
+
+  /**
+   * Lets `use` have the host address of what the TLB says can be used directly; leaves the instruction to the interpreter if it does not. Whatever may
+   * take longer is a way out, not a call: no value needs to be saved over one, and a way out is a quarter as long.
+   */
+  private findDirect(va: I64, size: number, tag: number, use: (host: Address) => void): void {
+    const { f, access } = this;
+    const at = f.let(va);
+    const alone = (): void => {
+      const hit = emitTlbLookup(this, at, size, tag);
+      f.if(hit.matches.eqz(), () => this.leaveToInterpreter(), undefined, false);
+      use(hit.host);
+    };
+    if (!access || size > access.sizeBytes || (tag === Tlb.write && !access.group.isWrite)) return alone();
     const host = this.groupHosts[access.group.id];
     if (!this.openGroups.has(access.group.id)) {
-      if (this.isConditional) return super.lookUp(at, size, tag);
+      if (this.isConditional) return alone();
       this.openGroup(at, access, host);
     }
-    return { matches: this.f.isSet(host.get()), host: host.get().add(access.offset) };
+    f.if(f.isSet(host.get()), () => use(host.get().add(access.offset)), alone, true);
   }
   /** Looks for a group's page, at the first of its accesses. */
   private openGroup(at: I64, { group, offset }: GroupedAccess, host: Var<AddressType>): void {
     const { f } = this;
     const low = f.let(at.sub(offset));
-    const hit = super.lookUp(low, group.spanBytes, group.isWrite ? Tlb.write : Tlb.read);
+    const hit = emitTlbLookup(this, low, group.spanBytes, group.isWrite ? Tlb.write : Tlb.read);
     f.if(
       hit.matches,
       () => host.set(hit.host),
-      () =>
-        host.set(f.call<AddressType>(this.helpers.findPage, this.vb, low, i32(group.spanBytes), i32(+group.isWrite))),
+      () => host.set(f.addressAt(0)),
       true,
     );
     this.openGroups.add(group.id);
+  }
+  private leaveToInterpreter(): void {
+    this.storePending();
+    this.flags.putKind();
+    this.exits.faultPlace.set(i32(this.place));
+    this.f.br(this.exits.interpret);
   }
 
   // Flags
@@ -346,7 +389,6 @@ export class JitOps extends Ops {
   }
   /** The interpreter knows how to leave to the host program: it is given this instruction. */
   override leaveToHost(): void {
-    super.setState32(State.interpretOnce, i32(1));
-    this.leaveFaulted();
+    this.leaveToInterpreter();
   }
 }

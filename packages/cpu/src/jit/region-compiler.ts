@@ -245,7 +245,7 @@ export class RegionCompiler {
     if (chosen.length === 0) return { module: undefined, regions: [], covered };
     const m = newRegionModule(this.memory);
     const base = m.importGlobal("env", "base", "i32");
-    const helpers = importEngine(m, "region");
+    const helpers = importHelpers(m);
     m.elementAt(
       base,
       chosen.map(({ region }) => translateRegion(m, helpers, region)),
@@ -340,21 +340,10 @@ export const MAX_HANDLERS = 8192;
 const MAX_REGIONS = 32768;
 export const TABLE_ENTRIES = MAX_HANDLERS + MAX_REGIONS;
 
-/** Imports what generated code calls in the engine's own module; regions have slow paths of their own. */
-export function importEngine(m: ModuleBuilder, who: "handler" | "region" = "handler"): Helpers {
-  const slow = (name: string) => (who === "region" ? `region${name}` : name[0].toLowerCase() + name.slice(1));
-  const address = m.addressType;
-  const helper = (name: string, params: readonly AddressType[], results: readonly AddressType[] = []) =>
-    m.importFunc("engine", name, { params, results });
+/** Imports what regions call in the engine's own module. */
+function importHelpers(m: ModuleBuilder): Helpers {
   return {
-    slowRead: helper(slow("SlowRead"), ["i32", "i64", "i32"], [address]),
-    slowWrite: helper(slow("SlowWrite"), ["i32", "i64", "i32"], [address]),
-    slowStore: helper(slow("SlowStore"), ["i32", "i64", "i64", "i32"], ["i32"]),
-    findPage: helper("findPage", ["i32", "i64", "i32", "i32"], [address]),
-    readTime: helper("readTime", ["i32"]),
-    commitBounce: helper("commitBounce", ["i32", address]),
-    beginSplit: helper("beginSplit", ["i32", address, "i32"]),
-    changeSplit: helper("changeSplit", ["i32", address, "i32", "i64", "i64"], ["i32"]),
+    readTime: m.importFunc("engine", "readTime", { params: ["i32"], results: [] }),
     named: importedHelpers(m, "engine"),
   };
 }

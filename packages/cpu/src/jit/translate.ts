@@ -50,7 +50,8 @@ class RegionTranslator {
     });
     this.exits = {
       fault: { level: 1 },
-      leave: { level: 2 },
+      interpret: { level: 2 },
+      leave: { level: 3 },
       target: this.f.var("i64"),
       faultPlace: this.f.var("i32"),
       branch: (condition) => this.branch(condition),
@@ -64,15 +65,16 @@ class RegionTranslator {
     for (const place of this.region.entries) this.kinds.set(this.indexOf.get(place)!, MEMORY);
     f.block(() => {
       f.block(() => {
-        this.emitItems(this.itemsOf(0, this.region.blocks.length - 1, undefined));
-        f.unreachable();
+        f.block(() => {
+          this.emitItems(this.itemsOf(0, this.region.blocks.length - 1, undefined));
+          f.unreachable();
+        });
+        ops.storeState();
+        this.chain();
       });
-      ops.storeState();
-      this.chain();
+      this.leaveAtPlace(RegionStatus.interpret);
     });
-    ops.storeAnyFlags();
-    ops.storeState();
-    this.leaveFault();
+    this.leaveAtPlace(RegionStatus.fault);
     f.prepend(() => {
       ops.loadState(this.pageOfEntry());
     });
@@ -114,15 +116,13 @@ class RegionTranslator {
     f.unreachable();
   }
 
-  private leaveFault(): void {
-    const { f } = this;
-    const vb = f.param<"i32">(0);
-    f.store("i64.store", vb, this.ops.addressOf(0).add(this.exits.faultPlace.get().extS()), Slot.rip);
-    f.if(f.load<"i32">("i32.load", vb, State.interpretOnce), () => {
-      f.store("i32.store", vb, i32(0), State.interpretOnce);
-      f.return(i32(RegionStatus.interpret));
-    });
-    f.return(i32(RegionStatus.fault));
+  /** Leaves before the instruction at `faultPlace`. */
+  private leaveAtPlace(status: number): void {
+    const { f, ops } = this;
+    ops.storeAnyFlags();
+    ops.storeState();
+    f.store("i64.store", f.param<"i32">(0), ops.addressOf(0).add(this.exits.faultPlace.get().extS()), Slot.rip);
+    f.return(i32(status));
     f.unreachable();
   }
 

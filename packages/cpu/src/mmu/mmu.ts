@@ -1,11 +1,10 @@
-import { type Callee, type Func, i32, type ModuleBuilder } from "@xenoserver/wasm";
-import { type MemoryLayout, State, Tlb } from "../state/layout.ts";
+import type { Callee, Func, ModuleBuilder } from "@xenoserver/wasm";
+import type { MemoryLayout } from "../state/layout.ts";
 import { defineCodeWritten, defineHoldsCode } from "./code-watch.ts";
 import { defineDropAllWriteEntries, defineDropWriteEntries, defineFlushTlb, defineFlushTlbPage } from "./flush.ts";
 import { defineLinkRegion } from "./link.ts";
-import { defineFindPage, defineQuick } from "./quick-access.ts";
 import { defineEmptyRegionCaches } from "./region-cache.ts";
-import { type CodeGuard, defineCommitBounce, defineSlowRead, defineSlowStore, defineSlowWrite } from "./slow-access.ts";
+import { defineCommitBounce, defineSlowRead, defineSlowStore, defineSlowWrite } from "./slow-access.ts";
 import { defineBeginSplit, defineChangeSplit } from "./split-lock.ts";
 import { defineFillItlb, defineTranslate, defineTranslateCode } from "./translate.ts";
 import { defineFrameHost, definePageFault, defineWalk } from "./walk.ts";
@@ -23,15 +22,6 @@ export interface Mmu {
   readonly slowRead: Func;
   readonly slowWrite: Func;
   readonly slowStore: Func;
-  /**
-   * The same for translated regions. The page may be among those that can be used directly; and where code would be overwritten they
-   * fail with `State.interpretOnce`.
-   */
-  readonly regionSlowRead: Func;
-  readonly regionSlowWrite: Func;
-  readonly regionSlowStore: Func;
-  /** (vb, va, size, isWrite) → host address if all of it lies in a page that can be used directly from now on, else 0; never faults. */
-  readonly findPage: Func;
   readonly commitBounce: Func;
   /** Locked operations that are not aligned, see split-lock.ts. */
   readonly beginSplit: Func;
@@ -62,17 +52,10 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
   const walk = defineWalk(m, layout, frameHost, definePageFault(m));
   const holdsCode = defineHoldsCode(m, layout);
   const codeWritten = defineCodeWritten(m, layout, imports, holdsCode);
-  const drop: CodeGuard = (f, host, size) => f.callVoid(codeWritten, host, size);
-  const decline: CodeGuard = (f, host, size) =>
-    f.if(f.call<"i32">(holdsCode, host, size), () => {
-      f.store("i32.store", f.param<"i32">(0), i32(1), State.interpretOnce);
-      f.return(f.addressAt(0));
-    });
   const translate = defineTranslate(m, layout, walk, frameHost);
   const fillItlb = defineFillItlb(m, layout, walk, frameHost);
-  const slowWrite = defineSlowWrite(m, imports, translate, drop, "slowWrite");
+  const slowWrite = defineSlowWrite(m, imports, translate, codeWritten);
   const slowRead = defineSlowRead(m, imports, translate);
-  const regionSlowWrite = defineQuick(m, defineSlowWrite(m, imports, translate, decline), Tlb.write, "regionSlowWrite");
   const commitBounce = defineCommitBounce(m, translate, codeWritten);
   return {
     translate,
@@ -80,15 +63,11 @@ export function defineMmu(m: ModuleBuilder, layout: MemoryLayout, imports: MmuIm
     fillItlb,
     linkRegion: defineLinkRegion(m, fillItlb),
     slowRead,
-    regionSlowRead: defineQuick(m, slowRead, Tlb.read, "regionSlowRead"),
-    findPage: defineFindPage(m, translate),
     slowWrite,
     commitBounce,
     beginSplit: defineBeginSplit(m, translate),
     changeSplit: defineChangeSplit(m, commitBounce),
-    slowStore: defineSlowStore(m, imports, slowWrite, commitBounce, "slowStore"),
-    regionSlowWrite,
-    regionSlowStore: defineSlowStore(m, imports, regionSlowWrite, commitBounce, "regionSlowStore"),
+    slowStore: defineSlowStore(m, imports, slowWrite, commitBounce),
     flushTlb: defineFlushTlb(m),
     flushTlbPage: defineFlushTlbPage(m),
     dropWriteEntries: defineDropWriteEntries(m, layout),

@@ -54,20 +54,9 @@ export function defineSlowRead(m: ModuleBuilder, imports: MmuImports, translate:
   return func;
 }
 
-/**
- * What a store does when its page has code: emitted with the place and size before anything is written. The interpreter drops
- * that code and goes on; a translated region might drop itself, so it leaves the instruction to the interpreter.
- */
-export type CodeGuard = (f: Fn, host: Address, size: I32) => void;
-
-export function defineSlowWrite(
-  m: ModuleBuilder,
-  imports: MmuImports,
-  translate: Func,
-  guard: CodeGuard,
-  name?: string,
-): Func {
-  const func = m.func(["i32", "i64", "i32"], [m.addressType], name);
+/** @param codeWritten  drops the code where something is about to be written */
+export function defineSlowWrite(m: ModuleBuilder, imports: MmuImports, translate: Func, codeWritten: Func): Func {
+  const func = m.func(["i32", "i64", "i32"], [m.addressType], "slowWrite");
   const f = func.fn;
   const vb = f.param<"i32">(0);
   const va = f.param<"i64">(1);
@@ -79,14 +68,14 @@ export function defineSlowWrite(
   const first = f.let(f.call<AddressType>(translate, vb, va, i32(Access.write)));
   f.if(first.eqz(), () => f.return(f.addressAt(0)));
   f.if(crosses(va, size).eqz(), () => {
-    guard(f, first, size);
+    f.callVoid(codeWritten, first, size);
     f.return(first);
   });
   const second = f.let(f.call<AddressType>(translate, vb, secondPage(va, size), i32(Access.write)));
   f.if(second.eqz(), () => f.return(f.addressAt(0)));
   const head = f.let(i32(4096).sub(first.wrap().and(4095)));
-  guard(f, first, head);
-  guard(f, second, size.sub(head));
+  f.callVoid(codeWritten, first, head);
+  f.callVoid(codeWritten, second, size.sub(head));
   const bounce = f.let(vb.add(State.bounce));
   emitSplitCopy(f, bounce, first, second, size, false);
   f.return(f.address(bounce));
@@ -113,14 +102,8 @@ export function defineCommitBounce(m: ModuleBuilder, translate: Func, codeWritte
   return func;
 }
 
-export function defineSlowStore(
-  m: ModuleBuilder,
-  imports: MmuImports,
-  slowWrite: Func,
-  commit: Func,
-  name: string,
-): Func {
-  const func = m.func(["i32", "i64", "i64", "i32"], ["i32"], name);
+export function defineSlowStore(m: ModuleBuilder, imports: MmuImports, slowWrite: Func, commit: Func): Func {
+  const func = m.func(["i32", "i64", "i64", "i32"], ["i32"], "slowStore");
   const f = func.fn;
   const vb = f.param<"i32">(0);
   const value = f.param<"i64">(2);

@@ -7,6 +7,7 @@ import {
   REGION_CACHE_OFFSET,
   State,
   TLB_BYTES,
+  TLB_ENTRIES,
   TLB_OFFSET,
 } from "../state/layout.ts";
 import { state32, state64 } from "./emit.ts";
@@ -16,6 +17,7 @@ import { state32, state64 } from "./emit.ts";
  * pages by then, of tables with room for thousands: they are divided into 64 groups, and only those that were used are looked at.
  */
 const GROUPS = 64;
+const PAGE_BITS = 12;
 export const TLB_GROUP_BYTES = TLB_BYTES / GROUPS;
 export const ITLB_GROUP_BYTES = ITLB_BYTES / GROUPS;
 export const REGION_GROUP_BYTES = REGION_CACHE_HALF_BYTES / GROUPS;
@@ -28,7 +30,15 @@ function emitNote(f: Fn, vb: I32, used: number, table: I32, first: number, bytes
 
 /** Neighbouring pages lie in neighbouring entries, so the number of a group is a part of the address. */
 export const emitNoteTlb = (f: Fn, vb: I32, va: I64): void =>
-  emitNote(f, vb, State.tlbUsed, state32(f, vb, State.tlb), TLB_OFFSET, TLB_BYTES, va.shrU(16));
+  emitNote(
+    f,
+    vb,
+    State.tlbUsed,
+    state32(f, vb, State.tlb),
+    TLB_OFFSET,
+    TLB_BYTES,
+    va.shrU(PAGE_BITS + Math.log2(TLB_ENTRIES / GROUPS)),
+  );
 export const emitNoteItlb = (f: Fn, vb: I32, va: I64): void =>
   emitNote(f, vb, State.itlbUsed, state32(f, vb, State.itlb), ITLB_OFFSET, ITLB_BYTES, va.shrU(15));
 /** The same for the host program, which has the ITLB's place within the vcpu's area. */

@@ -1,6 +1,5 @@
 import {
   type Address,
-  type AddressType,
   type Callee,
   constant,
   type Fn,
@@ -9,6 +8,7 @@ import {
   i32,
   i64,
   i64Halves,
+  type Label,
   type V128,
   type Val,
   type ValType,
@@ -79,22 +79,8 @@ export type FlagRecipe =
 
 /** Functions of the engine that generated code calls. */
 export interface Helpers {
-  /** (vb, va, size) → host address for reading, 0 after a fault. */
-  readonly slowRead: Callee;
-  /** (vb, va, size) → host address for reading and writing (perhaps the bounce buffer), 0 after a fault. */
-  readonly slowWrite: Callee;
-  /** (vb, va, value, size) → 1 after a fault. */
-  readonly slowStore: Callee;
-  /** (vb, va, size, isWrite) → host address of a range that can be used directly, 0 if it cannot; never faults. */
-  readonly findPage: Callee;
   /** (vb): puts the time-stamp counter into `State.result`. */
   readonly readTime: Callee;
-  /** (vb): stores what was put into the bounce buffer. */
-  readonly commitBounce: Callee;
-  /** (vb, host, width): before a locked operand that is not aligned is looked at. */
-  readonly beginSplit: Callee;
-  /** (vb, host, width, old, new) → 1 if the operand changed and is to be looked at again. */
-  readonly changeSplit: Callee;
   /** Finds a helper that a semantics file defined, see helpers.ts. */
   readonly named: (name: string) => Callee;
 }
@@ -250,36 +236,24 @@ export abstract class Ops {
   // Memory
 
   /**
-   * Looks for a page among those that can be used directly.
-   * @param at   linear address; a local
-   * @param tag  `Tlb.read` or `Tlb.write`
-   * @returns    `matches` and, only valid then, the host address; each may be used once
+   * Lets `use` have the host address of `size` readable bytes at a linear address. It may be emitted more than once, for one way or another to
+   * have come by it.
    */
-  protected lookUp(at: I64, size: number, tag: number): { readonly matches: I32; readonly host: Address } {
-    return emitTlbLookup(this, at, size, tag);
-  }
+  protected abstract findReadable(va: I64, size: number, use: (host: Address) => void): void;
+  abstract store(va: I64, width: number, value: I64): void;
+  /** Checks a place for writing, then lets `body` read and write it through a host address. */
+  abstract update(va: I64, size: number, body: (host: Address) => void): void;
+  /**
+   * Replaces what is in memory by a function of it, unless somebody comes between; then once more. `change` gets the old value sign-extended, is emitted
+   * once, and must only compute.
+   */
+  abstract lockedChange(va: I64, width: number, change: (old: I64) => I64): void;
 
   /** Host address of `size` readable bytes at a linear address. */
   hostRead(va: I64, size: number): Address {
     const host = this.f.var(this.f.addressType);
     this.findReadable(va, size, (found) => host.set(found));
     return host.get();
-  }
-  /** Emits `use` twice: for what can be used directly, and for what the slow path found. */
-  private findReadable(va: I64, size: number, use: (host: Address) => void): void {
-    const { f } = this;
-    const at = f.let(va);
-    const hit = this.lookUp(at, size, Tlb.read);
-    f.if(
-      hit.matches,
-      () => use(hit.host),
-      () => {
-        const slow = f.let(f.call<AddressType>(this.helpers.slowRead, this.vb, at, i32(size)));
-        f.if(slow.eqz(), () => this.leaveFaulted(), undefined, false);
-        use(slow);
-      },
-      true,
-    );
   }
 
   load(va: I64, width: number): I64 {
@@ -298,52 +272,9 @@ export abstract class Ops {
     return value.get();
   }
 
-  store(va: I64, width: number, value: I64): void {
-    const { f } = this;
-    const at = f.let(va);
-    const data = f.let(value);
-    const hit = this.lookUp(at, width, Tlb.write);
-    f.if(
-      hit.matches,
-      () => f.store(width === 8 ? "i64.store" : `i64.store${width * 8}`, hit.host, data),
-      () =>
-        f.if(
-          f.call<"i32">(this.helpers.slowStore, this.vb, at, data, i32(width)),
-          () => this.leaveFaulted(),
-          undefined,
-          false,
-        ),
-      true,
-    );
-  }
   storeV(va: I64, value: V128): void {
     const data = this.f.let(value);
     this.update(va, 16, (host) => this.f.store("v128.store", host, data));
-  }
-
-  /** Checks a place for writing, then lets `body` read and write it through a host address. */
-  update(va: I64, size: number, body: (host: Address) => void): void {
-    const { f } = this;
-    const at = f.let(va);
-    const host = f.var(f.addressType);
-    const slow = f.var(f.addressType);
-    const hit = this.lookUp(at, size, Tlb.write);
-    f.if(
-      hit.matches,
-      () => {
-        host.set(hit.host);
-        slow.set(f.addressAt(0));
-      },
-      () => {
-        slow.set(f.call<AddressType>(this.helpers.slowWrite, this.vb, at, i32(size)));
-        f.if(slow.get().eqz(), () => this.leaveFaulted(), undefined, false);
-        host.set(slow.get());
-      },
-      true,
-    );
-    body(host.get());
-    const commit = () => f.callVoid(this.helpers.commitBounce, this.vb, slow.get());
-    f.if(f.isSet(slow.get()), commit, undefined, false);
   }
 
   /**
@@ -387,31 +318,17 @@ export abstract class Ops {
     this.f.store(width === 8 ? "i64.store" : `i64.store${width * 8}`, host, value);
   }
 
-  /** Compare-and-exchange until nobody came between. A misaligned place takes the detour of mmu/split-lock.ts. */
-  lockedChange(va: I64, width: number, change: (old: I64) => I64): void {
-    const at = this.f.let(va);
-    // Of the linear address: the bounce buffer is aligned, what it stands for is not.
-    const split = width === 1 ? undefined : this.f.let(at.wrap().and(width - 1));
-    this.update(at, width, (host) => this.changeAt(host, width, split, change));
-  }
-  private changeAt(host: Address, width: number, split: I32 | undefined, change: (old: I64) => I64): void {
+  /**
+   * Emits one compare-and-exchange of `lockedChange`, at an aligned host address.
+   * @param again  what to repeat if somebody came between
+   */
+  protected exchange(again: Label, host: Address, width: number, old: I64, next: I64): void {
     const { f } = this;
     const bits = bitsOf(width);
     const name = width === 8 ? "i64.atomic.rmw.cmpxchg" : `i64.atomic.rmw${bits}.cmpxchg_u`;
-    const { beginSplit, changeSplit } = this.helpers;
-    const size = i32(width);
-    if (split) f.if(split, () => f.callVoid(beginSplit, this.vb, host, size), undefined, false);
-    f.loop((again) => {
-      const old = this.loadHost(host, width);
-      const next = f.let(change(old));
-      const exchange = () => {
-        const expected = f.let(old.zeroExtend(bits));
-        const found = f.load<"i64">(name, host, 0, expected, next.zeroExtend(bits));
-        f.brIf(again, found.ne(expected));
-      };
-      if (!split) return exchange();
-      f.if(split, () => f.brIf(again, f.call<"i32">(changeSplit, this.vb, host, size, old, next)), exchange, false);
-    });
+    const expected = f.let(old.zeroExtend(bits));
+    const found = f.load<"i64">(name, host, 0, expected, next.zeroExtend(bits));
+    f.brIf(again, found.ne(expected));
   }
 
   // Stack

@@ -90,8 +90,6 @@ export const State = {
   cr8: 656,
   /** Instructions retired in translated regions since the last entry. */
   jitInstructions: 736,
-  /** 1 when a region leaves an instruction to the interpreter. */
-  interpretOnce: 740,
   /** Which region caches have entries. */
   regionCacheUsed: 744,
   /** Address of the region cache in use, as `tlb`. */
@@ -168,7 +166,7 @@ export const Pending = { mmioRead: 1 } as const;
 // One vcpu's area
 /** Execution counts by handler, when a profile is taken. */
 export const PROFILE_OFFSET = 0x2000;
-export const TLB_ENTRIES = 1024;
+export const TLB_ENTRIES = 4096;
 export const TLB_ENTRY_BYTES = 32;
 /** `addend` is a host address less a linear one, as wide as the memory's addresses. */
 export const Tlb = { read: 0, write: 8, addend: 16, flags: 24 } as const;
@@ -215,7 +213,7 @@ export const RegionCacheUse = { user: 1, kernel: 2, kernelLocal: 4 } as const;
 /** For each region cache a bit for each page (modulo 4096) that a region in it has code from. */
 export const REGION_PAGES_OFFSET = REGION_CACHE_OFFSET + 2 * REGION_CACHE_HALF_BYTES;
 export const REGION_PAGES_BYTES = 512;
-export const CODE_PAGES_OFFSET = 0x70000;
+export const CODE_PAGES_OFFSET = 0xd0000;
 /** A page with code has a word for each granule: the number of the first node for it, 0 if there is none. See interp/code-index.ts. */
 export const PAGE_HEADS_BYTES = 512;
 export const CODE_PAGES = 16384;
