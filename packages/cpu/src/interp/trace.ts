@@ -87,7 +87,7 @@ export class TraceWriter {
       if (this.at === record + RECORD_BYTES && d.def.semantics && !d.def.system && !isWideImmediate(d))
         templates.learn(page, place, d, this.view, record);
       place += d.lengthBytes;
-      if (d.def.ends || isEnd(d)) return this.finish(place);
+      if (d.def.ends) return this.finish(place);
     }
     return this.finish(place);
   }
@@ -234,11 +234,6 @@ export class TraceWriter {
       imm,
     });
   }
-}
-
-/** Instructions after which decoding stops although control usually goes on: they change how what follows is decoded. */
-function isEnd(_d: Decoded): boolean {
-  return false;
 }
 
 function registerFields(d: Decoded): number[] {
