@@ -1,5 +1,6 @@
 import { type Fn, type Func, type I32, type I64, i32, i64, type ModuleBuilder } from "@xenoserver/wasm";
 import {
+  EMPTY_TLB_SET,
   EmptyTlbTag,
   ITLB_BYTES,
   ITLB_ENTRIES,
@@ -10,7 +11,6 @@ import {
   RegionCacheUse,
   State,
   TLB_BYTES,
-  TLB_ENTRIES,
   TLB_ENTRY_BYTES,
   TLB_FLAG_GLOBAL,
   TLB_OFFSET,
@@ -100,7 +100,7 @@ export function defineDropWriteEntries(m: ModuleBuilder, layout: MemoryLayout): 
   const found = f.var("i32", i32(0));
   const first = f.let(f.param<"i32">(0).add(TLB_OFFSET));
   const entry = f.var("i32", first);
-  const end = f.let(entry.get().add(TLB_SETS * TLB_ENTRIES * 32));
+  const end = f.let(entry.get().add(EMPTY_TLB_SET * TLB_BYTES));
   f.while(
     () => entry.get().ltU(end),
     () => {
@@ -110,7 +110,7 @@ export function defineDropWriteEntries(m: ModuleBuilder, layout: MemoryLayout): 
         f.store("i64.store", entry.get(), emptyTlbTag(entry.get().sub(first)), Tlb.write);
         found.set(i32(1));
       });
-      entry.set(entry.get().add(32));
+      entry.set(entry.get().add(TLB_ENTRY_BYTES));
     },
   );
   f.return(found.get());
@@ -124,7 +124,7 @@ export function defineDropAllWriteEntries(m: ModuleBuilder): Func {
   const f = func.fn;
   const first = f.let(f.param<"i32">(0).add(TLB_OFFSET));
   const entry = f.var("i32", first);
-  const end = f.let(entry.get().add(TLB_SETS * TLB_BYTES));
+  const end = f.let(entry.get().add(EMPTY_TLB_SET * TLB_BYTES));
   f.while(
     () => entry.get().ltU(end),
     () => {
