@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { type I32, type I64, ModuleBuilder } from "@xenoserver/wasm";
 import {
+  EMPTY_TLB_SET,
   layOutMemory,
   TLB_BYTES,
   TLB_ENTRIES,
   TLB_OFFSET,
-  TLB_SETS,
   Tlb,
   VCPU_AREA_BYTES,
   vcpuArea,
@@ -16,10 +16,13 @@ import { emitTlbLookup, tlbEntryOffset, tlbTag } from "./tlb.ts";
 
 const VB = vcpuArea(0);
 const PAGES = (VB + VCPU_AREA_BYTES) / 0x10000;
-const SETS = Array.from({ length: TLB_SETS }, (_, set) => VB + TLB_OFFSET + set * TLB_BYTES);
+/** But the one that is never filled. */
+const SETS = Array.from({ length: EMPTY_TLB_SET }, (_, set) => VB + TLB_OFFSET + set * TLB_BYTES);
 const HIGH = 0xffff_8880_0000_0000n;
+/** Bytes that a set has entries for. */
+const REACH = BigInt(TLB_ENTRIES) * 4096n;
 /** One page for each entry, at both ends of where addresses can be, and what no address can be. */
-const PLACES = [0n, 0x7fff_ffc0_0000n, HIGH, 0xffff_ffff_ffc0_0000n, 0x8080_8080_8080_0000n];
+const PLACES = [0n, 0x7fff_ff00_0000n, HIGH, 0xffff_ffff_ff00_0000n, 0x8080_8080_8000_0000n];
 const EVERY_PAGE = PLACES.flatMap((place) => Array.from({ length: TLB_ENTRIES }, (_, k) => place + BigInt(k) * 4096n));
 
 interface Tables {
@@ -77,7 +80,7 @@ describe("a TLB", () => {
       tlb.fill(SETS[0], page);
       for (const at of [0n, 1n, 4087n, 4088n]) assert.equal(tlb.matches(SETS[0], page + at, 0, 1), 1, `${page + at}`);
       for (const at of [4089n, 4095n]) assert.equal(tlb.matches(SETS[0], page + at, 0, 1), 0, `${page + at}`);
-      for (const at of [-8n, -1n, 4096n, 1n << 22n])
+      for (const at of [-8n, -1n, 4096n, REACH])
         assert.equal(tlb.matches(SETS[0], BigInt.asUintN(64, page + at), 0, 0), 0, `${page} and ${at}`);
       assert.equal(tlb.matches(SETS[0], page + 4095n, 1, 0), 1);
     }
@@ -103,22 +106,24 @@ describe("a TLB", () => {
       tlb.flushTlb(VB, 0);
     }
     // With an addend of 0 each entry is that of the frame with its page's address.
-    for (let round = 0; round < 3; round++)
-      for (let frame = 0; frame < 3 * TLB_ENTRIES; frame++) tlb.dropWriteEntries(VB, frame);
+    for (let frame = 0; frame < TLB_ENTRIES + 8; frame++) tlb.dropWriteEntries(VB, frame);
+    for (let round = 0; round < 2; round++)
+      for (const first of [0, TLB_ENTRIES - 8, 2 * TLB_ENTRIES - 8])
+        for (let frame = first; frame < first + 16; frame++) tlb.dropWriteEntries(VB, frame);
     assert.deepEqual(found(tlb, 1), []);
   });
 
   it("has no page that was dropped, and all others", () => {
     const tlb = tables();
-    for (const page of [0n, 0x1000n, 0x3ff000n, HIGH + 0x400000n]) {
-      fillAll(tlb, page & ~0x3fffffn);
+    for (const page of [0n, 0x1000n, REACH - 4096n, HIGH + REACH]) {
+      fillAll(tlb, page & ~(REACH - 1n));
       tlb.flushTlbPage(VB, page + 5n);
       const left = EVERY_PAGE.filter(
-        (at) => at >> 22n === page >> 22n && SETS.some((set) => tlb.matches(set, at, 0, 0)),
+        (at) => at / REACH === page / REACH && SETS.some((set) => tlb.matches(set, at, 0, 0)),
       );
       assert.equal(
         left.length,
-        EVERY_PAGE.filter((at) => at >> 22n === page >> 22n).length - +EVERY_PAGE.includes(page),
+        EVERY_PAGE.filter((at) => at / REACH === page / REACH).length - +EVERY_PAGE.includes(page),
       );
       assert.ok(!found(tlb, 0).includes(page));
       tlb.flushTlb(VB, 0);
