@@ -219,6 +219,8 @@ describe("a domain that moves to another agent", { timeout: 500_000 }, () => {
  * started meanwhile; one that ran twice would stay so.
  */
 async function settledLists(): Promise<[DomainInfo[], DomainInfo[]]> {
+  // Both agents are to be there before one is waited for: it may have to ask the other.
+  for (const server of [here, there]) await server.list();
   for (let looks = 0; ; looks++) {
     const lists: [DomainInfo[], DomainInfo[]] = [await settledList(here), await settledList(there)];
     if (lists[0].length + lists[1].length <= 1 || looks === 100) return lists;
