@@ -28,8 +28,11 @@ export class Zygote {
   #limits: GroupLimits | undefined;
   #isGone = false;
 
-  /** @param folder  of its own, with nothing in it */
-  constructor(folder: string, confinement: Confinement) {
+  /**
+   * @param folder  of its own, with nothing in it; removed with the process
+   * @param onGone  told when the process has ended
+   */
+  constructor(folder: string, confinement: Confinement, onGone: () => void) {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     this.#folder = folder;
     this.#confinement = confinement;
@@ -39,6 +42,9 @@ export class Zygote {
     lines.on("close", () => {
       this.#isGone = true;
       for (const name of [...this.#waiting.keys()]) this.#settle(name);
+      // It has removed its folder itself, but a thread that was starting then may have put its cache of code there again.
+      rmSync(folder, { recursive: true, force: true });
+      onGone();
       void confinement.groups.sweep();
     });
   }
@@ -92,14 +98,21 @@ export class Zygotes {
   #timer: NodeJS.Timeout | undefined;
   #size: DomainSize | undefined;
   #isClosed = false;
+  /** Folders of those that were started here and have not ended. */
+  readonly #own = new Set<string>();
 
-  /** @param folder  for theirs; what those that were killed left in it is removed */
+  /** @param folder  for theirs; what those that ended without their agent left in it is removed */
   constructor(folder: string, keepsReady: boolean, confinement: Confinement) {
     this.#folder = folder;
     this.#keepsReady = keepsReady;
     this.#confinement = confinement;
-    for (const name of existsSync(folder) ? readdirSync(folder) : [])
-      if (findProcess(join(folder, name)) === undefined) rmSync(join(folder, name), { recursive: true, force: true });
+    this.#sweep();
+  }
+  #sweep(): void {
+    for (const name of existsSync(this.#folder) ? readdirSync(this.#folder) : []) {
+      const left = join(this.#folder, name);
+      if (!this.#own.has(left) && findProcess(left) === undefined) rmSync(left, { recursive: true, force: true });
+    }
   }
 
   /** Has one be ready soon, for domains of this size. */
@@ -130,7 +143,10 @@ export class Zygotes {
   }
 
   #start(size: DomainSize): Zygote {
-    const zygote = new Zygote(join(this.#folder, randomUUID()), this.#confinement);
+    this.#sweep();
+    const folder = join(this.#folder, randomUUID());
+    this.#own.add(folder);
+    const zygote = new Zygote(folder, this.#confinement, () => this.#own.delete(folder));
     zygote.warm(size);
     return zygote;
   }
