@@ -101,7 +101,7 @@ describe("copies of a running domain", { timeout: 200_000 }, () => {
     await xeno(["destroy", "one-2"], { env });
     while (isThere(pid)) await sleep(10);
     assert.deepEqual(await names(), ["one"]);
-    // The new agent may just be starting one, whose folder is there before its process.
+    // The new agent may just be starting one, whose folder is there before its process; then it removes what an earlier one left.
     const hasProcess = (name: string): boolean => findProcess(join(home, "zygotes", name)) !== undefined;
     while (!readdirSync(join(home, "zygotes")).every(hasProcess)) await sleep(10);
   });
