@@ -1,17 +1,22 @@
 import { type Fn, type Func, type I32, type I64, i32, i64, type ModuleBuilder } from "@xenoserver/wasm";
 import {
+  MAX_REGION_NOTES,
   REGION_CACHE_BITS,
   REGION_CACHE_HALF_BYTES,
   REGION_CACHE_OFFSET,
+  REGION_NOTES_BYTES,
+  REGION_NOTES_OFFSET,
   REGION_PAGES_BYTES,
   REGION_PAGES_OFFSET,
   RegionCache,
   RegionCacheUse,
   State,
 } from "../state/layout.ts";
-import { emitEachUsed, emitNoteRegion, REGION_GROUP_BYTES } from "./used-groups.ts";
 
 const state = (f: Fn, vb: I32, offset: number): I32 => f.load<"i32">("i32.load", vb, offset);
+
+/** Address of an entry that is none: no code starts there. */
+const NO_ADDRESS = -1;
 
 /** Emits the number of the entry that a linear address can be in. */
 function emitHash(f: Fn, at: I64): I32 {
@@ -51,18 +56,58 @@ export interface EnteredRegion {
 export function emitEnterRegion(f: Fn, vb: I32, at: I64, region: EnteredRegion, isGlobal: I32): void {
   const hash = f.let(emitHash(f, at));
   const made = emitEntry(f, vb, hash);
-  emitNoteRegion(f, vb, hash);
+  f.if(f.load<"i64">("i64.load", made, RegionCache.address).eq(i64(NO_ADDRESS)), () => emitNoteEntry(f, vb, hash));
   f.store("i64.store", made, at, RegionCache.address);
   f.store("i32.store", made, region.place, RegionCache.place);
   f.store("i32.store", made, region.arrival, RegionCache.arrival);
-  const isUser = state(f, vb, State.regionCache).eq(vb.add(REGION_CACHE_OFFSET));
   const kernel = f.select(
     isGlobal,
     i32(RegionCacheUse.kernel),
     i32(RegionCacheUse.kernel | RegionCacheUse.kernelLocal),
   );
-  const use = f.select(isUser, i32(RegionCacheUse.user), kernel);
+  const use = f.select(inKernel(f, vb), kernel, i32(RegionCacheUse.user));
   f.store("i32.store", vb, state(f, vb, State.regionCacheUsed).or(use), State.regionCacheUsed);
+}
+
+/** Emits 1 if the kernel's cache is in use. */
+const inKernel = (f: Fn, vb: I32): I32 => state(f, vb, State.regionCache).ne(vb.add(REGION_CACHE_OFFSET));
+
+/**
+ * Emits a note that an entry of the cache in use is no longer empty. Each change of page tables empties a cache, at every switch between programs,
+ * and most have used a few dozen of its entries by then.
+ */
+function emitNoteEntry(f: Fn, vb: I32, hash: I32): void {
+  const kernel = f.let(inKernel(f, vb));
+  const used = f.let(kernel.shl(3).add(vb));
+  const count = f.let(state(f, used, State.regionsUsed));
+  f.if(count.ltU(MAX_REGION_NOTES), () => {
+    f.store("i32.store", kernel.mul(i32(REGION_NOTES_BYTES)).add(count.shl(2)).add(vb), hash, REGION_NOTES_OFFSET);
+    f.store("i32.store", used, count.add(1), State.regionsUsed);
+  });
+}
+
+/** Emits the emptying of the entries that are noted, or of all if they may be more. */
+function emitEmptyEntries(f: Fn, vb: I32, half: 0 | 1): void {
+  const used = State.regionsUsed + half * 8;
+  const cache = f.let(vb.add(REGION_CACHE_OFFSET + half * REGION_CACHE_HALF_BYTES));
+  const count = f.let(state(f, vb, used));
+  f.if(
+    count.ltU(MAX_REGION_NOTES),
+    () => {
+      const note = f.var("i32", vb.add(REGION_NOTES_OFFSET + half * REGION_NOTES_BYTES));
+      const end = f.let(note.get().add(count.shl(2)));
+      f.while(
+        () => note.get().ltU(end),
+        () => {
+          const entry = cache.add(f.load<"i32">("i32.load", note.get(), 0).shl(4));
+          f.store("i64.store", entry, i64(NO_ADDRESS), RegionCache.address);
+          note.set(note.get().add(4));
+        },
+      );
+    },
+    () => f.memoryFill(cache, i32(0xff), i32(REGION_CACHE_HALF_BYTES)),
+  );
+  f.store("i32.store", vb, i32(0), used);
 }
 
 /** Address of the byte, less `REGION_PAGES_OFFSET`, and number of the bit for a page in a cache's map of pages. */
@@ -75,8 +120,7 @@ const pageBit = (page: I64): I32 => page.shrU(12).wrap().and(7);
 
 /** Emits a note that a region in the cache in use has code from a page. */
 export function emitNoteRegionPage(f: Fn, vb: I32, page: I64): void {
-  const inKernel = state(f, vb, State.regionCache).ne(vb.add(REGION_CACHE_OFFSET));
-  const at = f.let(vb.add(pageByte(page)).add(inKernel.mul(i32(REGION_PAGES_BYTES))));
+  const at = f.let(vb.add(pageByte(page)).add(inKernel(f, vb).mul(i32(REGION_PAGES_BYTES))));
   const noted = f.load<"i32">("i32.load8_u", at, REGION_PAGES_OFFSET).or(i32(1).shl(pageBit(page)));
   f.store("i32.store8", at, noted, REGION_PAGES_OFFSET);
 }
@@ -97,7 +141,6 @@ export function emitCachesOfPage(f: Fn, vb: I32, page: I64): I32 {
 
 /** Emits the emptying of both caches, whatever was in their memory. */
 export function emitClearRegionCaches(f: Fn, vb: I32): void {
-  // No code starts at address −1.
   f.memoryFill(vb.add(REGION_CACHE_OFFSET), i32(0xff), i32(2 * REGION_CACHE_HALF_BYTES));
   f.memoryFill(vb.add(REGION_PAGES_OFFSET), i32(0), i32(2 * REGION_PAGES_BYTES));
   f.store("i32.store", vb, i32(0), State.regionCacheUsed);
@@ -110,10 +153,7 @@ export function emitEmptyRegionCaches(f: Fn, vb: I32, which: I32): void {
   const now = f.let(used.and(which));
   f.if(now, () => {
     const empty = (half: 0 | 1) => {
-      const cache = { offset: REGION_CACHE_OFFSET + half * REGION_CACHE_HALF_BYTES, groupBytes: REGION_GROUP_BYTES };
-      emitEachUsed(f, vb, State.regionsUsed + half * 8, cache, (group) =>
-        f.memoryFill(group, i32(0xff), i32(REGION_GROUP_BYTES)),
-      );
+      emitEmptyEntries(f, vb, half);
       f.memoryFill(vb.add(REGION_PAGES_OFFSET + half * REGION_PAGES_BYTES), i32(0), i32(REGION_PAGES_BYTES));
     };
     const { user, kernel, kernelLocal } = RegionCacheUse;

@@ -1,15 +1,5 @@
 import { type Fn, type I32, type I64, i32, i64 } from "@xenoserver/wasm";
-import {
-  ITLB_BYTES,
-  ITLB_OFFSET,
-  REGION_CACHE_BITS,
-  REGION_CACHE_HALF_BYTES,
-  REGION_CACHE_OFFSET,
-  State,
-  TLB_BYTES,
-  TLB_ENTRIES,
-  TLB_OFFSET,
-} from "../state/layout.ts";
+import { ITLB_BYTES, ITLB_OFFSET, State, TLB_BYTES, TLB_ENTRIES, TLB_OFFSET } from "../state/layout.ts";
 import { state32, state64 } from "./emit.ts";
 
 /**
@@ -20,7 +10,6 @@ const GROUPS = 64;
 const PAGE_BITS = 12;
 export const TLB_GROUP_BYTES = TLB_BYTES / GROUPS;
 export const ITLB_GROUP_BYTES = ITLB_BYTES / GROUPS;
-export const REGION_GROUP_BYTES = REGION_CACHE_HALF_BYTES / GROUPS;
 
 /** Notes an entry's group: `number` modulo 64, of the table at address `table` among those of `bytes` that begin at `first`. */
 function emitNote(f: Fn, vb: I32, used: number, table: I32, first: number, bytes: number, number: I64): void {
@@ -47,13 +36,6 @@ export function noteItlb(words: Int32Array, vb: number, itlb: number, page: numb
   const group = Math.floor(page / 2 ** 15) & (GROUPS - 1);
   words[(vb + State.itlbUsed + set * 8 + (group >> 5) * 4) >>> 2] |= 1 << (group & 31);
 }
-/** @param hash  the entry's number in its region cache */
-export function emitNoteRegion(f: Fn, vb: I32, hash: I32): void {
-  const cache = state32(f, vb, State.regionCache);
-  const group = hash.shrU(REGION_CACHE_BITS - Math.log2(GROUPS)).extU();
-  emitNote(f, vb, State.regionsUsed, cache, REGION_CACHE_OFFSET, REGION_CACHE_HALF_BYTES, group);
-}
-
 /** Emits the body for each group of a table that was used, with its address, and the note that none is any more. */
 export function emitEachUsed(
   f: Fn,

@@ -134,9 +134,10 @@ export const State = {
   fpLanes: 0x6a0, // two vectors, taken apart lane by lane
   /** 64 bits: of which GiB of either half of the address space (modulo 32) pages of more than 4 KiB were cached since the last full flush. */
   largePages: 0x6c0,
-  /** 64 bits for each TLB set, ITLB set and region cache: which groups of it may hold what the next change of page tables drops. */
+  /** 64 bits for each TLB set and ITLB set: which groups of it may hold what the next change of page tables drops. */
   tlbUsed: 0x6c8, // user, supervisor, supervisor allowed into user pages
   itlbUsed: 0x6e0, // kernel, user
+  /** 64 bits for each region cache: how many of its entries are noted as used. */
   regionsUsed: 0x6f0, // user, kernel
 } as const;
 
@@ -196,7 +197,7 @@ export const ITLB_OFFSET = TLB_OFFSET + TLB_SETS * TLB_BYTES;
  * belongs to (i32): it holds only while the ITLB leads from the address to those.
  */
 export const JUMP_CACHE_OFFSET = ITLB_OFFSET + 2 * ITLB_BYTES;
-export const JUMP_CACHE_BITS = 12;
+export const JUMP_CACHE_BITS = 14;
 export const JumpCache = { address: 0, record: 8, heads: 12, bytes: 16 } as const;
 export const JUMP_CACHE_BYTES = JumpCache.bytes << JUMP_CACHE_BITS;
 /**
@@ -205,7 +206,8 @@ export const JUMP_CACHE_BYTES = JumpCache.bytes << JUMP_CACHE_BITS;
  * made, so a cache is emptied whenever a mapping that it depends on may have changed.
  */
 export const REGION_CACHE_OFFSET = JUMP_CACHE_OFFSET + JUMP_CACHE_BYTES;
-export const REGION_CACHE_BITS = 12;
+/** A request to a server goes through some two thousand places, of which a cache of 4,096 has two fifths at the place of another. */
+export const REGION_CACHE_BITS = 14;
 export const REGION_CACHE_HALF_BYTES = 16 << REGION_CACHE_BITS;
 export const RegionCache = { address: 0, place: 8, arrival: 12 } as const;
 /** Bits of `State.regionCacheUsed`; `kernelLocal`: the kernel's has entries whose pages are not global. */
@@ -213,7 +215,11 @@ export const RegionCacheUse = { user: 1, kernel: 2, kernelLocal: 4 } as const;
 /** For each region cache a bit for each page (modulo 4096) that a region in it has code from. */
 export const REGION_PAGES_OFFSET = REGION_CACHE_OFFSET + 2 * REGION_CACHE_HALF_BYTES;
 export const REGION_PAGES_BYTES = 512;
-export const CODE_PAGES_OFFSET = 0xd0000;
+/** For each region cache the numbers of entries that were made since it was last emptied; `MAX_REGION_NOTES` of them stand for any number. */
+export const REGION_NOTES_OFFSET = REGION_PAGES_OFFSET + 2 * REGION_PAGES_BYTES;
+export const MAX_REGION_NOTES = 2048;
+export const REGION_NOTES_BYTES = MAX_REGION_NOTES * 4;
+export const CODE_PAGES_OFFSET = Math.ceil((REGION_NOTES_OFFSET + 2 * REGION_NOTES_BYTES) / 0x10000) * 0x10000;
 /** A page with code has a word for each granule: the number of the first node for it, 0 if there is none. See interp/code-index.ts. */
 export const PAGE_HEADS_BYTES = 512;
 export const CODE_PAGES = 16384;
