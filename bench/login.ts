@@ -48,13 +48,24 @@ export async function openLoginSystem(source: GuestSource, progress: Progress): 
     ramdisks[machine] = join(folder, `login-${machine}.cpio`);
     writeWhole(ramdisks[machine], await diskRamdisk(modules, drivers));
   }
+  const disk = ownDisk(folder);
   return {
     guest: (machine) => {
-      const disk = join(folder, "login.img");
       copyFresh(built, disk);
       return { kernel, initramfs: ramdisks[machine], memoryMib: MEMORY_MIB, network: false, disk, diskIsRoot: true };
     },
   };
+}
+
+/** Two benchmarks at a time have one each; those of benchmarks that were killed go. */
+function ownDisk(folder: string): string {
+  for (const left of globSync("login-*.img", { cwd: folder })) {
+    const pid = Number(/\d+/.exec(left)?.[0]);
+    if (!existsSync(`/proc/${pid}`)) rmSync(join(folder, left), { force: true });
+  }
+  const disk = join(folder, `login-${process.pid}.img`);
+  process.on("exit", () => rmSync(disk, { force: true }));
+  return disk;
 }
 
 /** Another kernel, or another way to make images, makes another one. */

@@ -106,7 +106,9 @@ async function measureMemory(source: GuestSource, ours: Machine): Promise<readon
   const { memoryMib, network } = set!;
   const { vcpus } = MEMORY;
   const guest = { kernel: source.kernel, initramfs: await source.initramfs([], set!), memoryMib, vcpus, network };
-  await measureGuest(ours, guest, set!, apart, (line) => progress(`${vcpus} vcpus, for the memory: ${line}`));
+  const tell = (line: string) => progress(`${vcpus} vcpus, for the memory: ${line}`);
+  await measureGuest(ours, guest, set!, apart, tell);
+  noteFailures(apart.rows);
   return apart.memory;
 }
 
@@ -185,7 +187,11 @@ if (values.plot !== undefined) {
   write(values.plot, plotRatios(summary, measured));
   progress(`written: ${values.plot}`);
 }
-process.exitCode = results.rows.some(({ failures }) => failures.length > 0) ? 1 : 0;
+noteFailures(results.rows);
+
+function noteFailures(rows: Results["rows"]): void {
+  if (rows.some(({ failures }) => failures.length > 0)) process.exitCode = 1;
+}
 
 function write(path: string, text: string): void {
   mkdirSync(dirname(path), { recursive: true });

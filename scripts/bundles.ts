@@ -56,11 +56,15 @@ export async function makeBundles(): Promise<BundleList> {
       ),
     ),
   );
-  const inputs = new Set(made.flatMap(({ metafile }) => Object.keys(metafile.inputs)));
+  // How they are made counts as what they are made of.
+  const inputs = new Set([
+    import.meta.filename,
+    ...made.flatMap(({ metafile }) => Object.keys(metafile.inputs).map((path) => join(ROOT, path))),
+  ]);
   const sources = Object.fromEntries(
     [...inputs].map((path) => {
-      const { mtimeMs, size } = statSync(join(ROOT, path));
-      return [relative(ROOT, join(ROOT, path)).replaceAll("\\", "/"), [mtimeMs, size] as const];
+      const { mtimeMs, size } = statSync(path);
+      return [relative(ROOT, path).replaceAll("\\", "/"), [mtimeMs, size] as const];
     }),
   );
   const part = `${fileURLToPath(BUNDLE_LIST)}.${process.pid}`;

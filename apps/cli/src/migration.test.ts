@@ -53,10 +53,19 @@ class Server {
     const [{ domid }] = (await this.json<DomainInfo[]>("list", "mover")) as [DomainInfo];
     const rounds = (): number =>
       readFileSync(join(this.folder, "domains", String(domid), "log"), "utf8").split(STAMP_TEXT.trim()).length;
-    for (const until = rounds() + 2; rounds() < until; await sleep(10));
+    const until = rounds() + 2;
+    await waitUntil(
+      () => rounds() >= until,
+      async () => `${this.folder} has a domain that stands still: ${JSON.stringify(await this.list())}`,
+    );
   }
   get folders(): string[] {
     return readdirSync(join(this.folder, "domains"));
+  }
+  /** Its domains' folders with what is in them. */
+  contents(): string {
+    const all = this.folders.map((name) => `${name}: ${readdirSync(join(this.folder, "domains", name)).join(" ")}`);
+    return all.join("; ") || "no folder";
   }
   async killAgent(): Promise<void> {
     const { pid } = await this.#client.get<{ pid: number }>("/v1/agent");
@@ -229,9 +238,24 @@ async function settledLists(): Promise<[DomainInfo[], DomainInfo[]]> {
 }
 /** What is there once nothing arrives or leaves any more. */
 async function settledList(server: Server): Promise<DomainInfo[]> {
-  for (;;) {
-    const list = await server.list();
-    if (list.length === server.folders.length) return list;
-    await sleep(50);
+  let list: DomainInfo[] = [];
+  await waitUntil(
+    async () => {
+      list = await server.list();
+      return list.length === server.folders.length;
+    },
+    () => `${server.folder} lists ${JSON.stringify(list)}, and has ${server.contents()}`,
+  );
+  return list;
+}
+
+/**
+ * A server that hangs is told apart from a slow one by what it has: that is what the error says.
+ * @throws Error with `what` if nothing becomes of it in so many looks
+ */
+async function waitUntil(isSo: () => Promise<boolean> | boolean, what: () => Promise<string> | string): Promise<void> {
+  for (let looks = 0; !(await isSo()); looks++) {
+    if (looks === 6000) throw new Error(await what());
+    await sleep(20);
   }
 }

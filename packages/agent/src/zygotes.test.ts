@@ -11,7 +11,9 @@ import { Zygotes } from "./zygotes.ts";
 const folder = mkdtempSync(join(tmpdir(), "xeno-zygotes-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-test("a process waits for domains once there are some, unless that is not wanted, and ends with who keeps it", async () => {
+test("a process waits for domains once there are some, unless that is not wanted, and ends with who keeps it", {
+  timeout: 300_000,
+}, async () => {
   const [wanted, unwanted] = [join(folder, "wanted"), join(folder, "unwanted")];
   const confinement = new Confinement(agentHome({ XENO_AGENT_HOME: folder }));
   const keeping = new Zygotes(wanted, true, confinement);
