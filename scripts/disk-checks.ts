@@ -20,6 +20,9 @@ const READY_SECONDS = 900;
 const WRITING_SECONDS = 8;
 /** Of fio on the disk, each ended by a kill of its domain at some moment. */
 const FIO_KILLS = 4;
+/** An hour of a disk that does 200 a second. */
+const HOUR_WRITES = 720_000;
+const HOUR_LOOPS = 6;
 const FIO =
   "fio --name=kills --filename=/dev/xvdb --direct=1 --ioengine=libaio --iodepth=16 --bs=4k --size=128m --verify=crc32c --minimal";
 
@@ -126,13 +129,10 @@ export async function checkDisks(folder: string, tell: Tell, interrupted: Promis
 async function checks(machine: Machine, tell: Tell): Promise<void> {
   tell(true, `a domain with two disks answers after ${(await machine.start()).toFixed(1)} s`);
   await database(machine, tell);
-  const verify = `fio --name=verify --filename=/dev/xvdb --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite
-      --bsrange=4k-128k --size=256m --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal`.replaceAll(/\s+/g, " ");
-  const { status, output, seconds } = await machine.sh(verify);
-  tell(
-    status === 0,
-    `fio finds what it wrote (${seconds.toFixed(1)} s)${status === 0 ? "" : `: ${output.slice(-400)}`}`,
-  );
+  await verified(machine, "--bsrange=4k-128k --size=256m", "what it wrote, 4 to 128 KiB at a time", tell);
+  const size = `${(HOUR_WRITES / HOUR_LOOPS) * 4}k`;
+  const hour = `what ${HOUR_WRITES.toLocaleString("en")} writes of 4 KiB left, in ${HOUR_LOOPS} passes`;
+  await verified(machine, `--bs=4k --size=${size} --loops=${HOUR_LOOPS}`, hour, tell);
   await killedUnderFio(machine, tell);
   for (const fileSystem of FILE_SYSTEMS) await killed(machine, fileSystem, tell);
   // Commands are taken long before systemd has started everything, and the database goes through its journal first.
@@ -143,6 +143,14 @@ async function checks(machine: Machine, tell: Tell): Promise<void> {
     /^t\|(\d+)$/m.test(sums.output),
     `the database is whole after ${FIO_KILLS + FILE_SYSTEMS.length} kills: ${sums.output.slice(-200)}`,
   );
+}
+
+/** fio writes all blocks anywhere on the disk in another order, and reads what is there then; over again for each pass. */
+async function verified(machine: Machine, extent: string, what: string, tell: Tell): Promise<void> {
+  const { status, output, seconds } = await machine.sh(
+    `fio --name=verify --filename=/dev/xvdb --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite --randrepeat=0 ${extent} --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal`,
+  );
+  tell(status === 0, `fio finds ${what} (${seconds.toFixed(1)} s)${status === 0 ? "" : `: ${output.slice(-400)}`}`);
 }
 
 /** Every block holds what fio wrote last or before that, whole, and what was flushed before its number was told is there. */
