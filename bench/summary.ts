@@ -81,7 +81,11 @@ export function summarise({ rows, clocks, memory }: Measurements): Summary {
     return { id, title, unit, tcg, ours, ratio, cpuRatio: quotient(median(cpuSeconds.ours), median(cpuSeconds.tcg)) };
   });
   const error = (machine: MachineId): number | undefined =>
-    largest(clocks[machine].map(({ guestSeconds, hostSeconds }) => Math.abs(guestSeconds / hostSeconds - 1)));
+    largest(
+      clocks[machine]
+        .filter(({ hostSeconds }) => hostSeconds >= CLOCK_SECONDS)
+        .map(({ guestSeconds, hostSeconds }) => Math.abs(guestSeconds / hostSeconds - 1)),
+    );
   return {
     ratios,
     geometricMean: geometricMean(ratios.flatMap(({ ratio }) => ratio ?? [])),
@@ -105,6 +109,8 @@ const largest = (values: readonly number[]): number | undefined =>
   values.length === 0 ? undefined : Math.max(...values);
 
 const CLOCK_TOLERANCE = 0.01;
+/** Of a guest that runs for less, as one that only boots, it is when the clocks are read that differs. */
+const CLOCK_SECONDS = 1;
 
 /** The table for a person. */
 export function describeSummary(measured: Measurements, summary: Summary): string {
