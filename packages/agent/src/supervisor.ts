@@ -41,6 +41,7 @@ import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
 import type { OperationTable } from "./operations/operation-table.ts";
 import { unwatched, type Work } from "./operations/work.ts";
+import { save } from "./saving.ts";
 import { overheadMib, type Promised, promisedBy, refuseTooLarge } from "./spare-memory.ts";
 import { findProcess, processFolder, spawnDomain } from "./spawn.ts";
 import { checked, refuseShared, sizeOf, specOfSaved } from "./specs.ts";
@@ -329,7 +330,7 @@ export class Supervisor {
     return sendAway({ ...followed, spec: { ...spec, name } }, to, options, this.#home, work);
   }
 
-  /** Writes a domain to a file. @throws AgentError, ControlError  nothing is left of it, and the domain is as it was */
+  /** Writes a domain to a file. @throws AgentError, ControlError  as `save` in saving.ts */
   async save(
     ref: string,
     args: { readonly path: string; readonly next: AfterSave },
@@ -337,13 +338,10 @@ export class Supervisor {
   ): Promise<{ bytes: number }> {
     const { transfers, settled, domid } = this.#followedOf(ref);
     this.#letWrite(domid, [args.path]);
-    const result = await transfers.save(args, work);
-    // Who saves a domain and does not keep it may create it again at once.
-    if (args.next === "destroy") await settled;
-    return result;
+    return save({ transfers, settled, connect: () => this.connect(String(domid)) }, args, work);
   }
 
-  /** @throws AgentError, ControlError  as `save` */
+  /** @throws AgentError, ControlError  nothing is left of it */
   async snapshot(ref: string, path: string, work: Work): Promise<SnapshotReport> {
     const { transfers, domid } = this.#followedOf(ref);
     this.#letWrite(domid, [path]);

@@ -44,6 +44,7 @@ import {
   type ShutdownRequest,
 } from "./protocol.ts";
 import { read } from "./read.ts";
+import { SaveOutcomes, type Saving } from "./save-outcomes.ts";
 import { Scrollback } from "./scrollback.ts";
 import { type TransferProgress, Transfers } from "./transfers.ts";
 
@@ -91,6 +92,7 @@ export class DomainHost {
   readonly store: HostedStore;
   readonly meter: UsageMeter;
   readonly transfers: Transfers;
+  readonly saves = new SaveOutcomes();
   /** Settles when the domain has ended and will not be restarted. */
   readonly ended: Promise<DomainEnd>;
   readonly #options: HostOptions;
@@ -216,17 +218,23 @@ export class DomainHost {
    * @param next  what becomes of the domain then
    * @throws SaveError  nothing is left of the file, and the domain is as it was
    */
-  save(path: string, next: AfterSave, { token, tell }: Tracked = UNTRACKED): Promise<number> {
+  save(path: string, next: AfterSave, by: Tracked = UNTRACKED): Promise<number> {
+    return this.saves.keep(by.token, path, (saving) => this.#save(path, next, by, saving));
+  }
+
+  #save(path: string, next: AfterSave, { token, tell }: Tracked, saving: Saving): Promise<number> {
     return this.transfers.run(token, async ({ signal }) => {
       this.#refuseEnded();
       const wasRunning = this.#state === "running";
       await this.pause();
       let bytes: number;
       try {
-        bytes = await this.#domain.save(path, this.#spec, (share) => {
+        const onProgress = (share: number): void => {
           signal.throwIfAborted();
+          saving.mustGoOn();
           tell({ share });
-        });
+        };
+        bytes = await this.#domain.save(path, this.#spec, onProgress, (whole) => saving.succeed(whole));
       } catch (error) {
         if (wasRunning) await this.unpause();
         throw error;
@@ -542,12 +550,14 @@ export class DomainHost {
   #end({ reason, detail, runMs, instructions, exits }: ExitReport): DomainEnd {
     this.#state = "ended";
     this.meter.close("end");
+    const saves = this.saves.end();
     return {
       reason: this.#destroyed ? "destroyed" : reason,
       ...(detail !== undefined && !this.#destroyed && { detail }),
       ...{ runMs, instructions, exits, restarts: this.#restarts },
       endedAt: Math.floor(Date.now() / 1000),
       ...(this.#moved && { moved: this.#moved }),
+      ...(saves.length > 0 && { saves }),
     };
   }
 }

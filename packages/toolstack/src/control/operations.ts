@@ -73,6 +73,7 @@ const HANDLERS: Handlers = {
       throw error instanceof SaveError ? new ControlError("conflict", error.message) : error;
     }
   },
+  "save-outcome": (host, args) => host.saves.of(text(args, "token")),
   snapshot: (host, args, peer) => {
     const path = text(args, "path");
     if (!path.startsWith("/")) throw new ControlError("invalid", `path is "${path}", expected an absolute one`);

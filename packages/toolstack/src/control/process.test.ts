@@ -1,17 +1,18 @@
 /** A domain's process and its control socket, with small guests. */
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { createReadStream, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ShutdownReason, shutdownGuest, spinGuest } from "@xenoserver/testkit";
 import { DomainProcess } from "../testing/domain-process.ts";
 import { addUsage, lastRecords, NO_USAGE, USAGE_FIELDS } from "../usage/meter.ts";
 import type { ControlClient } from "./client.ts";
 import { ARRIVAL_FILE } from "./process-folder.ts";
-import type { ControlEvent } from "./protocol.ts";
+import type { ControlEvent, SaveOutcome } from "./protocol.ts";
 
 let folder: string;
 const GUESTS = {
@@ -147,6 +148,64 @@ test("what a move came to is in the folder it leaves, also if who asked for it d
   assert.equal(reason, "destroyed");
   assert.ok(moved!.rounds > 0 && moved!.sentBytes > 0);
   assert.equal((await (await there.client()).call("info", {})).state, "running");
+});
+
+describe("what a save came to is in the folder of its domain", () => {
+  test("also if who asked for it does not hear, and its file is whole", async () => {
+    const domain = start("spin");
+    const client = await domain.client();
+    const path = join(folder, "saved");
+    const asked = client.call("save", { path, next: "destroy", token: "t" }).catch(() => {});
+    // Then it has begun.
+    while (!existsSync(`${path}.part`) && !existsSync(path)) await sleep(1);
+    client.close();
+    await asked;
+    assert.equal(await domain.gone, 0, domain.log);
+    const { reason, saves } = domain.end();
+    const [{ bytes, ...saved }] = saves as [Extract<SaveOutcome, { bytes: number }>];
+    assert.deepEqual([reason, saves!.length, saved], ["destroyed", 1, { token: "t", path }]);
+    assert.ok(bytes > 0);
+    const restored = start("spin", {}, { restore: path });
+    assert.equal((await (await restored.client()).call("info", {})).state, "running");
+  });
+
+  test("and is told over another line, while the domain runs on", async () => {
+    const domain = start("spin");
+    const [client, other] = [await domain.client(), await domain.client()];
+    const path = join(folder, "kept");
+    const { bytes } = await client.call("save", { path, next: "run", token: "t" });
+    client.close();
+    assert.deepEqual(await other.call("save-outcome", { token: "t" }), { token: "t", path, bytes });
+    await assert.rejects(other.call("save-outcome", { token: "u" }), /token is "u", which no save has/);
+    await assert.rejects(other.call("save", { path: "/no/folder", next: "destroy", token: "v" }), /cannot be written/);
+    const failed = await other.call("save-outcome", { token: "v" });
+    assert.match((failed as { error: string }).error, /^\/no\/folder: cannot be written: ENOENT/);
+    await other.call("destroy", {});
+    await domain.gone;
+    assert.deepEqual(domain.end().saves, [{ token: "t", path, bytes }, failed]);
+  });
+
+  test("where the domain is destroyed before: there is no file, and nobody hears of one", async () => {
+    const domain = start("spin");
+    const [client, other] = [await domain.client(), await domain.client()];
+    const path = join(folder, "never");
+    // What is written stays on its way until somebody reads it.
+    execFileSync("mkfifo", [`${path}.part`]);
+    const asked = client.call("save", { path, next: "destroy", token: "t" }).then(
+      () => "saved",
+      (error: Error) => error.message,
+    );
+    while ((await other.call("info", {})).state !== "paused");
+    const destroyed = other.call("destroy", {});
+    while (!existsSync(join(domain.folder, "end.json"))) await sleep(1);
+    const error = `${path}: cannot be written: the domain ended meanwhile`;
+    assert.deepEqual(domain.end().saves, [{ token: "t", path, error }]);
+    createReadStream(`${path}.part`).resume();
+    await destroyed;
+    assert.notEqual(await asked, "saved");
+    assert.equal(await domain.gone, 0, domain.log);
+    assert.deepEqual([existsSync(path), existsSync(`${path}.part`)], [false, false]);
+  });
 });
 
 test("the socket is its user's only, and says what is wrong with a request", async () => {

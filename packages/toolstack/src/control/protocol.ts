@@ -43,6 +43,11 @@ export interface DomainInfo {
 
 /** What becomes of a domain that was saved. */
 export type AfterSave = "destroy" | "run" | "pause";
+/** What came of a save: a whole file, as `bytes` before compression, or none and the reason. */
+export type SaveOutcome = { readonly token: string; readonly path: string } & (
+  | { readonly bytes: number }
+  | { readonly error: string }
+);
 export type ShutdownRequest = "poweroff" | "reboot" | "halt" | "suspend";
 
 /** Every operation, its arguments and its result. */
@@ -62,6 +67,8 @@ export interface Operations {
     args: { readonly path: string; readonly next: AfterSave; readonly token?: string },
     result: { readonly bytes: number },
   ];
+  /** What came of a save with this token, when it is over; for who lost the line on which it was asked for. */
+  "save-outcome": [args: { readonly token: string }, result: SaveOutcome];
   /** Writes the domain as it is at a moment to a file, while it runs on. */
   snapshot: [args: { readonly path: string; readonly token?: string }, result: SnapshotReport];
   /** Sends the domain to a process that awaits it at a socket; it ends here then. */
@@ -137,6 +144,8 @@ export interface DomainEnd {
   readonly endedAt: number;
   /** It went to another server; as the one who asked for that was told, if the answer came to it. */
   readonly moved?: MigrationReport;
+  /** What came of its last saves that had a token, likewise. */
+  readonly saves?: readonly SaveOutcome[];
 }
 
 /** What is run in a guest, as its root unless another user is named. */

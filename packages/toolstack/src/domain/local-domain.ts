@@ -234,11 +234,11 @@ export class LocalDomain implements RunningDomain {
     return this.#paused;
   }
 
-  async save(path: string, spec: DomainSpec, onProgress?: (share: number) => void): Promise<number> {
+  async save(...[path, spec, onProgress, onWhole]: Parameters<RunningDomain["save"]>): Promise<number> {
     if (this.#paused === undefined) throw new SaveError(`domain ${this.#config.name} runs, expected it to be paused`);
     await this.#paused;
     try {
-      return await writeSaved(path, await this.#standStill(spec), this.#memory, onProgress);
+      return await writeSaved(path, await this.#standStill(spec), this.#memory, onProgress, onWhole);
     } finally {
       for (const device of this.#devices.all) device.resume();
     }

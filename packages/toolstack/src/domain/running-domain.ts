@@ -64,12 +64,18 @@ export interface RunningDomain {
   pause(): Promise<void>;
   /**
    * Writes all of a domain that is paused to a file, from which `LaunchOptions.from` takes it up. It stays paused.
-   * @param onProgress  told the share of memory that was looked at; what it throws ends the writing
+   * @param onProgress  as of `writeSaved`
+   * @param onWhole     likewise
    * @param spec  its configuration as it is now
    * @returns     bytes before compression
    * @throws SaveError  the file cannot be written; nothing is left of it then
    */
-  save(path: string, spec: DomainSpec, onProgress?: (share: number) => void): Promise<number>;
+  save(
+    path: string,
+    spec: DomainSpec,
+    onProgress?: (share: number) => void,
+    onWhole?: (bytes: number) => void,
+  ): Promise<number>;
   /**
    * Writes all of a domain to a file as it is at a moment, while it runs on. What its disks hold is not part of that.
    * @param spec  its configuration as it is now

@@ -1,6 +1,6 @@
 /** A domain as it is saved: what its parts say of themselves, and its memory. */
-import { createWriteStream } from "node:fs";
-import { rename, rm } from "node:fs/promises";
+import { createWriteStream, renameSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import type { DomainMemory } from "@xenoserver/cpu";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
@@ -47,7 +47,8 @@ const [FIRST_DOMID, LAST_DOMID] = [1, 0x7fef];
 
 /**
  * Writes a domain that stands still. The file is there whole or not at all.
- * @param onProgress  told the share of memory that was looked at, 0–1; what it throws ends the writing
+ * @param onProgress  told the share of memory that was looked at, 0–1; what it throws ends the writing, for the last time at 1, before the file has its name
+ * @param onWhole     told the bytes before compression, and called when the file has its name, with nothing awaited since
  * @returns the bytes before compression
  * @throws SaveError
  */
@@ -56,6 +57,7 @@ export async function writeSaved(
   parts: SavedParts,
   memory: DomainMemory,
   onProgress?: (share: number) => void,
+  onWhole?: (bytes: number) => void,
 ): Promise<number> {
   const part = `${path}.part`;
   const file = createWriteStream(part, { mode: 0o600, flush: true });
@@ -66,7 +68,9 @@ export async function writeSaved(
     for await (const frames of usedFrames(memory, onProgress)) await writeFrames(writer, memory, frames);
     await writer.close();
     handOver(part);
-    await rename(part, path);
+    onProgress?.(1);
+    renameSync(part, path);
+    onWhole?.(writer.bytes);
     return writer.bytes;
   } catch (error) {
     file.destroy();

@@ -3,6 +3,7 @@ import type {
   DomainEnd as ToolstackEnd,
   DomainInfo as ToolstackInfo,
   StoreNode as ToolstackNode,
+  SaveOutcome as ToolstackSaveOutcome,
   DomainSpec as ToolstackSpec,
 } from "@xenoserver/toolstack/control/index.ts";
 import type { MigrationReport as ToolstackMigration } from "@xenoserver/toolstack/migrate/index.ts";
@@ -132,6 +133,13 @@ export const MigrationReport = answer({
 export type MigrationReport = z.infer<typeof MigrationReport>;
 true satisfies Same<MigrationReport, ToolstackMigration>;
 
+const SAVE = { token: text().describe("The number of the operation, or of the request."), path: text() };
+export const SaveOutcome = z.union([
+  answer({ ...SAVE, bytes: wholeNumber().describe("Before compression.") }),
+  answer({ ...SAVE, error: text().describe("Why there is no file of it.") }),
+]);
+true satisfies Same<z.infer<typeof SaveOutcome>, ToolstackSaveOutcome>;
+
 export const DomainEnd = answer({
   reason: oneOf(["poweroff", "reboot", "suspend", "crash", "watchdog", "soft-reset", "destroyed"]),
   detail: optional(text()).describe("Unless it was wanted: what happened."),
@@ -141,6 +149,7 @@ export const DomainEnd = answer({
   restarts: wholeNumber(),
   endedAt: wholeNumber().describe("Seconds since the Unix epoch."),
   moved: optional(MigrationReport).describe("It went to another server, and what came of that."),
+  saves: optional(listOf(SaveOutcome)).describe("What came of the last times that it was saved."),
 });
 true satisfies Same<z.infer<typeof DomainEnd>, ToolstackEnd>;
 /** Of a domain whose process could not tell it. */

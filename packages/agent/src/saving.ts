@@ -1,0 +1,79 @@
+/** A domain that is saved, as its agent sees to it. */
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  type ArgsOf,
+  type ControlClient,
+  ControlError,
+  ControlLost,
+  type ResultOf,
+  type SaveOutcome,
+} from "@xenoserver/toolstack/control/index.ts";
+import { POLL_MS } from "./domain-process.ts";
+import type { DomainRow } from "./journal.ts";
+import type { Work } from "./operations/work.ts";
+import type { TransferCalls } from "./transfer-calls.ts";
+
+export interface SavedDomain {
+  readonly transfers: Pick<TransferCalls, "save">;
+  /** Another line to its process. */
+  connect(): Promise<Pick<ControlClient, "call" | "close">>;
+  /** Settles when nothing of it is here any more, with its end. */
+  readonly settled: Promise<DomainRow["end"]>;
+}
+
+/** Writes a domain to a file. @throws ControlError, AgentError  nothing is left of it, unless the message says otherwise */
+export async function save(
+  domain: SavedDomain,
+  args: Omit<ArgsOf<"save">, "token">,
+  work: Work,
+): Promise<ResultOf<"save">> {
+  const result = await domain.transfers.save(args, work).catch(async (error: unknown) => {
+    if (!(error instanceof ControlLost)) throw error;
+    const outcome = await outcomeOf(work.id, domain);
+    if (outcome === undefined) {
+      // Else it would count as taken back if that was asked for.
+      work.commit();
+      error.message = `${error.message}; whether it has written ${args.path} is not known: a file there is whole, and may be an older one`;
+      throw error;
+    }
+    if ("error" in outcome) throw new ControlError("conflict", outcome.error);
+    return { bytes: outcome.bytes };
+  });
+  // Who saves a domain and does not keep it may create it again at once.
+  if (args.next === "destroy") await domain.settled;
+  return result;
+}
+
+/** What came of a save whose answer was lost: its process tells, or what that has left. @returns undefined if nobody knows */
+export async function outcomeOf(
+  token: string,
+  { connect, settled }: Pick<SavedDomain, "connect" | "settled">,
+): Promise<SaveOutcome | undefined> {
+  let over: { readonly end: DomainRow["end"] } | undefined;
+  void settled.then((end) => {
+    over = { end };
+  });
+  while (over === undefined) {
+    const client = await connect().catch(unlessDeaf);
+    try {
+      if (client !== undefined) return await client.call("save-outcome", { token });
+    } catch (error) {
+      // A process that does not know is one of an earlier version, or was never asked for it.
+      if (!(error instanceof ControlLost)) return undefined;
+    } finally {
+      client?.close();
+    }
+    await Promise.race([settled, sleep(POLL_MS)]);
+  }
+  return outcomeIn(over.end, token);
+}
+
+/** Nobody listens at a process' socket when it ends. @throws unknown  it is something else, as when this agent ends */
+function unlessDeaf(error: NodeJS.ErrnoException): undefined {
+  if (error.syscall !== "connect") throw error;
+}
+
+/** @returns undefined if an end does not tell */
+export function outcomeIn(end: DomainRow["end"], token: string): SaveOutcome | undefined {
+  return end !== undefined && "saves" in end ? end.saves?.find((saved) => saved.token === token) : undefined;
+}
