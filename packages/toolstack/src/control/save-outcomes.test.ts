@@ -1,9 +1,15 @@
 import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, test } from "node:test";
+import { spinGuest } from "@xenoserver/testkit";
+import { tinyConfig } from "../testing/tiny-domain.ts";
+import { DomainHost } from "./domain-host.ts";
 import { ControlError, type SaveOutcome } from "./protocol.ts";
 import { SaveOutcomes, type Saving } from "./save-outcomes.ts";
 
-const ENDED = "/f: cannot be written: the domain ended meanwhile";
+const ENDED = "cannot be written: the domain ended meanwhile";
 
 describe("what comes of saves", () => {
   test("is told by their token when they are over", async () => {
@@ -55,7 +61,7 @@ describe("what comes of saves", () => {
       await end.promise;
       saving.mustGoOn();
     });
-    const told = [{ token: "a", path: "/f", error: ENDED }];
+    const told = [{ token: "a", path: "/f", error: `/f: ${ENDED}` }];
     assert.deepEqual(saves.end(), told);
     end.resolve();
     await assert.rejects(late, /^Error: the domain ended meanwhile$/);
@@ -71,4 +77,25 @@ describe("what comes of saves", () => {
     assert.deepEqual(tokens, ["first", ...Array.from({ length: 16 }, (_, n) => String(n + 4))]);
     void one;
   });
+});
+
+test("a domain whose end is told while it is saved does not get a file any more", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "xeno-saves-"));
+  const [kernel, path] = [join(folder, "kernel"), join(folder, "saved")];
+  writeFileSync(kernel, spinGuest());
+  const host = await DomainHost.start(tinyConfig(kernel), {
+    ...{ runId: "run", domid: 7, folder, paused: false, ownsProcess: false, log: () => {} },
+  });
+  t.after(async () => {
+    await host.destroy();
+    rmSync(folder, { recursive: true });
+  });
+  const tell = (): void => void host.saves.end();
+  await assert.rejects(host.save(path, "run", { token: "t", tell }), { message: `${path}: ${ENDED}` });
+  assert.equal(existsSync(path), false);
+  assert.equal(existsSync(`${path}.part`), false);
+  assert.equal(host.info().state, "running");
+  await host.save(path, "destroy");
+  assert.ok(existsSync(path));
+  assert.equal((await host.ended).reason, "destroyed");
 });
