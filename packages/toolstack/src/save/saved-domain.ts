@@ -1,6 +1,7 @@
 /** A domain as it is saved: what its parts say of themselves, and its memory. */
 import { createWriteStream, renameSync } from "node:fs";
 import { rm } from "node:fs/promises";
+import { finished } from "node:stream/promises";
 import type { DomainMemory } from "@xenoserver/cpu";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
@@ -67,6 +68,8 @@ export async function writeSaved(
     await writeParts(writer, parts, memory.saveMap());
     for await (const frames of usedFrames(memory, onProgress)) await writeFrames(writer, memory, frames);
     await writer.close();
+    // Node flushes a file when it closes it, behind the writer's last word.
+    await finished(file);
     handOver(part);
     onProgress?.(1);
     renameSync(part, path);

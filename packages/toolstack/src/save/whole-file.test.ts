@@ -1,20 +1,30 @@
 /** When a file of a saved domain is there. */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { createReadStream, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { spinGuest } from "@xenoserver/testkit";
-import { specOfConfig } from "../cfg/index.ts";
-import { launchDomain } from "../domain/index.ts";
+import { type DomainSpec, specOfConfig } from "../cfg/index.ts";
+import { launchDomain, type RunningDomain } from "../domain/index.ts";
 import { tinyConfig, withFile } from "../testing/tiny-domain.ts";
 
-test("a save can be taken back until its file has its name, and is told when it has", () =>
+/** Gives `use` a domain that stands still, and a path for its file. */
+const withPaused = (use: (domain: RunningDomain, spec: DomainSpec, path: string) => Promise<void>) => () =>
   withFile(spinGuest(), async (kernel) => {
     const config = tinyConfig(kernel);
-    const spec = specOfConfig(config);
     const domain = await launchDomain(config, { onConsole: () => {}, onLog: () => {} });
-    await domain.pause();
-    const path = join(dirname(kernel), "saved");
+    try {
+      await domain.pause();
+      await use(domain, specOfConfig(config), join(dirname(kernel), "saved"));
+    } finally {
+      await domain.destroy();
+    }
+  });
+
+test(
+  "a save can be taken back until its file has its name, and is told when it has",
+  withPaused(async (domain, spec, path) => {
     writeFileSync(path, "older");
     const untilWhole = (share: number): void => {
       if (share === 1) throw new Error("it is not wanted");
@@ -32,5 +42,16 @@ test("a save can be taken back until its file has its name, and is told when it 
       (whole) => said.push(whole, readFileSync(path, "utf8") !== "older", existsSync(`${path}.part`)),
     );
     assert.deepEqual(said, ["older", true, bytes, true, false]);
-    await domain.destroy();
-  }));
+  }),
+);
+
+test(
+  "a file that cannot be flushed does not get its name",
+  withPaused(async (domain, spec, path) => {
+    // A pipe takes all that is written, and fsync(2) refuses it.
+    execFileSync("mkfifo", [`${path}.part`]);
+    createReadStream(`${path}.part`).resume();
+    await assert.rejects(domain.save(path, spec), /saved: cannot be written: EINVAL: invalid argument, fsync$/);
+    assert.deepEqual([existsSync(path), existsSync(`${path}.part`)], [false, false]);
+  }),
+);
