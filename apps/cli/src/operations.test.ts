@@ -1,7 +1,7 @@
 /** What goes on behind an answer: operations that are followed, waited for, cancelled, and found again by the next agent. */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { createReadStream, existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -138,6 +138,38 @@ describe("an operation", { timeout: 300_000 }, () => {
     const { domains } = (await here.get<{ domains: DomainInfo[] }>("/v1/domains")).body;
     assert.deepEqual(domains.map(({ name }) => name).sort(), ["followed", "mover"]);
     await here.post("/v1/domains/followed/destroy");
+  });
+
+  test("to save is told by the next agent: that it goes on, and what came of it", async () => {
+    await here.post("/v1/domains", specOf("kept"));
+    const path = join(here.home.folder, "saved");
+    const failing = join(here.home.folder, "failing");
+    // What is written stays on its way until somebody reads it, and cannot be flushed then.
+    execFileSync("mkfifo", [`${failing}.part`]);
+    const fails = await begin("/v1/domains/kept/save", { path: failing, next: "run" });
+    while ((await stateOf("kept")) !== "paused");
+    await here.kill();
+    await here.restart();
+    const { body } = await here.get<Operation>(at(fails));
+    assert.deepEqual([body.state, body.canCancel], ["running", false]);
+    createReadStream(`${failing}.part`).resume();
+    const { state, result, error } = await ended(fails);
+    assert.deepEqual([state, error?.status], ["failed", 409], JSON.stringify(result));
+    assert.match(error!.message, /failing: cannot be written: EINVAL/);
+    assert.equal(existsSync(failing), false);
+
+    // It is done when the next agent looks, or goes on.
+    const ends = await begin("/v1/domains/kept/save", { path, next: "destroy" });
+    while (!existsSync(`${path}.part`) && !existsSync(path)) await sleep(1);
+    await here.kill();
+    await here.restart();
+    const saved = await ended(ends);
+    assert.equal(saved.state, "succeeded", JSON.stringify(saved));
+    assert.ok((saved.result as { bytes: number }).bytes > 0);
+    assert.ok(statSync(path).size > 0);
+    const restored = await here.post<DomainInfo>("/v1/domains", { restore: path, overcommit: true });
+    assert.equal(restored.body.name, "kept", JSON.stringify(restored.body));
+    await here.post("/v1/domains/kept/destroy");
   });
 
   test("to create can be cancelled, and leaves nothing", async () => {

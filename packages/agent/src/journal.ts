@@ -99,6 +99,12 @@ export class Journal {
     return row === undefined ? undefined : asRow(row);
   }
 
+  /** The end of a domain that tells of something by its token. */
+  findEnd(token: string): DomainRow["end"] {
+    const row = this.#db.prepare("SELECT * FROM domains WHERE instr(ended, ?) > 0").get(JSON.stringify(token));
+    return row === undefined ? undefined : asRow(row).end;
+  }
+
   /** Its last usage and its end, both or neither. */
   end(domid: number, end: NonNullable<DomainRow["end"]>, records: readonly UsageRecord[]): void {
     this.#transaction(() => {

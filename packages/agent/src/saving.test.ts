@@ -14,11 +14,11 @@ import {
 } from "@xenoserver/toolstack/control/index.ts";
 import type { DomainRow } from "./journal.ts";
 import { unwatched } from "./operations/work.ts";
-import { save } from "./saving.ts";
+import { outcomeAmong, save } from "./saving.ts";
 import { TransferCalls } from "./transfer-calls.ts";
 
 const ENDED: DomainEnd = { reason: "destroyed", runMs: 1, instructions: 1, exits: {}, restarts: 0, endedAt: 1 };
-const FILE = { token: "w", path: "/file" };
+const FILE = { token: "w", path: "/file", next: "destroy" } as const;
 const WHOLE: SaveOutcome = { ...FILE, bytes: 100 };
 const NOT_WRITTEN: SaveOutcome = { ...FILE, error: "/file: cannot be written: the domain ended meanwhile" };
 const LOST =
@@ -144,4 +144,20 @@ describe("a domain that is saved", () => {
     );
     assert.deepEqual(asked, ["save"]);
   });
+});
+
+test("a save is found among domains that may have had it, which may end meanwhile", async () => {
+  const never = new Promise<never>(() => {});
+  const gone = async (): Promise<never> => {
+    throw Object.assign(new Error("connect ENOENT"), { syscall: "connect" });
+  };
+  const refuses = { close: () => {}, call: () => Promise.reject(new ControlError("not-found", "no save has it")) };
+  const others = [
+    { settled: never, connect: async () => refuses },
+    { settled: Promise.resolve(ENDED), connect: gone },
+  ];
+  const one = { settled: Promise.resolve({ ...ENDED, saves: [WHOLE] }), connect: gone };
+  assert.deepEqual(await outcomeAmong("w", [...others, one]), WHOLE);
+  assert.equal(await outcomeAmong("w", others), undefined);
+  assert.equal(await outcomeAmong("w", []), undefined);
 });

@@ -13,12 +13,14 @@ import type { DomainRow } from "./journal.ts";
 import type { Work } from "./operations/work.ts";
 import type { TransferCalls } from "./transfer-calls.ts";
 
-export interface SavedDomain {
-  readonly transfers: Pick<TransferCalls, "save">;
+export interface ReachedDomain {
   /** Another line to its process. */
   connect(): Promise<Pick<ControlClient, "call" | "close">>;
   /** Settles when nothing of it is here any more, with its end. */
   readonly settled: Promise<DomainRow["end"]>;
+}
+export interface SavedDomain extends ReachedDomain {
+  readonly transfers: Pick<TransferCalls, "save">;
 }
 
 /** Writes a domain to a file. @throws ControlError, AgentError  nothing is left of it, unless the message says otherwise */
@@ -36,19 +38,21 @@ export async function save(
       error.message = `${error.message}; whether it has written ${args.path} is not known: a file there is whole, and may be an older one`;
       throw error;
     }
-    if ("error" in outcome) throw new ControlError("conflict", outcome.error);
-    return { bytes: outcome.bytes };
+    return answerOf(outcome);
   });
   // Who saves a domain and does not keep it may create it again at once.
   if (args.next === "destroy") await domain.settled;
   return result;
 }
 
+/** As it would have been. @throws ControlError */
+export function answerOf(outcome: SaveOutcome): ResultOf<"save"> {
+  if ("error" in outcome) throw new ControlError("conflict", outcome.error);
+  return { bytes: outcome.bytes };
+}
+
 /** What came of a save whose answer was lost: its process tells, or what that has left. @returns undefined if nobody knows */
-export async function outcomeOf(
-  token: string,
-  { connect, settled }: Pick<SavedDomain, "connect" | "settled">,
-): Promise<SaveOutcome | undefined> {
+async function outcomeOf(token: string, { connect, settled }: ReachedDomain): Promise<SaveOutcome | undefined> {
   let over: { readonly end: DomainRow["end"] } | undefined;
   void settled.then((end) => {
     over = { end };
@@ -66,6 +70,16 @@ export async function outcomeOf(
     await Promise.race([settled, sleep(POLL_MS)]);
   }
   return outcomeIn(over.end, token);
+}
+
+/** The same where it is not known whose save it was; of one that ends its domain, when that is put away. */
+export async function outcomeAmong(token: string, domains: readonly ReachedDomain[]): Promise<SaveOutcome | undefined> {
+  const asked = domains.map(async (domain) => {
+    const outcome = await outcomeOf(token, domain);
+    if (outcome !== undefined && "bytes" in outcome && outcome.next === "destroy") await domain.settled;
+    return outcome ?? Promise.reject(new Error("it was another's"));
+  });
+  return Promise.any(asked).catch(() => undefined);
 }
 
 /** Nobody listens at a process' socket when it ends. @throws unknown  it is something else, as when this agent ends */

@@ -41,7 +41,7 @@ import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
 import type { OperationTable } from "./operations/operation-table.ts";
 import { unwatched, type Work } from "./operations/work.ts";
-import { save } from "./saving.ts";
+import { answerOf, outcomeAmong, outcomeIn, save } from "./saving.ts";
 import { overheadMib, type Promised, promisedBy, refuseTooLarge } from "./spare-memory.ts";
 import { findProcess, processFolder, spawnDomain } from "./spawn.ts";
 import { checked, refuseShared, sizeOf, specOfSaved } from "./specs.ts";
@@ -339,6 +339,16 @@ export class Supervisor {
     const { transfers, settled, domid } = this.#followedOf(ref);
     this.#letWrite(domid, [args.path]);
     return save({ transfers, settled, connect: () => this.connect(String(domid)) }, args, work);
+  }
+
+  /** What came of a save that another agent began, when it is over. @returns undefined if nobody knows @throws ControlError  nothing is left of it */
+  async saved(token: string): Promise<{ bytes: number } | undefined> {
+    const ended = outcomeIn(this.#journal.findEnd(token), token);
+    const live = [...this.#followed].map(([domid, { settled }]) => ({
+      ...{ settled, connect: () => this.connect(String(domid)) },
+    }));
+    const outcome = ended ?? (await outcomeAmong(token, live));
+    return outcome && answerOf(outcome);
   }
 
   /** @throws AgentError, ControlError  nothing is left of it */

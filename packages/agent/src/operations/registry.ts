@@ -7,7 +7,7 @@ import type { Operation, OperationKind } from "../api/schema/index.ts";
 import { statusOf } from "../api/status.ts";
 import { AgentError } from "../home.ts";
 import type { OperationTable } from "./operation-table.ts";
-import { type OperationEvent, RunningOperation } from "./running.ts";
+import { type OperationEvent, RESTART_GAP, RunningOperation } from "./running.ts";
 import type { Work } from "./work.ts";
 
 export interface Begun {
@@ -33,14 +33,19 @@ export class OperationRegistry {
   begin(id: string, begun: Begun, run: (work: Work) => Promise<unknown>): RunningOperation {
     const running = new RunningOperation(id, begun);
     this.#table.put(running.operation);
-    this.#known.set(id, running);
     const work: Work = {
       id,
       signal: running.signal,
       report: (progress) => running.report(progress),
       commit: () => running.commit(),
     };
-    void run(work)
+    this.#watch(running, run(work));
+    return running;
+  }
+
+  #watch(running: RunningOperation, done: Promise<unknown>): void {
+    this.#known.set(running.operation.id, running);
+    void done
       .then(
         (result) => running.succeed(result),
         (error: unknown) => running.fail({ status: statusOf(error), message: (error as Error).message }),
@@ -51,7 +56,6 @@ export class OperationRegistry {
       })
       // An agent that is being ended has closed its journal; the next one looks into it.
       .catch(() => {});
-    return running;
   }
 
   list(): Operation[] {
@@ -112,12 +116,21 @@ export class OperationRegistry {
   /**
    * Looks into what another agent had begun.
    * @param outcome  what is known to have come of it: a result, or undefined
+   * @param rest     of one that may still go on, until its end
    * @returns        those of which nothing came
    */
-  async recover(outcome: (operation: Operation) => Promise<unknown>): Promise<string[]> {
+  async recover(
+    outcome: (operation: Operation) => Promise<unknown>,
+    rest: (operation: Operation) => Promise<unknown> | undefined,
+  ): Promise<string[]> {
     const lost: string[] = [];
     for (const operation of this.#table.all()) {
       if (operation.state !== "running") continue;
+      const goesOn = rest(operation);
+      if (goesOn !== undefined) {
+        this.#watch(RunningOperation.takenUp(operation), goesOn);
+        continue;
+      }
       const end = {
         ...operation,
         canCancel: false,
@@ -143,9 +156,6 @@ export class OperationRegistry {
     return lost;
   }
 }
-
-/** Events of an agent that was killed are not in the journal; those of the next have greater numbers. */
-const RESTART_GAP = 1_000_000;
 
 async function* lastEventOf(operation: Operation, after: number): AsyncGenerator<OperationEvent> {
   if (operation.lastEventId > after) yield { id: operation.lastEventId, event: "end", operation };

@@ -11,6 +11,8 @@ export interface OperationEvent {
   readonly operation: Operation;
 }
 
+/** Events of an agent that was killed are not in the journal; those of the next have greater numbers. */
+export const RESTART_GAP = 1_000_000;
 /** Who resumes after more than these gets the oldest that is kept. */
 const MAX_EVENTS = 256;
 
@@ -27,6 +29,14 @@ export class RunningOperation {
       ...{ id, kind, ...(domain !== undefined && { domain }), state: "running", canCancel },
       ...{ startedAtMs: Date.now(), lastEventId: 0 },
     };
+  }
+
+  /** One that another agent began and did not see end, and that goes on; it cannot be cancelled any more. */
+  static takenUp(operation: Operation): RunningOperation {
+    const running = new RunningOperation(operation.id, operation);
+    running.#operation = { ...operation, lastEventId: operation.lastEventId + RESTART_GAP };
+    running.commit();
+    return running;
   }
 
   get operation(): Operation {

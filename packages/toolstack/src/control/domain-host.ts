@@ -219,7 +219,7 @@ export class DomainHost {
    * @throws SaveError  nothing is left of the file, and the domain is as it was
    */
   save(path: string, next: AfterSave, by: Tracked = UNTRACKED): Promise<number> {
-    return this.saves.keep(by.token, path, (saving) => this.#save(path, next, by, saving));
+    return this.saves.keep(by.token, path, next, (saving) => this.#save(path, next, by, saving));
   }
 
   #save(path: string, next: AfterSave, { token, tell }: Tracked, saving: Saving): Promise<number> {

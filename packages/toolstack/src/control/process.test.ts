@@ -163,7 +163,7 @@ describe("what a save came to is in the folder of its domain", () => {
     assert.equal(await domain.gone, 0, domain.log);
     const { reason, saves } = domain.end();
     const [{ bytes, ...saved }] = saves as [Extract<SaveOutcome, { bytes: number }>];
-    assert.deepEqual([reason, saves!.length, saved], ["destroyed", 1, { token: "t", path }]);
+    assert.deepEqual([reason, saves!.length, saved], ["destroyed", 1, { token: "t", path, next: "destroy" }]);
     assert.ok(bytes > 0);
     const restored = start("spin", {}, { restore: path });
     assert.equal((await (await restored.client()).call("info", {})).state, "running");
@@ -175,14 +175,14 @@ describe("what a save came to is in the folder of its domain", () => {
     const path = join(folder, "kept");
     const { bytes } = await client.call("save", { path, next: "run", token: "t" });
     client.close();
-    assert.deepEqual(await other.call("save-outcome", { token: "t" }), { token: "t", path, bytes });
+    assert.deepEqual(await other.call("save-outcome", { token: "t" }), { token: "t", path, next: "run", bytes });
     await assert.rejects(other.call("save-outcome", { token: "u" }), /token is "u", which no save has/);
     await assert.rejects(other.call("save", { path: "/no/folder", next: "destroy", token: "v" }), /cannot be written/);
     const failed = await other.call("save-outcome", { token: "v" });
     assert.match((failed as { error: string }).error, /^\/no\/folder: cannot be written: ENOENT/);
     await other.call("destroy", {});
     await domain.gone;
-    assert.deepEqual(domain.end().saves, [{ token: "t", path, bytes }, failed]);
+    assert.deepEqual(domain.end().saves, [{ token: "t", path, next: "run", bytes }, failed]);
   });
 
   test("where the domain is destroyed before: there is no file, and nobody hears of one", async () => {
@@ -199,7 +199,7 @@ describe("what a save came to is in the folder of its domain", () => {
     const destroyed = other.call("destroy", {});
     while (!existsSync(join(domain.folder, "end.json"))) await sleep(1);
     const error = `${path}: cannot be written: the domain ended meanwhile`;
-    assert.deepEqual(domain.end().saves, [{ token: "t", path, error }]);
+    assert.deepEqual(domain.end().saves, [{ token: "t", path, next: "destroy", error }]);
     createReadStream(`${path}.part`).resume();
     await destroyed;
     assert.notEqual(await asked, "saved");

@@ -44,7 +44,7 @@ export interface DomainInfo {
 /** What becomes of a domain that was saved. */
 export type AfterSave = "destroy" | "run" | "pause";
 /** What came of a save: a whole file, as `bytes` before compression, or none and the reason. */
-export type SaveOutcome = { readonly token: string; readonly path: string } & (
+export type SaveOutcome = { readonly token: string; readonly path: string; readonly next: AfterSave } & (
   | { readonly bytes: number }
   | { readonly error: string }
 );

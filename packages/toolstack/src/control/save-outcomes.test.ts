@@ -16,7 +16,7 @@ describe("what comes of saves", () => {
     const saves = new SaveOutcomes();
     const begun = Promise.withResolvers<Saving>();
     const rest = Promise.withResolvers<void>();
-    const done = saves.keep("a", "/f", async (saving) => {
+    const done = saves.keep("a", "/f", "run", async (saving) => {
       begun.resolve(saving);
       await rest.promise;
       return "done";
@@ -31,7 +31,7 @@ describe("what comes of saves", () => {
     saving.mustGoOn();
     saving.succeed(5);
     await new Promise(setImmediate);
-    assert.deepEqual(told, { token: "a", path: "/f", bytes: 5 });
+    assert.deepEqual(told, { token: "a", path: "/f", next: "run", bytes: 5 });
     rest.resolve();
     assert.equal(await done, "done");
     await assert.rejects(
@@ -46,22 +46,22 @@ describe("what comes of saves", () => {
       if (isWhole) saving.succeed(5);
       throw new Error("it fails");
     };
-    await assert.rejects(saves.keep("whole", "/f", fails(true)), /it fails/);
-    await assert.rejects(saves.keep("none", "/f", fails(false)), /it fails/);
+    await assert.rejects(saves.keep("whole", "/f", "run", fails(true)), /it fails/);
+    await assert.rejects(saves.keep("none", "/f", "run", fails(false)), /it fails/);
     assert.deepEqual(saves.end(), [
-      { token: "whole", path: "/f", bytes: 5 },
-      { token: "none", path: "/f", error: "it fails" },
+      { token: "whole", path: "/f", next: "run", bytes: 5 },
+      { token: "none", path: "/f", next: "run", error: "it fails" },
     ]);
   });
 
   test("is no file when the domain ends first, and none may come then", async () => {
     const saves = new SaveOutcomes();
     const end = Promise.withResolvers<void>();
-    const late = saves.keep("a", "/f", async (saving) => {
+    const late = saves.keep("a", "/f", "run", async (saving) => {
       await end.promise;
       saving.mustGoOn();
     });
-    const told = [{ token: "a", path: "/f", error: `/f: ${ENDED}` }];
+    const told = [{ token: "a", path: "/f", next: "run", error: `/f: ${ENDED}` }];
     assert.deepEqual(saves.end(), told);
     end.resolve();
     await assert.rejects(late, /^Error: the domain ended meanwhile$/);
@@ -70,9 +70,9 @@ describe("what comes of saves", () => {
 
   test("is kept of the last that are over, of all that are not, and of none without a token", async () => {
     const saves = new SaveOutcomes();
-    const one = saves.keep("first", "/f", () => new Promise<void>(() => {}));
-    await saves.keep(undefined, "/f", async (saving) => saving.succeed(0));
-    for (let n = 0; n < 20; n++) await saves.keep(String(n), "/f", async (saving) => saving.succeed(n));
+    const one = saves.keep("first", "/f", "run", () => new Promise<void>(() => {}));
+    await saves.keep(undefined, "/f", "run", async (saving) => saving.succeed(0));
+    for (let n = 0; n < 20; n++) await saves.keep(String(n), "/f", "run", async (saving) => saving.succeed(n));
     const tokens = saves.end().map(({ token }) => token);
     assert.deepEqual(tokens, ["first", ...Array.from({ length: 16 }, (_, n) => String(n + 4))]);
     void one;

@@ -2,7 +2,7 @@
  * What came of a domain's saves, for who loses the line before the answer. It is asked for over another line, or read in the `end.json`
  * of the process.
  */
-import { ControlError, type SaveOutcome } from "./protocol.ts";
+import { type AfterSave, ControlError, type SaveOutcome } from "./protocol.ts";
 
 /** Of so many that are over, it is still known. */
 const MAX_KEPT = 16;
@@ -12,12 +12,14 @@ const ENDED = "the domain ended meanwhile";
 export class Saving {
   readonly token: string;
   readonly #path: string;
+  readonly #next: AfterSave;
   readonly #over = Promise.withResolvers<SaveOutcome>();
   #outcome: SaveOutcome | undefined;
 
-  constructor(token: string, path: string) {
+  constructor(token: string, path: string, next: AfterSave) {
     this.token = token;
     this.#path = path;
+    this.#next = next;
   }
 
   get outcome(): SaveOutcome | undefined {
@@ -33,18 +35,18 @@ export class Saving {
   }
   /** The file is whole. */
   succeed(bytes: number): void {
-    this.#end({ token: this.token, path: this.#path, bytes });
+    this.#end({ bytes });
   }
   /** There is none, and will be none. */
   fail(error: string): void {
-    this.#end({ token: this.token, path: this.#path, error });
+    this.#end({ error });
   }
   failByEnd(): void {
     this.fail(`${this.#path}: cannot be written: ${ENDED}`);
   }
 
-  #end(outcome: SaveOutcome): void {
-    this.#outcome ??= outcome;
+  #end(what: { readonly bytes: number } | { readonly error: string }): void {
+    this.#outcome ??= { token: this.token, path: this.#path, next: this.#next, ...what };
     this.#over.resolve(this.#outcome);
   }
 }
@@ -54,8 +56,13 @@ export class SaveOutcomes {
   #kept: Saving[] = [];
 
   /** Does a save, and keeps what comes of it if there is a token to ask for it by. */
-  async keep<T>(token: string | undefined, path: string, work: (saving: Saving) => Promise<T>): Promise<T> {
-    const saving = new Saving(token ?? "", path);
+  async keep<T>(
+    token: string | undefined,
+    path: string,
+    next: AfterSave,
+    work: (saving: Saving) => Promise<T>,
+  ): Promise<T> {
+    const saving = new Saving(token ?? "", path, next);
     if (token !== undefined) this.#add(saving);
     try {
       return await work(saving);

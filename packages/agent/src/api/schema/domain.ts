@@ -133,7 +133,12 @@ export const MigrationReport = answer({
 export type MigrationReport = z.infer<typeof MigrationReport>;
 true satisfies Same<MigrationReport, ToolstackMigration>;
 
-const SAVE = { token: text().describe("The number of the operation, or of the request."), path: text() };
+export const AfterSave = oneOf(["destroy", "run", "pause"]);
+const SAVE = {
+  token: text().describe("The number of the operation, or of the request."),
+  path: text(),
+  next: AfterSave,
+};
 export const SaveOutcome = z.union([
   answer({ ...SAVE, bytes: wholeNumber().describe("Before compression.") }),
   answer({ ...SAVE, error: text().describe("Why there is no file of it.") }),

@@ -1,6 +1,6 @@
 /** Bodies and queries of requests. */
 import { z } from "zod";
-import { DomainSpec } from "./domain.ts";
+import { AfterSave, DomainSpec } from "./domain.ts";
 import {
   absolutePath,
   flag,
@@ -49,7 +49,7 @@ export const MigrateDomain = request({
 });
 export type MigrateDomain = z.infer<typeof MigrateDomain>;
 
-export const SaveDomain = request({ path: absolutePath(), next: oneOf(["destroy", "run", "pause"]) });
+export const SaveDomain = request({ path: absolutePath(), next: AfterSave });
 export const SnapshotDomain = request({ path: absolutePath() });
 export const ShutdownDomain = request({
   request: oneOf(["poweroff", "reboot", "halt", "suspend"]),
