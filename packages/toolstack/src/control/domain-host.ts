@@ -4,22 +4,8 @@
  */
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { formatMac } from "@xenoserver/network/wire/ethernet.ts";
 import type { GuestAgent } from "../agent/index.ts";
-import {
-  CAP,
-  type DomainConfig,
-  type DomainSpec,
-  memoryAtStartMib,
-  parseDisk,
-  parseVif,
-  pinned,
-  specOfConfig,
-  vcpusAtStart,
-  WEIGHT,
-  weighed,
-} from "../cfg/index.ts";
-import { affinityOf } from "../domain/affinity.ts";
+import { type DomainConfig, WEIGHT } from "../cfg/index.ts";
 import { addTraffic, NO_TRAFFIC, type Traffic } from "../domain/counters.ts";
 import {
   type ExitReason,
@@ -34,7 +20,7 @@ import type { SnapshotReport } from "../snapshot/index.ts";
 import { UsageMeter, type UsageReading } from "../usage/meter.ts";
 import { actionFor } from "./actions.ts";
 import { HostedStore } from "./hosted-store.ts";
-import { cpusOf, repinned } from "./pinning.ts";
+import { LiveSettings } from "./live-settings.ts";
 import {
   type AfterSave,
   ControlError,
@@ -43,7 +29,6 @@ import {
   type DomainState,
   type ShutdownRequest,
 } from "./protocol.ts";
-import { read } from "./read.ts";
 import { SaveOutcomes, type Saving } from "./save-outcomes.ts";
 import { Scrollback } from "./scrollback.ts";
 import { type TransferProgress, Transfers } from "./transfers.ts";
@@ -82,8 +67,6 @@ type Launch = (config: DomainConfig, paused: boolean, from?: SavedFile) => Promi
 
 const SCROLLBACK_BYTES = 256 * 1024;
 const MIB = 2 ** 20;
-/** Less would starve any guest. */
-const LEAST_MEMORY_BYTES = 4 * MIB;
 /** A guest that reboots as soon as it runs does so once in this time. */
 const RESTART_MS = 1000;
 
@@ -91,6 +74,7 @@ export class DomainHost {
   readonly console: Scrollback;
   readonly store: HostedStore;
   readonly meter: UsageMeter;
+  readonly settings: LiveSettings;
   readonly transfers: Transfers;
   readonly saves = new SaveOutcomes();
   /** Settles when the domain has ended and will not be restarted. */
@@ -99,20 +83,12 @@ export class DomainHost {
   readonly #launch: Launch;
   readonly #listeners = new Set<(event: HostEvent) => void>();
   readonly #startedAt = Math.floor(Date.now() / 1000);
-  /** As it would be started again: with the devices that it has now. */
-  #config: DomainConfig;
-  #name: string;
   #domain: RunningDomain;
   #state: DomainState;
   #destroyed = false;
   #moving = false;
   #moved: MigrationReport | undefined;
   #restarts = 0;
-  #memoryTargetBytes: number;
-  #vcpusWanted: number;
-  /** By vcpu: processors of the host. */
-  #affinity: readonly string[];
-  #pinning: Promise<void> = Promise.resolve();
   /** Of earlier starts of the guest within this process. */
   #pastRanNs = 0;
   #pastTraffic: Traffic = NO_TRAFFIC;
@@ -127,13 +103,17 @@ export class DomainHost {
     this.console = console;
     this.#launch = launch;
     this.#options = options;
-    this.#config = config;
-    this.#name = config.name;
     this.#domain = domain;
     this.#state = options.paused ? "paused" : "running";
-    this.#memoryTargetBytes = memoryAtStartMib(config) * MIB;
-    this.#vcpusWanted = vcpusAtStart(config);
-    this.#affinity = affinityOf(cpusOf(config));
+    this.settings = new LiveSettings(config, {
+      running: () => this.#domain,
+      home: () => this.#home,
+      write: (path, value) => this.store.write(path, value),
+      record: (cause) => this.meter.record(cause),
+      log: options.log,
+      refuseEnded: () => this.#refuseEnded(),
+      refuseMoving: () => this.#refuseMoving(),
+    });
     this.store = new HostedStore(domain.store);
     this.transfers = new Transfers(options.from?.whole);
     options.from?.whole.catch((error: Error) => options.log(error.message));
@@ -159,23 +139,24 @@ export class DomainHost {
   info(): DomainInfo {
     const { domid, runId } = this.#options;
     const { vcpus, memoryBytes, devices } = this.#domain.counters();
+    const { config, name, memoryTargetBytes, vcpusWanted, affinity } = this.settings;
     return {
       runId,
       domid,
-      name: this.#name,
-      uuid: this.#config.uuid,
+      name,
+      uuid: config.uuid,
       pid: process.pid,
       state: this.#state,
       startedAt: this.#startedAt,
       restarts: this.#restarts,
       memoryBytes,
-      memoryTargetBytes: this.#memoryTargetBytes,
-      memoryMaxBytes: this.#config.memoryMib * MIB,
+      memoryTargetBytes,
+      memoryMaxBytes: config.memoryMib * MIB,
       vcpus,
-      vcpusWanted: this.#vcpusWanted,
-      weight: this.#config.weight ?? WEIGHT.default,
-      capPercent: this.#config.cap ?? 0,
-      affinity: this.#affinity,
+      vcpusWanted,
+      weight: config.weight ?? WEIGHT.default,
+      capPercent: config.cap ?? 0,
+      affinity,
       devices,
       usage: this.meter.totals,
       consoleBytes: this.console.end,
@@ -234,7 +215,7 @@ export class DomainHost {
           saving.mustGoOn();
           tell({ share });
         };
-        bytes = await this.#domain.save(path, this.#spec, onProgress, (whole) => saving.succeed(whole));
+        bytes = await this.#domain.save(path, this.settings.spec, onProgress, (whole) => saving.succeed(whole));
       } catch (error) {
         if (wasRunning) await this.unpause();
         throw error;
@@ -250,7 +231,7 @@ export class DomainHost {
     return this.transfers.run(token, async (hand) => {
       this.#refuseStanding();
       try {
-        return await this.#domain.snapshot(path, this.#spec, tell, hand);
+        return await this.#domain.snapshot(path, this.settings.spec, tell, hand);
       } catch (error) {
         throw error instanceof SaveError ? new ControlError("conflict", error.message) : error;
       }
@@ -275,7 +256,7 @@ export class DomainHost {
       this.#moving = true;
       try {
         const options = { ...wishes, folder, ...(ownDisks !== undefined && { ownDisks }) };
-        report = await this.#domain.migrate(link, this.#spec, options, tell, hand);
+        report = await this.#domain.migrate(link, this.settings.spec, options, tell, hand);
       } catch (error) {
         this.#moving = false;
         if (!(error instanceof SaveError)) throw error;
@@ -293,7 +274,10 @@ export class DomainHost {
   shutdown(request: ShutdownRequest): void {
     this.#refuseEnded();
     if (this.#state === "paused")
-      throw new ControlError("conflict", `domain ${this.#name} is paused, expected it to run and hear of its end`);
+      throw new ControlError(
+        "conflict",
+        `domain ${this.settings.name} is paused, expected it to run and hear of its end`,
+      );
     this.store.write(`${this.#home}/control/shutdown`, request);
   }
 
@@ -310,154 +294,13 @@ export class DomainHost {
     await this.ended;
   }
 
-  rename(name: string): void {
-    this.#name = name;
-    this.#showName();
-  }
-
-  /**
-   * What it has then, it has again when it reboots.
-   * @throws ControlError  more than it may be given, or too little
-   */
-  setMemory(targetBytes: number): void {
-    this.#refuseEnded();
-    const mostBytes = this.#config.memoryMib * MIB;
-    if (targetBytes < LEAST_MEMORY_BYTES || targetBytes > mostBytes) {
-      const range = `${LEAST_MEMORY_BYTES / MIB} to ${mostBytes / MIB} MiB`;
-      throw new ControlError("invalid", `memory of ${this.#name}: ${targetBytes / MIB} MiB, expected ${range}`);
-    }
-    this.meter.record("memory");
-    this.#memoryTargetBytes = targetBytes;
-    this.#domain.limitMemory(targetBytes);
-    this.store.write(`${this.#home}/memory/target`, String(targetBytes / 1024));
-    this.#config = { ...this.#config, memoryAtStartMib: Math.ceil(targetBytes / MIB) };
-    this.meter.record("memory");
-  }
-
-  /** Kept as `setMemory` is. @throws ControlError  more than it may be given, or none */
-  setVcpus(count: number): void {
-    this.#refuseEnded();
-    const most = this.#config.vcpus;
-    if (count < 1 || count > most) {
-      throw new ControlError("invalid", `vcpus of ${this.#name}: ${count}, expected 1 to ${most}`);
-    }
-    this.meter.record("vcpus");
-    this.#vcpusWanted = count;
-    for (let id = 0; id < most; id++) {
-      this.store.write(`${this.#home}/cpu/${id}/availability`, id < count ? "online" : "offline");
-    }
-    this.#config = { ...this.#config, vcpusAtStart: count };
-    this.meter.record("vcpus");
-  }
-
-  /** Kept as `setMemory` is. @throws ControlError, ConfigError  nothing is changed */
-  async setWeight(weight: number): Promise<void> {
-    this.#refuseEnded();
-    this.#refuseMoving();
-    if (weight < WEIGHT.min || weight > WEIGHT.max)
-      throw new ControlError("invalid", `weight of ${this.#name}: ${weight}, expected ${WEIGHT.min} to ${WEIGHT.max}`);
-    await this.#domain.setWeight(weight);
-    const { weight: _, ...others } = this.#config;
-    this.#config = { ...others, ...weighed(weight) };
-  }
-
-  /** Kept as `setMemory` is. @throws ControlError  out of range */
-  setCap(percent: number): void {
-    this.#refuseEnded();
-    if (percent < CAP.min || percent > CAP.max)
-      throw new ControlError("invalid", `cap of ${this.#name}: ${percent} %, expected ${CAP.min} to ${CAP.max}`);
-    this.#domain.setCap(percent);
-    const { cap: _, ...others } = this.#config;
-    this.#config = percent === 0 ? others : { ...others, cap: percent };
-  }
-
-  /**
-   * Kept as `setMemory` is. One follows another.
-   * @param cpus  as in xl.cfg
-   * @throws ControlError, ConfigError  nothing is changed
-   */
-  pinVcpus(vcpu: number | "all", cpus: string): Promise<void> {
-    this.#pinning = this.#pinning.catch(() => {}).then(() => this.#pin(vcpu, cpus));
-    return this.#pinning;
-  }
-
-  async #pin(vcpu: number | "all", written: string): Promise<void> {
-    this.#refuseEnded();
-    this.#refuseMoving();
-    const before = cpusOf(this.#config);
-    const next = repinned(this.#config, this.#name, vcpu, written);
-    // Kept first, so that a guest that reboots meanwhile starts with it.
-    this.#keepPins(next);
-    try {
-      await this.#domain.pin(next);
-    } catch (error) {
-      this.#keepPins(before);
-      await this.#domain.pin(before).catch(() => {});
-      throw error;
-    }
-  }
-
-  /** @throws ConfigError  a processor is not there; nothing is changed */
-  #keepPins(cpus: readonly string[]): void {
-    this.#affinity = affinityOf(cpus);
-    const { cpus: _, ...others } = this.#config;
-    this.#config = { ...others, ...pinned(cpus) };
-  }
-
-  async attachDisk(text: string): Promise<void> {
-    this.#refuseEnded();
-    this.#refuseMoving();
-    const disk = read(`disk ${JSON.stringify(text)}`, () => parseDisk(text));
-    await this.#domain.attachDisk(disk);
-    this.#config = { ...this.#config, disks: [...(this.#config.disks ?? []), disk] };
-    this.meter.record("devices");
-  }
-
-  async detachDisk(vdev: string): Promise<boolean> {
-    this.#refuseEnded();
-    this.#refuseMoving();
-    const agreed = await this.#domain.detachDisk(vdev);
-    this.#config = { ...this.#config, disks: (this.#config.disks ?? []).filter((disk) => disk.vdev !== vdev) };
-    this.meter.record("devices");
-    return agreed;
-  }
-
-  async attachVif(text: string): Promise<number> {
-    this.#refuseEnded();
-    this.#refuseMoving();
-    const vif = read(`vif ${JSON.stringify(text)}`, () => parseVif(text));
-    const devid = await this.#domain.attachVif(vif);
-    this.#config = { ...this.#config, vifs: [...(this.#config.vifs ?? []), vif] };
-    this.meter.record("devices");
-    return devid;
-  }
-
-  async detachVif(devid: number): Promise<boolean> {
-    this.#refuseEnded();
-    this.#refuseMoving();
-    const gone = this.#domain.counters().devices.find((device) => device.kind === "vif" && device.devid === devid);
-    const agreed = await this.#domain.detachVif(devid);
-    const vifs = this.#config.vifs ?? [];
-    this.#config = {
-      ...this.#config,
-      vifs: vifs.filter(({ mac }) => gone?.kind !== "vif" || formatMac(mac) !== gone.mac),
-    };
-    this.meter.record("devices");
-    return agreed;
-  }
-
-  /** Its configuration as it is now. */
-  get #spec(): DomainSpec {
-    return specOfConfig({ ...this.#config, name: this.#name });
-  }
-
   get #home(): string {
     // A domain that was restored keeps the number that its guest knows.
     return `/local/domain/${this.#domain.domid}`;
   }
 
   #refuseEnded(): void {
-    if (this.#state === "ended") throw new ControlError("conflict", `domain ${this.#name} has ended`);
+    if (this.#state === "ended") throw new ControlError("conflict", `domain ${this.settings.name} has ended`);
   }
 
   /** The other server would not know of what is changed now. */
@@ -465,14 +308,14 @@ export class DomainHost {
     if (this.#moving)
       throw new ControlError(
         "conflict",
-        `domain ${this.#name} is on its way to another server, expected it to be here`,
+        `domain ${this.settings.name} is on its way to another server, expected it to be here`,
       );
   }
 
   #refuseStanding(): void {
     this.#refuseEnded();
     if (this.#state === "paused")
-      throw new ControlError("conflict", `domain ${this.#name} is paused, expected it to run`);
+      throw new ControlError("conflict", `domain ${this.settings.name} is paused, expected it to run`);
   }
 
   #become(state: DomainState): void {
@@ -486,20 +329,16 @@ export class DomainHost {
     for (const listener of this.#listeners) listener(event);
   }
 
-  #showName(): void {
-    this.store.write(`${this.#home}/name`, this.#name);
-    this.store.write(`/vm/${this.#config.uuid}/name`, this.#name);
-  }
-
   #reading(): UsageReading {
     const { vcpus, memoryBytes, devices, traffic } = this.#domain.counters();
     const disks = devices.filter((device) => device.kind === "disk");
+    const { memoryTargetBytes, vcpusWanted } = this.settings;
     return {
       vcpuRanNs: vcpus.reduce((sum, { ranNs }) => sum + ranNs, this.#pastRanNs),
       // A guest has what it was asked to give back until it does, and may bring up vcpus that it was not offered.
-      vcpusReserved: Math.max(this.#vcpusWanted, vcpus.filter(({ state }) => state !== "offline").length),
+      vcpusReserved: Math.max(vcpusWanted, vcpus.filter(({ state }) => state !== "offline").length),
       memoryBytes,
-      memoryReservedBytes: Math.max(memoryBytes, this.#memoryTargetBytes),
+      memoryReservedBytes: Math.max(memoryBytes, memoryTargetBytes),
       diskStoredBytes: disks.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
       diskReservedBytes: disks.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
       traffic: addTraffic(this.#pastTraffic, traffic),
@@ -510,7 +349,7 @@ export class DomainHost {
   async #live(): Promise<DomainEnd> {
     for (;;) {
       const report = await this.#domain.exited;
-      if (this.#destroyed || actionFor(this.#config, report.reason) === "destroy") return this.#end(report);
+      if (this.#destroyed || actionFor(this.settings.config, report.reason) === "destroy") return this.#end(report);
       const failure = await this.#restart(report);
       if (failure !== undefined) return this.#end({ ...report, detail: failure });
     }
@@ -518,9 +357,9 @@ export class DomainHost {
 
   /** @returns why the guest could not be started again */
   async #restart({ reason, runMs }: ExitReport): Promise<string | undefined> {
-    this.#options.log(`${this.#name} ${reason === "reboot" ? "reboots" : `is restarted after ${reason}`}`);
+    this.#options.log(`${this.settings.name} ${reason === "reboot" ? "reboots" : `is restarted after ${reason}`}`);
     await sleep(Math.max(0, RESTART_MS - runMs));
-    const started = this.#config;
+    const started = this.settings.config;
     let next: RunningDomain;
     try {
       next = await this.#launch(started, this.#destroyed);
@@ -531,15 +370,10 @@ export class DomainHost {
     this.#pastRanNs += vcpus.reduce((sum, { ranNs }) => sum + ranNs, 0);
     this.#pastTraffic = addTraffic(this.#pastTraffic, traffic);
     this.#domain = next;
-    // Those that were pinned while it was built.
-    if (this.#config.cpus !== started.cpus)
-      next.pin(cpusOf(this.#config)).catch((error: Error) => this.#options.log(error.message));
     this.#restarts++;
-    this.#memoryTargetBytes = memoryAtStartMib(this.#config) * MIB;
-    this.#vcpusWanted = vcpusAtStart(this.#config);
-    this.meter.record("restarted");
     this.store.follow(next.store);
-    if (this.#name !== this.#config.name) this.#showName();
+    this.settings.restarted(started);
+    this.meter.record("restarted");
     this.#tell({ event: "restarted", reason });
     if (this.#state === "paused") this.#become("running");
     // Whoever wants its end while it had ended by itself already.

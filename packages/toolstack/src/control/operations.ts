@@ -104,37 +104,37 @@ const HANDLERS: Handlers = {
     const name = text(args, "name");
     if (!NAME.test(name))
       throw new ControlError("invalid", `name is "${name}", expected up to 64 letters, digits or any of _.+:-`);
-    host.rename(name);
+    host.settings.rename(name);
     return host.info();
   },
   "memory-set": (host, args) => {
-    host.setMemory(integer(args, "targetBytes"));
+    host.settings.setMemory(integer(args, "targetBytes"));
     return host.info();
   },
   "vcpu-set": (host, args) => {
-    host.setVcpus(integer(args, "count"));
+    host.settings.setVcpus(integer(args, "count"));
     return host.info();
   },
   "vcpu-pin": async (host, args) => {
     const vcpu = args["vcpu"] === "all" ? "all" : integer(args, "vcpu");
-    await host.pinVcpus(vcpu, text(args, "cpus"));
+    await host.settings.pinVcpus(vcpu, text(args, "cpus"));
     return host.info();
   },
   "weight-set": async (host, args) => {
-    await host.setWeight(integer(args, "weight"));
+    await host.settings.setWeight(integer(args, "weight"));
     return host.info();
   },
   "cap-set": (host, args) => {
-    host.setCap(integer(args, "percent"));
+    host.settings.setCap(integer(args, "percent"));
     return host.info();
   },
   "block-attach": async (host, args) => {
-    await host.attachDisk(text(args, "disk"));
+    await host.settings.attachDisk(text(args, "disk"));
     return host.info();
   },
-  "block-detach": async (host, args) => ({ agreed: await host.detachDisk(text(args, "vdev")) }),
-  "network-attach": async (host, args) => ({ devid: await host.attachVif(text(args, "vif")) }),
-  "network-detach": async (host, args) => ({ agreed: await host.detachVif(integer(args, "devid")) }),
+  "block-detach": async (host, args) => ({ agreed: await host.settings.detachDisk(text(args, "vdev")) }),
+  "network-attach": async (host, args) => ({ devid: await host.settings.attachVif(text(args, "vif")) }),
+  "network-detach": async (host, args) => ({ agreed: await host.settings.detachVif(integer(args, "devid")) }),
   "console-follow": (host, args, peer) => {
     const { console } = host;
     const begin = args["from"] === undefined ? console.begin : integer(args, "from");
