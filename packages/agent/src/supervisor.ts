@@ -3,39 +3,29 @@
  * folder, follows it at its control socket, and takes its usage over. An agent that was killed finds all of them again.
  */
 import { randomUUID } from "node:crypto";
-import { existsSync, rmSync } from "node:fs";
-import { connect } from "node:net";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
 import {
   type AfterSave,
   type ArgsOf,
   ControlClient,
   configOf,
   copyOfSpec,
-  type DomainEnd,
   type DomainInfo,
   type DomainSpec,
   macsIn,
   type OperationName,
   type ResultOf,
 } from "@xenoserver/toolstack/control/index.ts";
-import {
-  ARRIVAL_FILE,
-  END_FILE,
-  type ProcessSpec,
-  SOCKET_FILE,
-  SPEC_FILE,
-} from "@xenoserver/toolstack/control/process-folder.ts";
+import { type ProcessSpec, SOCKET_FILE } from "@xenoserver/toolstack/control/process-folder.ts";
 import type { MigrationReport } from "@xenoserver/toolstack/migrate/index.ts";
 import type { SnapshotReport } from "@xenoserver/toolstack/snapshot/index.ts";
-import { lastRecords, readRecords, SPOOL_FILE } from "@xenoserver/toolstack/usage/meter.ts";
 import type { KeyTable } from "./api/key-table.ts";
+import { Arrivals } from "./arrivals.ts";
 import { Confinement } from "./confinement.ts";
 import { makeCopies } from "./copies.ts";
 import { type AwaitedDomain, type DepartureOptions, sendAway, unlessLost } from "./departure.ts";
-import { POLL_MS, reachProcess, readJson, readLog, startProcess } from "./domain-process.ts";
+import { readLog, startProcess } from "./domain-process.ts";
+import { FollowedDomains } from "./followed-domains.ts";
 import { isInMemory, writtenByDisk } from "./group-limits.ts";
 import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
@@ -45,15 +35,7 @@ import { answerOf, outcomeAmong, outcomeIn, save } from "./saving.ts";
 import { overheadMib, type Promised, promisedBy, refuseTooLarge } from "./spare-memory.ts";
 import { findProcess, processFolder, spawnDomain } from "./spawn.ts";
 import { checked, refuseShared, sizeOf, specOfSaved } from "./specs.ts";
-import { TransferCalls } from "./transfer-calls.ts";
 import { type Zygote, Zygotes } from "./zygotes.ts";
-
-interface Followed {
-  readonly client: ControlClient;
-  readonly transfers: TransferCalls;
-  /** Settles with the domain's end when that is in the journal and its folder gone. */
-  readonly settled: Promise<DomainRow["end"]>;
-}
 
 /** Where a domain is to run that goes on from a file. */
 interface ZygotePlace {
@@ -76,15 +58,12 @@ interface CreateOptions {
   readonly place?: ZygotePlace;
 }
 
-const COLLECT_MS = 10_000;
-
 export class Supervisor {
+  /** Domains that other servers send. */
+  readonly arrivals: Arrivals;
   readonly #home: AgentHome;
   readonly #journal: Journal;
-  readonly #followed = new Map<number, Followed>();
-  /** Domains that other servers will send. */
-  readonly #arriving = new Map<number, Promise<Followed>>();
-  readonly #timer: NodeJS.Timeout;
+  readonly #followed: FollowedDomains;
   readonly #confinement: Confinement;
   readonly #zygotes: Zygotes;
 
@@ -94,7 +73,8 @@ export class Supervisor {
     this.#journal = new Journal(home.journal);
     this.#confinement = new Confinement(home);
     this.#zygotes = new Zygotes(home.zygotes, home.keepsZygote, this.#confinement);
-    this.#timer = setInterval(() => void this.collect(), COLLECT_MS);
+    this.#followed = new FollowedDomains(home, this.#journal, this.#confinement.groups);
+    this.arrivals = new Arrivals(home, this.#journal, this.#followed);
   }
 
   /** Takes up all domains that the journal knows. @throws AgentError  another agent has them */
@@ -133,7 +113,7 @@ export class Supervisor {
     signal.addEventListener("abort", kill);
     try {
       await begun.told;
-      const { client, settled } = await this.#follow(row, true);
+      const { client, settled } = await this.#followed.follow(row, true);
       if (signal.aborted) {
         kill();
         if (place !== undefined) await client.call("destroy", {});
@@ -228,7 +208,7 @@ export class Supervisor {
     }: { readonly count: number; readonly name?: string; readonly overcommit: boolean },
     work: Work,
   ): Promise<DomainInfo[]> {
-    const { domid, transfers } = this.#followedOf(ref);
+    const { domid, transfers } = this.#followed.named(ref);
     const { name, spec: original } = this.#journal.find(domid)!;
     const path = join(this.#home.folder, `fork-${randomUUID()}`);
     this.#letWrite(domid, [path]);
@@ -280,43 +260,7 @@ export class Supervisor {
    */
   async await(spec: DomainSpec, overcommit: boolean): Promise<AwaitedDomain> {
     const { row } = this.#begin(spec, { paused: false, overcommit, runId: randomUUID() }, { arrives: true });
-    const { domid } = row;
-    const socket = join(this.#home.domain(domid), ARRIVAL_FILE);
-    const arriving = this.#followArriving(row, true);
-    while (this.#arriving.has(domid) && !existsSync(socket)) await sleep(POLL_MS);
-    if (!this.#arriving.has(domid)) await arriving;
-    return { domid, socket };
-  }
-
-  #followArriving(row: DomainRow, isNew = false): Promise<Followed> {
-    const arriving = this.#follow(row, isNew).finally(() => this.#arriving.delete(row.domid));
-    arriving.catch(() => {});
-    this.#arriving.set(row.domid, arriving);
-    return arriving;
-  }
-
-  /** Gives up the place of a domain that has not come. */
-  async giveUp(domid: number): Promise<void> {
-    const folder = this.#home.domain(domid);
-    const arriving = this.#arriving.get(domid);
-    // Its process ends by itself if the domain has begun to come.
-    const pid = existsSync(join(folder, ARRIVAL_FILE)) ? findProcess(folder) : undefined;
-    if (arriving === undefined) return;
-    if (pid !== undefined) process.kill(pid, "SIGKILL");
-    await arriving.catch(() => {});
-  }
-
-  /**
-   * Settles when a domain that was awaited runs here.
-   * @throws AgentError  404: it does not, and never will
-   */
-  async arrived(domid: number): Promise<DomainInfo> {
-    await this.#arriving.get(domid)?.catch(() => {});
-    const followed = this.#followed.get(domid);
-    if (followed !== undefined) return followed.client.call("info", {});
-    const end = this.#journal.find(domid)?.end;
-    const detail = end === undefined ? "it was not awaited" : (end.detail ?? "its process ended");
-    throw new AgentError(404, `domain ${domid} has not arrived: ${detail}`);
+    return this.arrivals.awaited(row);
   }
 
   /**
@@ -325,7 +269,7 @@ export class Supervisor {
    * @throws AgentError  it runs on here, unless the message says otherwise
    */
   async migrate(ref: string, to: string, options: DepartureOptions, work: Work): Promise<MigrationReport> {
-    const followed = this.#followedOf(ref);
+    const followed = this.#followed.named(ref);
     const { spec, name } = this.#journal.find(followed.domid)!;
     return sendAway({ ...followed, spec: { ...spec, name } }, to, options, this.#home, work);
   }
@@ -336,7 +280,7 @@ export class Supervisor {
     args: { readonly path: string; readonly next: AfterSave },
     work: Work,
   ): Promise<{ bytes: number }> {
-    const { transfers, settled, domid } = this.#followedOf(ref);
+    const { transfers, settled, domid } = this.#followed.named(ref);
     this.#letWrite(domid, [args.path]);
     return save({ transfers, settled, connect: () => this.connect(String(domid)) }, args, work);
   }
@@ -344,7 +288,7 @@ export class Supervisor {
   /** What came of a save that another agent began, when it is over. @returns undefined if nobody knows @throws ControlError  nothing is left of it */
   async saved(token: string): Promise<{ bytes: number } | undefined> {
     const ended = outcomeIn(this.#journal.findEnd(token), token);
-    const live = [...this.#followed].map(([domid, { settled }]) => ({
+    const live = this.#followed.all().map(({ domid, settled }) => ({
       ...{ settled, connect: () => this.connect(String(domid)) },
     }));
     const outcome = ended ?? (await outcomeAmong(token, live));
@@ -353,7 +297,7 @@ export class Supervisor {
 
   /** @throws AgentError, ControlError  nothing is left of it */
   async snapshot(ref: string, path: string, work: Work): Promise<SnapshotReport> {
-    const { transfers, domid } = this.#followedOf(ref);
+    const { transfers, domid } = this.#followed.named(ref);
     this.#letWrite(domid, [path]);
     return transfers.snapshot({ path }, work);
   }
@@ -365,27 +309,17 @@ export class Supervisor {
 
   /** @throws AgentError  there is no such domain */
   mustHave(ref: string): void {
-    this.#followedOf(ref);
-  }
-
-  /** The line to a process that awaits a domain. @throws AgentError  none does */
-  arrivalLine(domid: number): Promise<Duplex> {
-    const path = join(this.#home.domain(domid), ARRIVAL_FILE);
-    return new Promise((resolve, reject) => {
-      const line = connect(path);
-      line.once("connect", () => resolve(line));
-      line.once("error", () => reject(new AgentError(404, `domain ${domid} is not awaited`)));
-    });
+    this.#followed.named(ref);
   }
 
   async list(): Promise<DomainInfo[]> {
-    const infos = [...this.#followed.values()].map(({ client }) => client.call("info", {}).catch(() => undefined));
+    const infos = this.#followed.all().map(({ client }) => client.call("info", {}).catch(() => undefined));
     return (await Promise.all(infos)).filter((info) => info !== undefined).sort((a, b) => a.domid - b.domid);
   }
 
   /** @param ref  a domain's name or number @throws AgentError  there is none */
   async call<N extends OperationName>(ref: string, op: N, args: ArgsOf<N>): Promise<ResultOf<N>> {
-    const { client, settled, domid } = this.#followedOf(ref);
+    const { client, settled, domid } = this.#followed.named(ref);
     if (op === "rename") this.#journal.rename(domid, String((args as { name?: unknown }).name));
     if (op === "block-attach") this.#letWrite(domid, writtenByDisk(String((args as { disk?: unknown }).disk)));
     if (op !== "destroy") return client.call(op, args);
@@ -397,102 +331,35 @@ export class Supervisor {
 
   /** A connection of its own to a domain's control socket, for its console or watches. */
   connect(ref: string): Promise<ControlClient> {
-    return ControlClient.connect(join(this.#home.domain(this.#followedOf(ref).domid), SOCKET_FILE));
+    return ControlClient.connect(join(this.#home.domain(this.#followed.named(ref).domid), SOCKET_FILE));
   }
 
   /** What the hypervisor had to say of a domain; of a long log, its end. */
   log(ref: string): string {
-    return readLog(this.#home.domain(this.#followedOf(ref).domid));
+    return readLog(this.#home.domain(this.#followed.named(ref).domid));
   }
 
   /** Settles when a domain has ended and all that it left is put away. */
   async ended(ref: string): Promise<DomainRow["end"]> {
-    return this.#followedOf(ref).settled;
-  }
-
-  /** Takes over what domains have used. */
-  async collect(): Promise<void> {
-    await Promise.all(
-      [...this.#followed].map(([domid, { client }]) => this.#collectFrom(domid, client).catch(() => {})),
-    );
+    return this.#followed.named(ref).settled;
   }
 
   async usage(): Promise<UsageSum[]> {
-    await Promise.all(
-      [...this.#followed.values()].map(({ client }) => client.call("usage-sample", {}).catch(() => {})),
-    );
-    await this.collect();
+    await this.#followed.sampleUsage();
     return this.#journal.usage();
   }
 
   /** Leaves all domains to themselves. */
   close(): void {
-    clearInterval(this.#timer);
     this.#zygotes.close();
-    for (const { client } of this.#followed.values()) client.close();
-    this.#followed.clear();
+    this.#followed.close();
     this.#journal.close();
-  }
-
-  /** @throws AgentError  there is no such domain */
-  #followedOf(ref: string): Followed & { readonly domid: number } {
-    for (const { domid, name } of this.#journal.live()) {
-      const followed = this.#followed.get(domid);
-      if (followed !== undefined && (name === ref || String(domid) === ref)) return { ...followed, domid };
-    }
-    throw new AgentError(404, `domain ${ref} is not there`);
   }
 
   /** A domain of an earlier agent; one that is still to come is not waited for. */
   async #takeUp(row: DomainRow): Promise<void> {
-    const folder = this.#home.domain(row.domid);
-    const spec = readJson<ProcessSpec>(join(folder, SPEC_FILE));
-    const isComing = spec?.arrives === true && !existsSync(join(folder, SOCKET_FILE));
-    if (isComing) void this.#followArriving(row);
-    else await this.#follow(row).catch(() => {});
-    if (this.#followed.has(row.domid)) this.#zygotes.expect(sizeOf(row.spec));
-  }
-
-  /**
-   * @param isNew  its process was started just now, and may not be seen yet
-   * @throws AgentError  it ended, or never began; that is in the journal then
-   */
-  async #follow(row: DomainRow, isNew = false): Promise<Followed> {
-    const client = await reachProcess(this.#home.domain(row.domid), isNew);
-    if (!(client instanceof ControlClient)) {
-      this.#putAway(row, client);
-      throw new AgentError(400, client.detail ?? `domain ${row.name} ended before it could be reached`);
-    }
-    const { promise: settled, resolve } = Promise.withResolvers<DomainRow["end"]>();
-    const followed = { client, transfers: new TransferCalls(client), settled };
-    this.#followed.set(row.domid, followed);
-    // A supervisor that is closed has let go of it: the domain goes on.
-    void client.closed.then(async () => {
-      if (this.#followed.get(row.domid) !== followed) return;
-      while (findProcess(this.#home.domain(row.domid)) !== undefined) await sleep(POLL_MS);
-      if (this.#followed.get(row.domid) !== followed) return;
-      const end = this.#putAway(row, { reason: "killed", endedAt: Math.floor(Date.now() / 1000) });
-      this.#followed.delete(row.domid);
-      resolve(end);
-    });
-    return followed;
-  }
-
-  /** The last of a domain: its usage and its end into the journal, then its folder away. @returns its end */
-  #putAway({ domid }: DomainRow, otherwise: NonNullable<DomainRow["end"]>): NonNullable<DomainRow["end"]> {
-    const folder = this.#home.domain(domid);
-    const end = readJson<DomainEnd>(join(folder, END_FILE)) ?? otherwise;
-    this.#journal.end(domid, end, existsSync(folder) ? lastRecords(folder) : []);
-    rmSync(folder, { recursive: true, force: true });
-    void this.#confinement.groups.sweep();
-    return end;
-  }
-
-  async #collectFrom(domid: number, client: ControlClient): Promise<void> {
-    const records = readRecords(join(this.#home.domain(domid), SPOOL_FILE));
-    const last = records.at(-1);
-    if (last === undefined) return;
-    this.#journal.keep(records);
-    await client.call("usage-forget", { upToSeq: last.seq });
+    if (this.arrivals.isComing(row.domid)) this.arrivals.takeUp(row);
+    else await this.#followed.follow(row).catch(() => {});
+    if (this.#followed.find(row.domid) !== undefined) this.#zygotes.expect(sizeOf(row.spec));
   }
 }

@@ -81,7 +81,7 @@ export const DOMAIN_ROUTES: readonly Route[] = [
     path: "/v1/domains/{domid}/arrival",
     summary: "Wait until a domain that another agent sends runs here; 404 if it does not and will not",
     result: DomainInfo,
-    answer: ({ supervisor, ref }) => supervisor.arrived(Number(ref)),
+    answer: ({ supervisor, ref }) => supervisor.arrivals.arrived(Number(ref)),
   }),
   post({
     id: "giveUpArrival",
@@ -90,7 +90,7 @@ export const DOMAIN_ROUTES: readonly Route[] = [
     body: NoBody,
     result: Nothing,
     isRepeatable: true,
-    answer: ({ supervisor, ref }) => supervisor.giveUp(Number(ref)).then(() => ({})),
+    answer: ({ supervisor, ref }) => supervisor.arrivals.giveUp(Number(ref)).then(() => ({})),
   }),
   post({
     id: "forkDomain",

@@ -54,7 +54,7 @@ export const LINE_ROUTES: readonly LineRoute[] = [
     protocol: "xeno-arrive",
     describes: "Records of a moving domain.",
     async serve({ supervisor, ref }, open) {
-      const line = await supervisor.arrivalLine(Number(ref));
+      const line = await supervisor.arrivals.line(Number(ref));
       join(await open(), line);
     },
   },
