@@ -4,6 +4,8 @@ import type { GuestAgent } from "../agent/index.ts";
 import type { AddressChange } from "../agent/new-address.ts";
 import { AGENT_CHANNEL, AGENT_CONSOLE } from "../agent/program.ts";
 import { HEADER_BYTES } from "../agent/protocol.ts";
+import { type DomainConfig, isShared, renewedVifs } from "../cfg/index.ts";
+import type { SavedFile } from "../save/index.ts";
 import type { DomainDevices, PreparedDevice } from "./devices.ts";
 
 const NO_FRAME = new Uint8Array(HEADER_BYTES);
@@ -18,6 +20,23 @@ export interface CopiedGuest {
   readonly addresses: readonly AddressChange[];
   /** Told if it cannot become another machine. */
   readonly log: (message: string) => void;
+}
+
+/**
+ * @param config  of a domain that goes on from a file
+ * @returns       undefined if no other does
+ */
+export function copiedGuest(
+  config: DomainConfig,
+  from: SavedFile,
+  log: (message: string) => void,
+): CopiedGuest | undefined {
+  if (!from.isCopy && from.config.uuid === config.uuid) return undefined;
+  const addresses = renewedVifs(from.config, config).map((renewed) => ({
+    ...renewed,
+    isShared: isShared(config.vifs![renewed.devid]!),
+  }));
+  return { name: config.name, addresses, log };
 }
 
 /**

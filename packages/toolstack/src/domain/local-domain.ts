@@ -1,8 +1,7 @@
 /** A domain in this process: backends on this thread, one worker thread per vcpu. */
 import type { Duplex } from "node:stream";
-import { type DomainMemory, type Gfn, kickVcpu, saveVcpu, type VcpuStart } from "@xenoserver/cpu";
+import { type DomainMemory, kickVcpu, saveVcpu, type VcpuStart } from "@xenoserver/cpu";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
-import { ConsoleBackend } from "@xenoserver/devices";
 import {
   type BuiltDomain,
   FrameReclaimer,
@@ -17,7 +16,7 @@ import {
 } from "@xenoserver/xen";
 import { Field } from "@xenoserver/xen/domain/layout.ts";
 import { setCap } from "@xenoserver/xen/vcpu/cap.ts";
-import { identifyDomain, type LocalClient, populateDomain, XenstoreDaemon } from "@xenoserver/xenstore";
+import type { LocalClient } from "@xenoserver/xenstore";
 import type { GuestAgent } from "../agent/index.ts";
 import { AGENT_CONSOLE } from "../agent/program.ts";
 import {
@@ -26,11 +25,7 @@ import {
   type DomainConfig,
   type DomainSpec,
   describeDisk,
-  isShared,
-  memoryAtStartMib,
-  renewedVifs,
   type VifSpec,
-  vcpusAtStart,
 } from "../cfg/index.ts";
 import {
   type Hand,
@@ -40,26 +35,19 @@ import {
   type MigrationReport,
 } from "../migrate/index.ts";
 import { type MovingDomain, sendDomain } from "../migrate/send.ts";
-import {
-  type SavedBackends,
-  type SavedFile,
-  type SavedHeader,
-  type SavedParts,
-  SaveError,
-  writeSaved,
-} from "../save/index.ts";
+import { type SavedBackends, type SavedHeader, type SavedParts, SaveError, writeSaved } from "../save/index.ts";
 import { type SnapshotProgress, type SnapshotReport, takeSnapshot } from "../snapshot/take.ts";
-import { attachAgent, type CopiedGuest } from "./agent-line.ts";
+import { attachAgent, type CopiedGuest, copiedGuest } from "./agent-line.ts";
 import { countersOf, type DomainCounters, ranNs } from "./counters.ts";
 import { DomainDevices, diskModule, diskNumber, type PreparedDevice, vifModule } from "./devices.ts";
 import { discardAll, discardOf } from "./discard.ts";
 import type { DomainThreads } from "./domain-threads.ts";
 import { HANDOVER_MS } from "./handover-store.ts";
 import type { DomainListener, ExitReason, ExitReport, LaunchOptions, RunningDomain } from "./running-domain.ts";
+import { SpecialRings } from "./special-rings.ts";
 
 /** How long threads may take to notice that their domain has ended before they are stopped by force. */
 const STOP_MS = 2000;
-const CONSOLE_CHUNK_BYTES = 16384;
 const CALL_AGENT_MS = 1000;
 
 /** A domain whose vcpus may run. */
@@ -78,8 +66,7 @@ export class LocalDomain implements RunningDomain {
   readonly #built: ReadyDomain;
   readonly #listener: DomainListener;
   readonly #channels: HostEventChannels;
-  readonly #console: ConsoleBackend;
-  readonly #xenstore = new XenstoreDaemon({ log: (message) => this.#log(message) });
+  readonly #rings: SpecialRings;
   readonly #devices: DomainDevices;
   readonly #threads: DomainThreads;
   readonly #clock: HostClock;
@@ -87,8 +74,6 @@ export class LocalDomain implements RunningDomain {
   #agent: Promise<GuestAgent> | undefined;
   /** If others may go on from the same moment. */
   readonly #copy: CopiedGuest | undefined;
-  #drained = Promise.withResolvers<void>();
-  #ended = false;
   #destroyed = false;
   #paused: Promise<void> | undefined;
   /** Its devices were let go for another server. */
@@ -120,8 +105,15 @@ export class LocalDomain implements RunningDomain {
       () => discardOf(memory),
       (error) => this.#log(error.message),
     );
-    this.#console = this.#connectConsole();
-    this.store = this.#connectXenstore();
+    this.#rings = new SpecialRings({
+      config,
+      memory,
+      built,
+      channels: this.#channels,
+      listener,
+      saved: built.backends,
+    });
+    this.store = this.#rings.store;
     this.#devices = new DomainDevices({
       domid: this.domid,
       store: this.store,
@@ -150,17 +142,14 @@ export class LocalDomain implements RunningDomain {
       // The process may go on, with other domains or the next start of this one.
       discardAll(memory);
     });
-    this.#copy = this.#copiedFrom(options.from);
+    this.#copy = options.from && copiedGuest(config, options.from, (message) => this.#log(message));
     // Its guest goes on writing to the line that it has.
     if (savedOf(built, "console", AGENT_CONSOLE) !== undefined) void this.agent();
     else if (this.#copy !== undefined) this.#callAgentLater();
   }
 
-  async writeConsole(bytes: Uint8Array): Promise<void> {
-    for (let at = 0; at < bytes.length && !this.#ended; at += CONSOLE_CHUNK_BYTES) {
-      const chunk = bytes.subarray(at, at + CONSOLE_CHUNK_BYTES);
-      while (!this.#ended && !this.#console.write(chunk)) await this.#drained.promise;
-    }
+  writeConsole(bytes: Uint8Array): Promise<void> {
+    return this.#rings.writeConsole(bytes);
   }
 
   async attachDisk(disk: DiskSpec): Promise<void> {
@@ -203,16 +192,6 @@ export class LocalDomain implements RunningDomain {
     const saved = savedOf(this.#built, "console", AGENT_CONSOLE);
     this.#agent ??= attachAgent(this.#devices, this.exited, saved, this.#copy);
     return this.#agent;
-  }
-
-  #copiedFrom(from: SavedFile | undefined): CopiedGuest | undefined {
-    const config = this.#config;
-    if (from === undefined || (!from.isCopy && from.config.uuid === config.uuid)) return undefined;
-    const addresses = renewedVifs(from.config, config).map((renewed) => ({
-      ...renewed,
-      isShared: isShared(config.vifs![renewed.devid]!),
-    }));
-    return { name: config.name, addresses, log: (message) => this.#log(message) };
   }
 
   /** A copy's agent is to hear of random numbers of its own; a guest that gets its line does nothing else for a while. */
@@ -318,8 +297,7 @@ export class LocalDomain implements RunningDomain {
       control: saveControl(domain),
       vcpus: domain.vcpus.map(({ id }) => saveVcpu(this.#memory.memory, id)),
       backends: {
-        console: this.#console.exportState(),
-        xenstore: this.#xenstore.exportState(),
+        ...this.#rings.exportState(),
         devices: this.#devices.all.map((device) => device.exportState()),
       },
     };
@@ -374,80 +352,12 @@ export class LocalDomain implements RunningDomain {
     await this.exited;
   }
 
-  #connectConsole(): ConsoleBackend {
-    const backend: ConsoleBackend = new ConsoleBackend({
-      name: `dom${this.domid} console`,
-      ...this.#ringOf(this.#built.consoleGfn, this.#built.consolePort, () => backend.onEvent()),
-      onOutput: (bytes) => {
-        const taken = this.#listener.onConsole(bytes);
-        if (taken === undefined) return;
-        backend.holdOutput();
-        void taken.finally(() => backend.releaseOutput());
-      },
-      onInputDrained: () => {
-        this.#drained.resolve();
-        this.#drained = Promise.withResolvers();
-      },
-      log: (message) => this.#log(message),
-    });
-    if (this.#built.backends !== undefined) backend.importState(this.#built.backends.console);
-    return backend;
-  }
-
-  #connectXenstore(): LocalClient {
-    const { config, built } = { config: this.#config, built: this.#built };
-    const daemon = this.#xenstore;
-    const client = daemon.openLocal();
-    const saved = built.backends?.xenstore;
-    if (saved !== undefined) {
-      daemon.importState(saved);
-      identifyDomain(client, this.domid, config);
-    } else
-      populateDomain(client, {
-        domid: this.domid,
-        uuid: config.uuid,
-        name: config.name,
-        memoryKiB: memoryAtStartMib(config) * 1024,
-        maxMemoryKiB: config.memoryMib * 1024,
-        nrVcpus: config.vcpus,
-        nrOnline: vcpusAtStart(config),
-        xenstorePort: built.xenstorePort,
-        xenstoreGfn: built.xenstoreGfn,
-        consolePort: built.consolePort,
-        consoleGfn: built.consoleGfn,
-        startTime: Math.floor(Date.now() / 1000),
-      });
-    const connection = daemon.introduce(
-      this.domid,
-      this.#ringOf(built.xenstoreGfn, built.xenstorePort, () => connection.onEvent()),
-    );
-    const own = saved?.connections.find(({ domid }) => domid === this.domid);
-    if (own !== undefined) connection.importState(own);
-    return client;
-  }
-
-  /** A page that the builder shared with the backends, and the event channel beside it. */
-  #ringOf(gfn: Gfn, port: number, onEvent: () => void) {
-    const frame = this.#memory.frameAt(gfn);
-    const channel = this.#channels.bindInterdomain(port, onEvent);
-    if (frame === -1 || channel === undefined)
-      throw new Error(`domain ${this.#config.name}: port ${port} was built without a page`);
-    return {
-      page: this.#memory.frameBytes(frame),
-      notify: () => channel.notify(),
-      markWritten: () => this.#memory.markWritten(frame),
-    };
-  }
-
   async #serve(begin: number): Promise<ExitReport> {
     await this.#channels.run();
     const domain = this.#built.domain;
     for (const { id } of domain.vcpus) kickVcpu(this.#memory, id);
     await this.#threads.stopped(STOP_MS);
-    // The guest's last words may have arrived after its last notification was seen.
-    this.#console.releaseOutput();
-    this.#ended = true;
-    this.#drained.resolve();
+    this.#rings.end();
     await this.#devices.stop();
 
     const reason = this.#destroyed ? "destroyed" : EXIT_REASONS[domain.shutdownReason ?? ShutdownReason.crash];
