@@ -2,37 +2,28 @@
  * A folder of images: their chunks, their names, and the overlays of domains on them.
  *
  *     chunks/ trash/ partial/   see ChunkFolder
- *     names/NAME                the digest of the manifest that the name stands for
- *     pins/ID                   the same, for an image that is about to be named
+ *     names/ pins/ generation   see ImageRoots
  *     overlays/ID/              see OverlayStore
  *     boot/DIGEST               a file that comes with an image, unpacked; see UnpackedFiles
- *     generation                counts the garbage collections
  */
-import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { replaceFile, syncFileSystem, syncFolder } from "../durable.ts";
+import { syncFileSystem } from "../durable.ts";
 import { reasonOf, StorageError } from "../error.ts";
 import { handOver, makeFolder } from "../file-owner.ts";
 import type { Content } from "../files/content.ts";
 import { tryLock } from "../lock.ts";
 import { type DiskSource, diskOf, readChunk, UnpackedFiles } from "./attached.ts";
 import { bringAll } from "./bring.ts";
-import { type Digest, HOLE, isDigest } from "./chunk.ts";
+import { type Digest, HOLE } from "./chunk.ts";
 import { ChunkFolder, type ChunkSource } from "./chunk-folder.ts";
-import { type Collected, collect, type Root } from "./collect.ts";
+import { type Collected, collect } from "./collect.ts";
 import { ImageReader } from "./image-reader.ts";
+import { ImageRoots, isName } from "./image-roots.ts";
 import { type ImageContent, WrittenImage } from "./image-writer.ts";
 import { BLOCK_BYTES } from "./layer.ts";
-import {
-  type AttachedFile,
-  CHUNK_BYTES,
-  emptyManifest,
-  type ImageExtras,
-  ImageTree,
-  type Manifest,
-} from "./manifest.ts";
+import { type AttachedFile, CHUNK_BYTES, emptyManifest, type ImageExtras, ImageTree, resized } from "./manifest.ts";
 import { createOverlay, OverlayStore, readOverlayRecord } from "./overlay.ts";
 import { openRemote, type RemoteImages } from "./remote.ts";
 
@@ -51,11 +42,6 @@ export interface ImportExtras {
 
 /** How long chunks that nobody uses stay in the trash. */
 const DEFAULT_GRACE_MS = 3600_000;
-/** A pin this old belongs to a process that died. */
-const STALE_PIN_MS = 7 * 24 * 3600_000;
-
-const NAME = /^[A-Za-z0-9][\w.+:@-]{0,127}$/;
-
 /** `$XENO_STORE`, `$XDG_DATA_HOME/xenoserver/store` or `~/.local/share/xenoserver/store`. */
 export function defaultStoreFolder(env: NodeJS.ProcessEnv = process.env): string {
   const data = env["XDG_DATA_HOME"] || join(homedir(), ".local", "share");
@@ -75,15 +61,12 @@ export class ImageStore {
   readonly chunks: ChunkFolder;
   readonly #folder: string;
   readonly #unpacked: UnpackedFiles;
-  readonly #roots = {
-    list: (): Promise<readonly Root[]> => this.#listRoots(),
-    raiseGeneration: async (): Promise<void> =>
-      replaceFile(join(this.#folder, "generation"), String((await this.#generation()) + 1)),
-  };
+  readonly #roots: ImageRoots;
 
   private constructor(folder: string, source?: ChunkSource) {
     this.#folder = folder;
     this.chunks = new ChunkFolder(folder, source);
+    this.#roots = new ImageRoots(folder, () => this.#listBases());
     this.#unpacked = new UnpackedFiles(join(folder, "boot"), this.chunks);
   }
 
@@ -104,32 +87,14 @@ export class ImageStore {
     }
   }
 
-  async #generation(): Promise<number> {
-    const text = await fs.readFile(join(this.#folder, "generation"), "utf8").catch(() => "0");
-    return Number(text) || 0;
-  }
-
-  #namePath(name: string): string {
-    if (!NAME.test(name))
-      throw new StorageError(`image ${JSON.stringify(name)}: expected a name of letters, digits and any of _.+:@-`);
-    return join(this.#folder, "names", name);
-  }
-
   /** The digest that a name, or the digest itself, stands for. @throws StorageError  there is none */
-  async resolve(name: string): Promise<Digest> {
-    if (isDigest(name)) return name;
-    const text = await fs.readFile(this.#namePath(name), "utf8").catch(() => undefined);
-    const digest = text?.trim();
-    if (digest === undefined) throw new StorageError(`image ${name}: there is none of this name`);
-    if (!isDigest(digest))
-      throw new StorageError(`image ${name}: its name stands for ${JSON.stringify(digest)}, expected a digest`);
-    return digest;
+  resolve(name: string): Promise<Digest> {
+    return this.#roots.resolve(name);
   }
 
   async list(): Promise<NamedImage[]> {
-    const names = (await fs.readdir(join(this.#folder, "names"))).filter((name) => NAME.test(name)).sort();
     return Promise.all(
-      names.map(async (name) => {
+      (await this.#roots.names()).map(async (name) => {
         const digest = await this.resolve(name);
         const { manifest } = await ImageTree.open(this.chunks, digest);
         return { name, digest, sizeBytes: manifest.sizeBytes, extras: manifest.extras ?? {} };
@@ -142,38 +107,26 @@ export class ImageStore {
    * @throws StorageError  there is no such image
    */
   async tag(image: string, name: string): Promise<Digest> {
-    this.#namePath(name);
-    const generation = await this.#generation();
+    this.#roots.checkName(name);
+    const generation = await this.#roots.generation();
     const digest = await this.resolve(image);
     await ImageTree.open(this.chunks, digest);
-    await this.#name(name, digest);
-    if ((await this.#generation()) !== generation && !(await this.#securesAll(digest))) {
+    await this.#roots.name(name, digest);
+    if ((await this.#roots.generation()) !== generation && !(await this.#securesAll(digest))) {
       await this.remove(name);
       throw new StorageError(`image ${image}: was removed while it was named`);
     }
     return digest;
   }
 
-  /** Lets a name stand for an image, whatever it stood for before. */
-  async #name(name: string, digest: Digest): Promise<void> {
-    await replaceFile(this.#namePath(name), `${digest}\n`);
-  }
-
   /** @throws StorageError  there is no such name */
-  async remove(name: string): Promise<void> {
-    try {
-      await fs.unlink(this.#namePath(name));
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT")
-        throw new StorageError(`image ${name}: there is none of this name`);
-      throw error;
-    }
-    await syncFolder(join(this.#folder, "names"));
+  remove(name: string): Promise<void> {
+    return this.#roots.removeName(name);
   }
 
   /** Brings an image to a place where others find it. @returns how many chunks were sent, of how many */
   async push(name: string, remote: RemoteImages): Promise<{ sent: number; total: number }> {
-    this.#namePath(name);
+    this.#roots.checkName(name);
     return remote.push(name, await ImageTree.open(this.chunks, await this.resolve(name)), this.chunks);
   }
 
@@ -182,11 +135,11 @@ export class ImageStore {
    * with the place as its source; otherwise now.
    */
   async pull(name: string, remote: RemoteImages, now: boolean): Promise<Digest> {
-    this.#namePath(name);
+    this.#roots.checkName(name);
     const digest = await remote.resolve(name);
     const tree = await ImageTree.open(this.chunks, digest);
     if (now) for await (const chunk of tree.all()) if (!(await this.chunks.has(chunk))) await this.chunks.get(chunk);
-    await this.#name(name, digest);
+    await this.#roots.name(name, digest);
     return digest;
   }
 
@@ -214,7 +167,7 @@ export class ImageStore {
     progress: (part: number) => void = () => {},
     { files = {}, about }: ImportExtras = {},
   ): Promise<Digest> {
-    this.#namePath(name);
+    this.#roots.checkName(name);
     const unpins: (() => Promise<void>)[] = [];
     try {
       const attached: Record<string, AttachedFile> = {};
@@ -226,7 +179,7 @@ export class ImageStore {
       const extras = { ...(Object.keys(attached).length > 0 && { files: attached }), ...(about && { about }) };
       const { digest, unpin } = await this.#writeDisk(disk, extras, progress);
       unpins.push(unpin);
-      await this.#name(name, digest);
+      await this.#roots.name(name, digest);
       return digest;
     } finally {
       for (const unpin of unpins) await unpin();
@@ -265,16 +218,15 @@ export class ImageStore {
   /** @returns the image, which lasts without a name until `unpin` */
   async #write(content: ImageContent): Promise<{ digest: Digest; unpin: () => Promise<void> }> {
     const image = await WrittenImage.write(this.chunks, content);
-    const pin = join(this.#folder, "pins", randomUUID());
-    await replaceFile(pin, image.digest);
+    const unpin = await this.#roots.pin(image.digest);
     await image.secure();
     // All of it is on the disk before a name says so.
     await syncFileSystem(this.#folder);
-    return { digest: image.digest, unpin: () => fs.rm(pin, { force: true }) };
+    return { digest: image.digest, unpin };
   }
 
   #overlayPath(id: string): string {
-    if (!NAME.test(id))
+    if (!isName(id))
       throw new StorageError(`overlay ${JSON.stringify(id)}: expected a name of letters, digits and any of _.+:@-`);
     return join(this.#folder, "overlays", id);
   }
@@ -302,11 +254,11 @@ export class ImageStore {
   }
 
   async #clone(image: string, path: string): Promise<void> {
-    const generation = await this.#generation();
+    const generation = await this.#roots.generation();
     const digest = await this.resolve(image);
     const { manifest } = await ImageTree.open(this.chunks, digest);
     await createOverlay(path, digest, manifest.sizeBytes);
-    if ((await this.#generation()) !== generation && !(await this.#securesAll(digest))) {
+    if ((await this.#roots.generation()) !== generation && !(await this.#securesAll(digest))) {
       await fs.rm(path, { recursive: true });
       throw new StorageError(`image ${image}: was removed while it was cloned`);
     }
@@ -324,17 +276,16 @@ export class ImageStore {
    * @throws StorageError  the source has not got one, or a collection was faster
    */
   async bring(digest: Digest, use: () => Promise<void>): Promise<void> {
-    const pin = join(this.#folder, "pins", randomUUID());
-    const generation = await this.#generation();
-    await replaceFile(pin, digest);
+    const generation = await this.#roots.generation();
+    const unpin = await this.#roots.pin(digest);
     try {
       await bringAll(await ImageTree.open(this.chunks, digest), this.chunks);
       await use();
       await syncFileSystem(this.#folder);
-      if ((await this.#generation()) !== generation && !(await this.#securesAll(digest)))
+      if ((await this.#roots.generation()) !== generation && !(await this.#securesAll(digest)))
         throw new StorageError(`image ${digest}: was removed while it was brought here`);
     } finally {
-      await fs.rm(pin, { force: true });
+      await unpin();
     }
   }
 
@@ -386,7 +337,7 @@ export class ImageStore {
   }
 
   async listOverlays(): Promise<string[]> {
-    return (await fs.readdir(join(this.#folder, "overlays"))).filter((name) => NAME.test(name)).sort();
+    return (await fs.readdir(join(this.#folder, "overlays"))).filter(isName).sort();
   }
 
   /**
@@ -396,7 +347,7 @@ export class ImageStore {
    * @param onFrozen  called at that moment: what is written from then on is not in the image
    */
   async commit(overlay: OverlayStore, name?: string, onFrozen: () => void = () => {}): Promise<Digest> {
-    if (name !== undefined) this.#namePath(name);
+    if (name !== undefined) this.#roots.checkName(name);
     return overlay.whileCommitting(() => this.#commit(overlay, name, onFrozen));
   }
 
@@ -416,7 +367,7 @@ export class ImageStore {
       read: (index) =>
         readChunk({ info: { sizeBytes: frozen.sizeBytes, readOnly: true }, read: frozen.read }, manifest, index),
     });
-    if (name !== undefined) await this.#name(name, digest);
+    if (name !== undefined) await this.#roots.name(name, digest);
     await overlay.rebase(frozen, digest);
     await unpin();
     return digest;
@@ -439,37 +390,13 @@ export class ImageStore {
     }
   }
 
-  /** In the order in which an image passes from pin to name to overlay; in another, it could slip through. */
-  async #listRoots(): Promise<Root[]> {
-    const roots: Root[] = [];
-    const add = (digest: string, isWhole: boolean): void => void (isDigest(digest) && roots.push({ digest, isWhole }));
-    for (const path of await this.#livePins()) add(await fs.readFile(path, "utf8").catch(() => ""), false);
-    for (const name of await fs.readdir(join(this.#folder, "names"))) {
-      if (NAME.test(name)) add(await this.resolve(name).catch(() => ""), true);
-    }
+  /** The images that disks are on. */
+  async #listBases(): Promise<Digest[]> {
+    const bases: Digest[] = [];
     for (const id of await this.listOverlays()) {
       if (!(await this.hasOverlay(id))) continue;
-      add((await readOverlayRecord(join(this.#folder, "overlays", id))).base, true);
+      bases.push((await readOverlayRecord(this.#overlayPath(id))).base);
     }
-    return roots;
-  }
-
-  async #livePins(): Promise<string[]> {
-    const folder = join(this.#folder, "pins");
-    const live: string[] = [];
-    for (const id of await fs.readdir(folder)) {
-      const path = join(folder, id);
-      const stat = await fs.stat(path).catch(() => undefined);
-      if (stat === undefined) continue;
-      if (stat.mtimeMs < Date.now() - STALE_PIN_MS) await fs.rm(path, { force: true });
-      else live.push(path);
-    }
-    return live;
+    return bases;
   }
 }
-
-const resized = ({ nodes, ...rest }: Manifest, sizeBytes: number): Manifest => ({
-  ...rest,
-  sizeBytes,
-  nodes: emptyManifest(sizeBytes, rest.chunkBytes).nodes.map((hole, n) => nodes[n] ?? hole),
-});

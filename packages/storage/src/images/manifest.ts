@@ -41,6 +41,13 @@ export function emptyManifest(sizeBytes: number, chunkBytes = CHUNK_BYTES): Mani
   return { sizeBytes, chunkBytes, nodes: new Array<Digest>(count).fill(HOLE) };
 }
 
+/** The same image with more at its end, which is zeros, or less. */
+export const resized = ({ nodes, ...rest }: Manifest, sizeBytes: number): Manifest => ({
+  ...rest,
+  sizeBytes,
+  nodes: emptyManifest(sizeBytes, rest.chunkBytes).nodes.map((hole, n) => nodes[n] ?? hole),
+});
+
 export function encodeManifest({ sizeBytes, chunkBytes, nodes, extras }: Manifest): Uint8Array {
   return Buffer.from(`${JSON.stringify({ version: VERSION, sizeBytes, chunkBytes, nodes, extras })}\n`);
 }
