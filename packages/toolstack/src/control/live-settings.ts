@@ -109,7 +109,9 @@ export class LiveSettings {
     if (this.#name !== this.#config.name) this.#showName();
   }
 
+  /** @throws ControlError  it is on its way to another server */
   rename(name: string): void {
+    this.#domain.refuseMoving();
     this.#name = name;
     this.#showName();
   }
@@ -120,6 +122,7 @@ export class LiveSettings {
    */
   setMemory(targetBytes: number): void {
     this.#domain.refuseEnded();
+    this.#domain.refuseMoving();
     const mostBytes = this.#config.memoryMib * MIB;
     if (targetBytes < LEAST_MEMORY_BYTES || targetBytes > mostBytes) {
       const range = `${LEAST_MEMORY_BYTES / MIB} to ${mostBytes / MIB} MiB`;
@@ -136,6 +139,7 @@ export class LiveSettings {
   /** Kept as `setMemory` is. @throws ControlError  more than it may be given, or none */
   setVcpus(count: number): void {
     this.#domain.refuseEnded();
+    this.#domain.refuseMoving();
     const most = this.#config.vcpus;
     if (count < 1 || count > most) {
       throw new ControlError("invalid", `vcpus of ${this.#name}: ${count}, expected 1 to ${most}`);
@@ -163,6 +167,7 @@ export class LiveSettings {
   /** Kept as `setMemory` is. @throws ControlError  out of range */
   setCap(percent: number): void {
     this.#domain.refuseEnded();
+    this.#domain.refuseMoving();
     if (percent < CAP.min || percent > CAP.max)
       throw new ControlError("invalid", `cap of ${this.#name}: ${percent} %, expected ${CAP.min} to ${CAP.max}`);
     this.#domain.running().setCap(percent);
