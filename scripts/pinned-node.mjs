@@ -48,6 +48,11 @@ const NODE_FLAGS = [
   "--no-wasm-inlining",
   // Of node:ffi, which calls madvise where a guest's balloon gave memory back.
   "--disable-warning=ExperimentalWarning",
+  // A thread that ends waits for what V8 compiles for it elsewhere; and compilers that make objects there wait for that thread to collect garbage. So each waits
+  // for the other for good, and everyone who needs V8's threads for them (https://github.com/nodejs/node/issues/54918). Objects are made by the thread itself.
+  "--no-maglev-build-code-on-background",
+  "--no-maglev-deopt-data-on-background",
+  "--no-concurrent-sparkplug",
   // V8's compilers take at most what processors a vcpu leaves them. On two, with Node's four threads, a boot took a tenth longer.
   `--v8-pool-size=${Math.max(1, Math.min(4, availableParallelism() - 1))}`,
 ];
