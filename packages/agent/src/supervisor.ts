@@ -289,7 +289,8 @@ export class Supervisor {
   async saved(token: string): Promise<{ bytes: number } | undefined> {
     const ended = outcomeIn(this.#journal.findEnd(token), token);
     const live = this.#followed.all().map(({ domid, settled }) => ({
-      ...{ settled, connect: () => this.connect(String(domid)) },
+      settled,
+      connect: () => this.connect(String(domid)),
     }));
     const outcome = ended ?? (await outcomeAmong(token, live));
     return outcome && answerOf(outcome);

@@ -1,24 +1,18 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ModuleBuilder } from "@xenoserver/wasm";
 import fc from "fast-check";
-import { CODE_PAGES, layOutMemory, PAGE_HEADS_BYTES, vcpuArea } from "../state/layout.ts";
+import { CODE_PAGES, PAGE_HEADS_BYTES } from "../state/layout.ts";
+import { areaModule, instantiated, VB } from "../testing/area-module.ts";
 import { CodeIndex, codeKey, emitFindRecord, type Heads } from "./code-index.ts";
-
-const VB = vcpuArea(0);
 
 /** A memory with an index in it, and the look-up that the dispatch loop has. */
 function setUp() {
-  const pages = layOutMemory(1, 16).totalBytes / 0x10000;
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-  const m = new ModuleBuilder();
-  m.importMemory("env", "memory", { minPages: pages, maxPages: pages });
+  const m = areaModule();
   const { fn } = m.func(["i32", "i32", "i32"], ["i32"], "find");
   fn.return(emitFindRecord(fn, fn.param(0), fn.param(1), fn.param(2)));
   fn.unreachable();
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(m.finish()), { env: { memory } });
-  const find = (heads: Heads, offset: number) => (exports["find"] as CallableFunction)(VB, heads, offset) as number;
-  return { index: new CodeIndex(new Int32Array(memory.buffer), VB), find };
+  const { functions, words } = instantiated<{ find(vb: number, heads: number, offset: number): number }>(m);
+  return { index: new CodeIndex(words, VB), find: (heads: Heads, offset: number) => functions.find(VB, heads, offset) };
 }
 
 test("what was entered is found by both ways of looking, until it is removed", () => {

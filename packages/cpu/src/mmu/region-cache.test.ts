@@ -1,19 +1,16 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type I32, type I64, i32, ModuleBuilder } from "@xenoserver/wasm";
+import { type I32, type I64, i32 } from "@xenoserver/wasm";
 import {
   MAX_REGION_NOTES,
   REGION_CACHE_HALF_BYTES,
   REGION_CACHE_OFFSET,
   RegionCacheUse,
   State,
-  VCPU_AREA_BYTES,
-  vcpuArea,
 } from "../state/layout.ts";
+import { areaModule, instantiated, VB } from "../testing/area-module.ts";
 import { emitClearRegionCaches, emitEmptyRegionCaches, emitEnterRegion, emitFindRegion } from "./region-cache.ts";
 
-const VB = vcpuArea(0);
-const PAGES = (VB + VCPU_AREA_BYTES) / 0x10000;
 const BASES = { user: 0x40_0000n, kernel: 0xffff_ffff_8100_0000n } as const;
 type Half = keyof typeof BASES;
 
@@ -30,8 +27,7 @@ class TwoCaches {
   readonly #exports: Caches;
 
   constructor() {
-    const m = new ModuleBuilder();
-    m.importMemory("env", "memory", { minPages: PAGES, maxPages: PAGES });
+    const m = areaModule();
     const clear = m.func(["i32"], [], "clear").fn;
     emitClearRegionCaches(clear, clear.param<"i32">(0));
     const empty = m.func(["i32", "i32"], [], "empty").fn;
@@ -44,12 +40,9 @@ class TwoCaches {
     const found = emitFindRegion(find, find.param<"i32">(0), at);
     find.return(find.select(found.address.eq(at), found.place, i32(0)));
     find.unreachable();
-    const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
-    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(m.finish()), { env: { memory } });
-    this.#words = new Int32Array(memory.buffer);
-    this.#exports = exports as unknown as Caches;
-    // As found: memory that anything may have been in.
-    this.#words.fill(0, VB >>> 2);
+    const { functions, words } = instantiated<Caches>(m);
+    this.#words = words;
+    this.#exports = functions;
     this.#exports.clear(VB);
   }
 

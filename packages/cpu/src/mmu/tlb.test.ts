@@ -1,21 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type I32, type I64, ModuleBuilder } from "@xenoserver/wasm";
-import {
-  EMPTY_TLB_SET,
-  layOutMemory,
-  TLB_BYTES,
-  TLB_ENTRIES,
-  TLB_OFFSET,
-  Tlb,
-  VCPU_AREA_BYTES,
-  vcpuArea,
-} from "../state/layout.ts";
+import type { I32, I64 } from "@xenoserver/wasm";
+import { EMPTY_TLB_SET, layOutMemory, TLB_BYTES, TLB_ENTRIES, TLB_OFFSET, Tlb } from "../state/layout.ts";
+import { areaModule, instantiated, VB } from "../testing/area-module.ts";
 import { defineDropAllWriteEntries, defineDropWriteEntries, defineFlushTlb, defineFlushTlbPage } from "./flush.ts";
 import { emitTlbLookup, tlbEntryOffset, tlbTag } from "./tlb.ts";
 
-const VB = vcpuArea(0);
-const PAGES = (VB + VCPU_AREA_BYTES) / 0x10000;
 /** But the one that is never filled. */
 const SETS = Array.from({ length: EMPTY_TLB_SET }, (_, set) => VB + TLB_OFFSET + set * TLB_BYTES);
 const HIGH = 0xffff_8880_0000_0000n;
@@ -36,8 +26,7 @@ interface Tables {
 
 /** The TLBs of one vcpu and what empties them, without anything else. */
 function tables(): Tables {
-  const m = new ModuleBuilder();
-  m.importMemory("env", "memory", { minPages: PAGES, maxPages: PAGES });
+  const m = areaModule();
   defineFlushTlb(m);
   defineFlushTlbPage(m);
   defineDropWriteEntries(m, layOutMemory(1, 1));
@@ -55,9 +44,7 @@ function tables(): Tables {
         f.return(emitTlbLookup({ f, tlbBase: () => set }, at, size, tag).matches),
       );
   f.unreachable();
-  const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(m.finish()), { env: { memory } });
-  const tlb = exports as unknown as Tables;
+  const { functions: tlb } = instantiated<Tables>(m);
   tlb.flushTlb(VB, 0);
   return tlb;
 }
