@@ -10,11 +10,13 @@ export const Described = {
   length: 0,
   /** Which of its module's regions it is. */
   number: 1,
-  reach: 2,
-  entries: 3,
-  pages: 4,
-  pieces: 5,
-  lists: 6,
+  /** The number of its module in an index; 0 as described. */
+  module: 2,
+  reach: 3,
+  entries: 4,
+  pages: 5,
+  pieces: 6,
+  lists: 7,
 } as const;
 /** Words of an entry: its place, and that place's `hashPlace`. */
 export const ENTRY_WORDS = 2;
@@ -40,6 +42,7 @@ function describe({ entries, reach, pages, pieces }: CompiledRegion, number: num
   const head = [
     0,
     number,
+    0,
     REACHES.indexOf(reach),
     entries.length,
     pages.length,

@@ -1,14 +1,14 @@
 import { Described, ENTRY_WORDS } from "./described.ts";
 
-/** What is known of a module of an earlier run. */
-export interface KnownModule {
-  /** `describeRegions` of its regions. */
-  readonly regions: Int32Array;
-  /** Whatever finds it again. */
-  readonly at: number;
+/** What earlier runs had translated, as all threads of a process have it. */
+export interface KnownIndex {
+  /** Descriptions of all regions, module by module from number 0 on; zeros may follow. */
+  readonly regions: SharedArrayBuffer;
+  /** Where modules are, and where regions are entered. */
+  readonly places: SharedArrayBuffer;
 }
 
-/** Words of the index: how many buckets there are, then where in it the parts begin. */
+/** Words of `KnownIndex.places`: how many buckets there are, which follow, and where the parts behind them begin. */
 const Head = { buckets: 0, modules: 1, entries: 2, words: 3 } as const;
 /** Words of an entry: the place's hash, its region, which of that's entries it is, and the next in its bucket. */
 const Entry = { hash: 0, region: 1, number: 2, next: 3, words: 4 } as const;
@@ -20,91 +20,108 @@ export type KnownRegion = number;
 
 /** What earlier runs had translated, found by the code at a place. Any number of threads read it in one memory. */
 export class KnownRegions {
+  /** Of the regions. */
   readonly words: Int32Array;
+  readonly #places: Int32Array;
 
-  /** @param index  what `build` gave */
-  constructor(index: SharedArrayBuffer) {
-    this.words = new Int32Array(index);
+  constructor({ regions, places }: KnownIndex) {
+    this.words = new Int32Array(regions);
+    this.#places = new Int32Array(places);
   }
 
-  /** Of modules that come later the regions are found first. */
-  static build(modules: readonly KnownModule[]): SharedArrayBuffer {
-    let regionWords = 0;
+  /**
+   * Of modules that come later the regions are found first.
+   * @param regions    as in `KnownIndex`
+   * @param addresses  of each module whatever finds it again
+   */
+  static index(regions: SharedArrayBuffer, addresses: ArrayLike<number>): KnownIndex {
+    const described = new Int32Array(regions);
     let count = 0;
-    for (const { regions } of modules) {
-      for (let at = 0; at < regions.length; at += regions[at + Described.length])
-        count += regions[at + Described.entries];
-      regionWords += regions.length + regionsIn(regions);
-    }
+    for (const region of regionsIn(described)) count += described[region + Described.entries];
     const buckets = 2 ** Math.ceil(Math.log2(Math.max(count, 16)));
-    const modulesAt = Head.words + buckets + 1;
-    const entriesAt = modulesAt + modules.length * MODULE_WORDS;
-    const regionsAt = entriesAt + count * Entry.words;
-    const index = new SharedArrayBuffer((regionsAt + regionWords) * 4);
-    const words = new Int32Array(index);
-    words[Head.buckets] = buckets;
-    words[Head.modules] = modulesAt;
-    words[Head.entries] = entriesAt;
-    let to = regionsAt;
+    const modulesAt = Head.words + buckets;
+    const entriesAt = modulesAt + addresses.length * MODULE_WORDS;
+    const words = new Int32Array(new SharedArrayBuffer((entriesAt + count * Entry.words) * 4));
+    words.set([buckets, modulesAt, entriesAt]);
+    for (let module = 0; module < addresses.length; module++) {
+      words[modulesAt + module * MODULE_WORDS] = addresses[module] | 0;
+      words[modulesAt + module * MODULE_WORDS + 1] = Math.floor(addresses[module] / 2 ** 32);
+    }
     let entry = entriesAt;
-    modules.forEach(({ regions, at }, module) => {
-      words[modulesAt + module * MODULE_WORDS] = at | 0;
-      words[modulesAt + module * MODULE_WORDS + 1] = Math.floor(at / 2 ** 32);
-      for (let from = 0; from < regions.length; ) {
-        const region = regions.subarray(from, from + regions[from + Described.length]);
-        // In front of each stands whose it is.
-        words[to++] = module;
-        words.set(region, to);
-        for (let number = 0; number < region[Described.entries]; number++) {
-          const hash = region[Described.lists + number * ENTRY_WORDS + 1];
-          const bucket = Head.words + (hash & (buckets - 1));
-          words[entry + Entry.hash] = hash;
-          words[entry + Entry.region] = to;
-          words[entry + Entry.number] = number;
-          words[entry + Entry.next] = words[bucket];
-          words[bucket] = entry;
-          entry += Entry.words;
-        }
-        to += region.length;
-        from += region.length;
+    for (const region of regionsIn(described)) {
+      for (let number = 0; number < described[region + Described.entries]; number++, entry += Entry.words) {
+        const hash = described[region + Described.lists + number * ENTRY_WORDS + 1];
+        const bucket = Head.words + (hash & (buckets - 1));
+        words[entry + Entry.hash] = hash;
+        words[entry + Entry.region] = region;
+        words[entry + Entry.number] = number;
+        words[entry + Entry.next] = words[bucket];
+        words[bucket] = entry;
       }
-    });
-    return index;
+    }
+    return { regions, places: words.buffer as SharedArrayBuffer };
   }
 
   /** @returns what may be entered at a place with this hash, to be given to `next`; 0 if nothing */
   first(hash: number): number {
-    const { words } = this;
-    return this.#from(words[Head.words + (hash & (words[Head.buckets] - 1))], hash);
+    const places = this.#places;
+    return this.#from(places[Head.words + (hash & (places[Head.buckets] - 1))], hash);
   }
   next(entry: number): number {
-    return this.#from(this.words[entry + Entry.next], this.words[entry + Entry.hash]);
+    return this.#from(this.#places[entry + Entry.next], this.#places[entry + Entry.hash]);
   }
   #from(entry: number, hash: number): number {
     let at = entry;
-    while (at !== 0 && this.words[at + Entry.hash] !== hash) at = this.words[at + Entry.next];
+    while (at !== 0 && this.#places[at + Entry.hash] !== hash) at = this.#places[at + Entry.next];
     return at;
   }
 
   regionOf(entry: number): KnownRegion {
-    return this.words[entry + Entry.region];
+    return this.#places[entry + Entry.region];
   }
   numberOf(entry: number): number {
-    return this.words[entry + Entry.number];
+    return this.#places[entry + Entry.number];
   }
-  /** The number of a region's module in what the index was built from. */
   moduleOf(region: KnownRegion): number {
-    return this.words[region - 1];
+    return this.words[region + Described.module];
   }
-  /** `KnownModule.at` of a module. */
+  /** What finds a module again. */
   addressOf(module: number): number {
-    const at = this.words[Head.modules] + module * MODULE_WORDS;
-    return (this.words[at] >>> 0) + this.words[at + 1] * 2 ** 32;
+    const at = this.#places[Head.modules] + module * MODULE_WORDS;
+    return (this.#places[at] >>> 0) + this.#places[at + 1] * 2 ** 32;
   }
 }
 
-function regionsIn(regions: Int32Array): number {
-  let count = 0;
-  for (let at = 0; at < regions.length; at += regions[at + Described.length]) count++;
-  return count;
+/** Where each region begins. */
+function* regionsIn(words: Int32Array): Generator<KnownRegion> {
+  for (let at = 0; words[at + Described.length] > 0; at += words[at + Described.length]) yield at;
+}
+
+/** Puts regions' descriptions behind one another, as `KnownRegions.index` takes them. */
+export class RegionsWriter {
+  readonly #words: Int32Array<SharedArrayBuffer>;
+  #end = 0;
+  #modules = 0;
+
+  /** @param words  how many there is room for */
+  constructor(words: number) {
+    this.#words = new Int32Array(new SharedArrayBuffer(words * 4));
+  }
+
+  /** So many words after what was written, to be filled. */
+  room(words: number): Int32Array<SharedArrayBuffer> {
+    return this.#words.subarray(this.#end, this.#end + words);
+  }
+  /** Takes what `room` was filled with as the next module's regions. */
+  take(regions: Int32Array): void {
+    for (let at = 0; at < regions.length; at += regions[at + Described.length])
+      regions[at + Described.module] = this.#modules;
+    this.#modules++;
+    this.#end += regions.length;
+  }
+  /** @returns all of it; behind what was taken there are zeros */
+  finish(): SharedArrayBuffer {
+    this.#words.fill(0, this.#end);
+    return this.#words.buffer;
+  }
 }

@@ -5,7 +5,7 @@ import { Gpr } from "../engine.ts";
 import { Field } from "../interp/record.ts";
 import { Slot } from "../state/layout.ts";
 import { BareMachine, CODE } from "../testing/bare-machine.ts";
-import { EarlierRun } from "../testing/earlier-run.ts";
+import { EarlierRun, writeRegions } from "../testing/earlier-run.ts";
 import { guest, HALTED } from "../testing/every-mode.ts";
 import type { WasmVcpu } from "../wasm-vcpu.ts";
 import { areRegions, Described, describeRegions } from "./described.ts";
@@ -119,7 +119,7 @@ describe("an index of known regions", () => {
 
   it("gives all with a hash, those of later modules first, and no others", () => {
     const at = [2 ** 33 + 8, 4];
-    const known = new KnownRegions(KnownRegions.build(at.map((place) => ({ regions, at: place }))));
+    const known = new KnownRegions(KnownRegions.index(writeRegions([regions, regions]), at));
     const found: [number, number][] = [];
     for (let entry = known.first(5); entry !== 0; entry = known.next(entry))
       found.push([known.addressOf(known.moduleOf(known.regionOf(entry))), known.numberOf(entry)]);
@@ -131,7 +131,7 @@ describe("an index of known regions", () => {
     ]);
     // In the same bucket.
     assert.equal(known.first(5 + 16), 0);
-    assert.equal(new KnownRegions(KnownRegions.build([])).first(5), 0);
+    assert.equal(new KnownRegions(KnownRegions.index(writeRegions([]), [])).first(5), 0);
   });
 
   it("takes no description whose lists reach beyond it", () => {

@@ -195,11 +195,10 @@ export class Recall {
   #regionsOf(module: number, region: KnownRegion): number {
     const { words } = this.#known.regions;
     let count = words[region + Described.number] + 1;
-    for (let at = region + words[region + Described.length] + 1; words[at - 1] === module; at += words[at] + 1) {
-      if (at >= words.length) break;
+    for (let at = region + words[region + Described.length]; ; at += words[at + Described.length]) {
+      if (!(words[at + Described.length] > 0 && words[at + Described.module] === module)) return count;
       count++;
     }
-    return count;
   }
 
   #placeOf(region: KnownRegion, number: number): number {

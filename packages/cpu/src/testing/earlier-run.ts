@@ -1,7 +1,7 @@
 import type { TestCase, TestEngine, TestResult } from "@xenoserver/testkit";
 import { LocalRegionService, type RegionService } from "../jit/region-compiler.ts";
 import { describeRegions } from "../kept/described.ts";
-import { type KnownModule, KnownRegions } from "../kept/known-regions.ts";
+import { KnownRegions, RegionsWriter } from "../kept/known-regions.ts";
 import type { KnownModules } from "../kept/recall.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
 import type { WasmVcpu } from "../wasm-vcpu.ts";
@@ -10,12 +10,12 @@ import { CaseEngine } from "./case-engine.ts";
 /** What one engine compiled, for another that finds it again; machine code does not go by way of a file. */
 export class EarlierRun {
   readonly #modules: WebAssembly.Module[] = [];
-  readonly #known: KnownModule[] = [];
+  readonly #regions: Int32Array[] = [];
 
   /** For the engine that compiles. */
   readonly recording = (memory: DomainMemory): RegionService =>
     new LocalRegionService(memory, (module, _bytes, regions) => {
-      this.#known.push({ regions: describeRegions(regions), at: this.#modules.length });
+      this.#regions.push(describeRegions(regions));
       this.#modules.push(module);
     });
 
@@ -26,9 +26,20 @@ export class EarlierRun {
     known: () => this.known,
   });
   get known(): KnownModules {
-    const regions = new KnownRegions(KnownRegions.build(this.#known));
+    const regions = new KnownRegions(KnownRegions.index(writeRegions(this.#regions), [...this.#regions.keys()]));
     return { regions, read: (module) => this.#modules[regions.addressOf(module)] };
   }
+}
+
+/** Of modules with these descriptions. */
+export function writeRegions(modules: readonly Int32Array[]): SharedArrayBuffer {
+  const writer = new RegionsWriter(modules.reduce((sum, { length }) => sum + length, 0));
+  for (const regions of modules) {
+    const room = writer.room(regions.length);
+    room.set(regions);
+    writer.take(room);
+  }
+  return writer.finish();
 }
 
 /** Runs cases on an engine that finds again what another made of the same cases. */

@@ -2,20 +2,17 @@
 
 import type { CompiledRegion } from "@xenoserver/cpu/jit/region-compiler.ts";
 import { describeRegions } from "@xenoserver/cpu/kept/described.ts";
-import { KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
 import { writeEngine } from "./engine-file.ts";
 import { FollowedModule } from "./followed-module.ts";
 import type { KnownHandle } from "./kept-modules.ts";
 import { identityOf, type KeptTranslation } from "./record.ts";
-import { type FoundTranslation, TranslationFile } from "./translation-file.ts";
+import { TranslationFile } from "./translation-file.ts";
 
 /** A module's regions and own bytes; undefined if they cannot be read any more. */
 type Told = () => Omit<KeptTranslation, "code"> | undefined;
 
 export class TranslationKeeper {
   readonly #file: TranslationFile;
-  readonly #foundAt: ReadonlyMap<number, FoundTranslation>;
-  readonly #foundAs: ReadonlyMap<number, FoundTranslation>;
   readonly #followed = new Map<FollowedModule, Told>();
   /** Identities of what domains of this process have. */
   readonly #used = new Set<number>();
@@ -24,9 +21,8 @@ export class TranslationKeeper {
 
   private constructor(file: TranslationFile) {
     this.#file = file;
-    this.#foundAt = new Map(file.found.map((found) => [found.at, found]));
-    this.#foundAs = new Map(file.found.map((found) => [found.head.identity, found]));
-    if (file.found.length > 0) this.known = { index: KnownRegions.build(file.takeKnown()), fd: file.fd };
+    const index = file.takeIndex();
+    if (index) this.known = { index, fd: file.fd };
   }
 
   /** @returns undefined if nothing can be kept here */
@@ -38,20 +34,24 @@ export class TranslationKeeper {
 
   /** A module was compiled. */
   note(module: WebAssembly.Module, bytes: Uint8Array, compiled: readonly CompiledRegion[]): void {
+    const { found } = this.#file;
     const regions = describeRegions(compiled);
     const identity = identityOf(regions, bytes);
     this.#used.add(identity);
-    const codeBytes = this.#foundAs.get(identity)?.head.codeBytes ?? 0;
+    const known = found.withIdentity(identity);
+    const codeBytes = known < 0 ? 0 : found.codeBytesOf(known);
     this.#followed.set(new FollowedModule(module, codeBytes), () => ({ regions, bytes }));
   }
 
   /** A vcpu has a module from the file. @param at  where its record begins */
   noteRead(at: number, module: WebAssembly.Module): void {
-    const found = this.#foundAt.get(at);
-    if (found === undefined || this.#used.has(found.head.identity)) return;
-    this.#used.add(found.head.identity);
+    const { found } = this.#file;
+    const number = found.at(at);
+    if (number < 0 || this.#used.has(found.identityOf(number))) return;
+    this.#used.add(found.identityOf(number));
+    this.#file.markUsed(number);
     // Most are never written again: what they are stays in the file until then.
-    this.#followed.set(new FollowedModule(module, found.head.codeBytes), () => this.#file.read(found));
+    this.#followed.set(new FollowedModule(module, found.codeBytesOf(number)), () => this.#file.read(number));
   }
 
   /** Writes what is new, or better than what the file has. @param isLast  looks at all modules, also at those that it would wait with */

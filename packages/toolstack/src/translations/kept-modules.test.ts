@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import { describeRegions } from "@xenoserver/cpu/kept/described.ts";
-import { KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
 import { i32, ModuleBuilder } from "@xenoserver/wasm";
 import { machineCode } from "@xenoserver/xen/host/machine-code/machine-code.ts";
 import { KeptModules } from "./kept-modules.ts";
@@ -45,7 +44,7 @@ async function fileWithOne(): Promise<TranslationFile> {
 
 test("of two domains of a thread the second has the module that the first one read", { skip }, async () => {
   const file = await fileWithOne();
-  const handle = { index: KnownRegions.build(file.takeKnown()), fd: file.fd };
+  const handle = { index: file.takeIndex()!, fd: file.fd };
   const read: number[] = [];
   const [first, second] = [0, 1].map((domain) => new KeptModules(handle, () => void read.push(domain)));
   const module = first!.read(0);

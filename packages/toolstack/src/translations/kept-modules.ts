@@ -1,5 +1,5 @@
 /** What a vcpu's thread has of translations of earlier runs. */
-import { KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
+import { type KnownIndex, KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
 import type { KnownModules } from "@xenoserver/cpu/kept/recall.ts";
 import { readInto } from "../read-into.ts";
 import { decodeHead, HEAD_BYTES } from "./record.ts";
@@ -7,8 +7,8 @@ import { moduleOf } from "./record-module.ts";
 
 /** As any thread of the process can have it. */
 export interface KnownHandle {
-  /** What `KnownRegions.build` gave; of a module it knows where in the file its record begins. */
-  readonly index: SharedArrayBuffer;
+  /** What `TranslationFile.takeIndex` gave; of a module it knows where in the file its record begins. */
+  readonly index: KnownIndex;
   /** Of the file. */
   readonly fd: number;
 }

@@ -6,25 +6,31 @@ const Head = {
   magic: 0,
   /** Of the whole record, a multiple of four. */
   sizeBytes: 1,
+  /** Written again where it is, so that no sum has it. */
+  usedAt: 2,
   /** Of the head from here on, and of the regions. */
-  headSum: 2,
+  headSum: 3,
   /** Of the bytes and the machine code. */
-  bodySum: 3,
-  regionsBytes: 4,
-  moduleBytes: 5,
-  codeBytes: 6,
+  bodySum: 4,
+  regionsBytes: 5,
+  moduleBytes: 6,
+  codeBytes: 7,
   /** Tells modules apart: a sum of its regions and bytes. */
-  identity: 7,
-  words: 8,
+  identity: 8,
+  words: 9,
 } as const;
 export const HEAD_BYTES = Head.words * 4;
 const SUMMED_FROM = (Head.headSum + 1) * 4;
-const MAGIC = 0x31544b58;
+/** Where in a record `usedAt` is. */
+export const USED_AT = Head.usedAt * 4;
+const MAGIC = 0x32544b58;
 /** A record is never larger: most regions in a module have less than a tenth of that. */
 export const MAX_RECORD_BYTES = 8 * 1024 * 1024;
 
 export interface RecordHead {
   readonly sizeBytes: number;
+  /** When it was written or a domain last had it, in seconds since 1970. */
+  readonly usedAt: number;
   readonly headSum: number;
   readonly bodySum: number;
   readonly regionsBytes: number;
@@ -38,6 +44,8 @@ export interface KeptTranslation {
   readonly bytes: Uint8Array;
   readonly code: Uint8Array;
 }
+
+export const nowSeconds = (): number => Math.floor(Date.now() / 1000);
 
 const asBytes = (words: Int32Array): Uint8Array => new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
 
@@ -53,6 +61,7 @@ export function encodeRecord({ regions, bytes, code }: KeptTranslation): Uint8Ar
   record.set(code, body + bytes.length);
   head[Head.magic] = MAGIC;
   head[Head.sizeBytes] = record.length;
+  head[Head.usedAt] = nowSeconds();
   head[Head.regionsBytes] = regions.byteLength;
   head[Head.moduleBytes] = bytes.length;
   head[Head.codeBytes] = code.length;
@@ -79,11 +88,11 @@ export function decodeHead(bytes: Uint8Array): RecordHead | undefined {
     regionsBytes % 4 === 0;
   if (!isRecord) return undefined;
   const [headSum, bodySum, identity] = [words[Head.headSum]!, words[Head.bodySum]!, words[Head.identity]!];
-  return { sizeBytes, headSum, bodySum, regionsBytes, moduleBytes, codeBytes, identity };
+  return { sizeBytes, usedAt: words[Head.usedAt]!, headSum, bodySum, regionsBytes, moduleBytes, codeBytes, identity };
 }
 
-/** @param bytes  a record's head and regions @returns whether they are as they were written */
-export const isHeadWhole = (head: RecordHead, bytes: Uint8Array): boolean =>
-  crc32(bytes.subarray(SUMMED_FROM, HEAD_BYTES + head.regionsBytes)) === head.headSum;
+/** @param bytes  a record's head @param regions  what follows it @returns whether they are as they were written */
+export const isHeadWhole = (head: RecordHead, bytes: Uint8Array, regions: Int32Array): boolean =>
+  crc32(asBytes(regions), crc32(bytes.subarray(SUMMED_FROM, HEAD_BYTES))) === head.headSum;
 /** @param bytes  a record's bytes and machine code */
 export const isBodyWhole = (head: RecordHead, bytes: Uint8Array): boolean => crc32(bytes) === head.bodySum;

@@ -1,50 +1,45 @@
 /** A file of translated code, to whose end any number of processes add. */
 import { closeSync, constants, fstatSync, futimesSync, openSync, writeSync } from "node:fs";
-import { areRegions } from "@xenoserver/cpu/kept/described.ts";
-import type { KnownModule } from "@xenoserver/cpu/kept/known-regions.ts";
+import { type KnownIndex, KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
 import { handOver } from "@xenoserver/storage/file-owner.ts";
 import { isUsersOwn, makeFolderOf, replaceFile } from "../own-file.ts";
-import { readInto } from "../read-into.ts";
-import { decodeHead, encodeRecord, HEAD_BYTES, isHeadWhole, type KeptTranslation, type RecordHead } from "./record.ts";
+import { FoundTranslations } from "./found-translations.ts";
+import { areWhole, type FoundRecord, liveRecords, readBytes, readRegions } from "./live-records.ts";
+import { decodeHead, encodeRecord, HEAD_BYTES, type KeptTranslation, nowSeconds, USED_AT } from "./record.ts";
 import { removeUnused } from "./unused-files.ts";
 
-/** A file that is larger is written anew, half as large. */
-export const MAX_FILE_BYTES = 96 * 1024 * 1024;
+/** A file that is larger is written anew. */
+export const MAX_FILE_BYTES = 192 * 1024 * 1024;
+/** As large as it may be then. */
+const KEPT_BYTES = MAX_FILE_BYTES * 0.75;
 /** Below this it does not matter how much of a file is out of date. */
 const SMALL_BYTES = 4 * 1024 * 1024;
-/** What is read at first of a record: mostly its head and regions. */
-const GUESS_BYTES = 16 * 1024;
-
-/** A record as it was found. */
-export interface FoundTranslation {
-  readonly at: number;
-  readonly head: RecordHead;
-}
-interface ReadTranslation extends FoundTranslation {
-  readonly regions: Int32Array;
-}
+/** That a record is used is not written down again within this time, for processes that start one after the other all use the same. */
+const MARKED_SECONDS = 600;
 
 export class TranslationFile {
   readonly path: string;
   /** Stays open: others may have been told of it. */
   readonly fd: number;
-  /** The records that count, in the order in which they were written. */
-  readonly found: readonly FoundTranslation[];
-  #known: readonly KnownModule[];
+  /** The records that count. */
+  readonly found: FoundTranslations;
+  #index: KnownIndex | undefined;
   /** Where it is added to: another file than that of `fd` once it was written anew. */
   #end: number;
   /** Whether some of it cannot be read, or most of it is out of date. */
   #isWorn: boolean;
 
-  private constructor(path: string, fd: number, sizeBytes: number) {
+  private constructor(path: string, fd: number, end: number) {
     this.path = path;
     this.fd = fd;
-    this.#end = fd;
+    this.#end = end;
+    const sizeBytes = fstatSync(fd).size;
     const { live, isWhole } = liveRecords(fd, sizeBytes);
-    const liveBytes = live.reduce((sum, { head }) => sum + head.sizeBytes, 0);
-    this.#isWorn = !isWhole || (sizeBytes > SMALL_BYTES && liveBytes < sizeBytes / 2);
-    this.#known = live.map(({ at, regions }) => ({ at, regions }));
-    this.found = live.map(({ at, head }) => ({ at, head }));
+    const { records, regions } = readRegions(fd, live);
+    const liveBytes = records.reduce((sum, { head }) => sum + head.sizeBytes, 0);
+    this.#isWorn = !isWhole || records.length < live.length || (sizeBytes > SMALL_BYTES && liveBytes < sizeBytes / 2);
+    this.found = new FoundTranslations(records);
+    if (records.length > 0) this.#index = KnownRegions.index(regions, this.found.places);
   }
 
   /** Opens a file, or makes it. @returns undefined if that cannot be, or it is not this user's alone: what it holds will be run */
@@ -57,7 +52,8 @@ export class TranslationFile {
       if (sizeBytes === 0) removeUnused(path.slice(0, path.lastIndexOf("/")));
       const now = new Date();
       futimesSync(fd, now, now);
-      return new TranslationFile(path, fd, sizeBytes);
+      // What is written to the other goes to its end, wherever it is meant to go. If that was replaced meanwhile, this is the newer one.
+      return new TranslationFile(path, openSync(path, constants.O_RDWR | constants.O_NOFOLLOW), fd);
     } catch {
       return undefined;
     }
@@ -78,17 +74,32 @@ export class TranslationFile {
     }
   }
 
-  /** What `found` knows, for an index. Once: it is some ten megabytes in a large file, and in the index then. */
-  takeKnown(): readonly KnownModule[] {
-    const known = this.#known;
-    this.#known = [];
-    return known;
+  /** The regions of what was found, undefined if there are none. Once: whoever takes it has it. */
+  takeIndex(): KnownIndex | undefined {
+    const index = this.#index;
+    this.#index = undefined;
+    return index;
   }
-  /** A module's regions and own bytes, if they can be read. */
-  read({ at, head: { regionsBytes, moduleBytes } }: FoundTranslation): Omit<KeptTranslation, "code"> | undefined {
+  /** A module's regions and own bytes, if they can be read. @param number  of those that were found */
+  read(number: number): Omit<KeptTranslation, "code"> | undefined {
+    const at = this.found.placeOf(number);
+    const head = decodeHead(readBytes(this.fd, at, HEAD_BYTES));
+    if (head === undefined) return undefined;
+    const { regionsBytes, moduleBytes } = head;
     const bytes = readBytes(this.fd, at + HEAD_BYTES, regionsBytes + moduleBytes);
     if (bytes.length < regionsBytes + moduleBytes) return undefined;
     return { regions: new Int32Array(bytes.buffer, 0, regionsBytes / 4), bytes: bytes.subarray(regionsBytes) };
+  }
+
+  /** Notes in the file that a domain has a module now, for whoever writes it anew. @param number  of those that were found */
+  markUsed(number: number): void {
+    const now = nowSeconds();
+    if (now - this.found.usedAt(number) < MARKED_SECONDS) return;
+    try {
+      writeSync(this.fd, Uint32Array.of(now), 0, 4, this.found.placeOf(number) + USED_AT);
+    } catch {
+      // A full disk: it may then be thought to be older than it is.
+    }
   }
 
   /** Goes over to the file that this or another process has put in this one's place. @returns whether there is one to add to */
@@ -96,20 +107,20 @@ export class TranslationFile {
     if (fstatSync(this.#end).nlink > 0) return true;
     const opened = openToAdd(this.path);
     if (opened === undefined) return false;
-    if (this.#end !== this.fd) closeSync(this.#end);
+    closeSync(this.#end);
     this.#end = opened.fd;
     this.#isWorn = false;
     return true;
   }
 
-  /** Writes what is in the file now, also by others, half as large as it may be, and a record more. */
+  /** Writes what is in the file now, also by others, as large as it may be, and a record more. */
   #rewrite(more: Uint8Array, isUsed: (identity: number) => boolean): void {
     const end = this.#end;
-    const newest = liveRecords(end, fstatSync(end).size).live.reverse();
-    const isWanted = ({ head }: FoundTranslation) => isUsed(head.identity);
-    const kept: FoundTranslation[] = [];
-    let left = MAX_FILE_BYTES / 2 - more.length;
-    for (const record of [...newest.filter(isWanted), ...newest.filter((found) => !isWanted(found))]) {
+    const { live } = liveRecords(end, fstatSync(end).size);
+    const usedAt = ({ head }: FoundRecord): number => (isUsed(head.identity) ? Number.POSITIVE_INFINITY : head.usedAt);
+    const kept: FoundRecord[] = [];
+    let left = KEPT_BYTES - more.length;
+    for (const record of live.sort((a, b) => order(usedAt(b), usedAt(a)) || b.at - a.at)) {
       if (record.head.sizeBytes > left) continue;
       left -= record.head.sizeBytes;
       kept.push(record);
@@ -118,7 +129,10 @@ export class TranslationFile {
     replaceFile(
       this.path,
       (function* () {
-        for (const { at, head } of kept) yield readBytes(end, at, head.sizeBytes);
+        for (const { at, head } of kept) {
+          const record = readBytes(end, at, head.sizeBytes);
+          if (areWhole(head, record, new Int32Array(record.buffer, HEAD_BYTES, head.regionsBytes / 4))) yield record;
+        }
         yield more;
       })(),
     );
@@ -137,36 +151,4 @@ function openToAdd(path: string): { readonly fd: number; readonly sizeBytes: num
   return undefined;
 }
 
-/** The records of a file that count: of each module the last, in the order in which they were written. */
-function liveRecords(fd: number, sizeBytes: number): { live: ReadTranslation[]; isWhole: boolean } {
-  const byIdentity = new Map<number, ReadTranslation>();
-  let end = 0;
-  for (const record of records(fd, sizeBytes)) {
-    end = record.at + record.head.sizeBytes;
-    byIdentity.delete(record.head.identity);
-    byIdentity.set(record.head.identity, record);
-  }
-  return { live: [...byIdentity.values()], isWhole: end === sizeBytes };
-}
-
-function* records(fd: number, sizeBytes: number): Generator<ReadTranslation> {
-  // One for all: a new one for each record would be held until the collector comes.
-  const room = new Uint8Array(GUESS_BYTES);
-  for (let at = 0; at < sizeBytes; ) {
-    let bytes: Uint8Array = room.subarray(0, readInto(fd, room.subarray(0, sizeBytes - at), at));
-    const head = decodeHead(bytes);
-    if (head === undefined || at + head.sizeBytes > sizeBytes) return;
-    const known = HEAD_BYTES + head.regionsBytes;
-    if (bytes.length < known) bytes = readBytes(fd, at, known);
-    if (!isHeadWhole(head, bytes)) return;
-    const regions = new Int32Array(bytes.slice(HEAD_BYTES, known).buffer);
-    if (areRegions(regions)) yield { at, head, regions };
-    at += head.sizeBytes;
-  }
-}
-
-/** @returns as many as there are */
-function readBytes(fd: number, at: number, sizeBytes: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(sizeBytes);
-  return bytes.subarray(0, readInto(fd, bytes, at));
-}
+const order = (a: number, b: number): number => (a === b ? 0 : a - b);
