@@ -64,34 +64,40 @@ function describe({ entries, reach, pages, pieces }: CompiledRegion, number: num
   return words;
 }
 
-/** Whether words are regions one behind the other, whose lists lie within them. */
+/** Whether words are regions one behind the other, whose lists lie within them. Thousands are looked at in a row: nothing is made for any. */
 export function areRegions(words: Int32Array): boolean {
   let at = 0;
   while (at < words.length) {
     const length = words[at + Described.length];
-    if (!(length > Described.lists && at + length <= words.length) || !isRegion(words.subarray(at, at + length)))
-      return false;
+    if (!(length > Described.lists && at + length <= words.length) || !isRegion(words, at, at + length)) return false;
     at += length;
   }
   return at > 0;
 }
 
-function isRegion(words: Int32Array): boolean {
-  const [entries, pages, pieces] = [words[Described.entries], words[Described.pages], words[Described.pieces]];
-  if (Math.min(entries, pages, pieces) < 1 || Math.max(entries, pages, pieces) > words.length) return false;
-  const pageList = Described.lists + entries * ENTRY_WORDS;
+/** @param at  where it begins @param end  where the next one does */
+function isRegion(words: Int32Array, at: number, end: number): boolean {
+  const entries = words[at + Described.entries];
+  const pages = words[at + Described.pages];
+  const pieces = words[at + Described.pieces];
+  if (Math.min(entries, pages, pieces) < 1 || Math.max(entries, pages, pieces) > end - at) return false;
+  const pageList = at + Described.lists + entries * ENTRY_WORDS;
   const pieceList = pageList + pages;
   const bytes = pieceList + pieces * PIECE_WORDS;
-  if (bytes > words.length) return false;
-  const distances = new Set(words.subarray(pageList, pieceList));
-  let left = (words.length - bytes) * 4;
-  for (let at = Described.lists; at < pageList; at += ENTRY_WORDS) {
-    if (!distances.has(words[at] >> 12)) return false;
+  if (bytes > end) return false;
+  for (let entry = at + Described.lists; entry < pageList; entry += ENTRY_WORDS) {
+    if (!isAmong(words, pageList, pieceList, words[entry] >> 12)) return false;
   }
-  for (let at = pieceList; at < bytes; at += PIECE_WORDS) {
-    const [place, size] = [words[at], words[at + 1]];
+  let left = (end - bytes) * 4;
+  for (let piece = pieceList; piece < bytes; piece += PIECE_WORDS) {
+    const [place, size] = [words[piece], words[piece + 1]];
     left -= size;
-    if (size < 1 || (place & 4095) + size > 4096 || !distances.has(place >> 12)) return false;
+    if (size < 1 || (place & 4095) + size > 4096 || !isAmong(words, pageList, pieceList, place >> 12)) return false;
   }
   return left >= 0 && left < 4;
+}
+
+function isAmong(words: Int32Array, from: number, to: number, word: number): boolean {
+  for (let at = from; at < to; at++) if (words[at] === word) return true;
+  return false;
 }

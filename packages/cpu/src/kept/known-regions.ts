@@ -97,31 +97,31 @@ function* regionsIn(words: Int32Array): Generator<KnownRegion> {
   for (let at = 0; words[at + Described.length] > 0; at += words[at + Described.length]) yield at;
 }
 
-/** Puts regions' descriptions behind one another, as `KnownRegions.index` takes them. */
+/** Puts modules' regions behind one another, as `KnownRegions.index` takes them. */
 export class RegionsWriter {
   readonly #words: Int32Array<SharedArrayBuffer>;
   #end = 0;
   #modules = 0;
 
-  /** @param words  how many there is room for */
+  /** @param words  as many as there will be at most */
   constructor(words: number) {
     this.#words = new Int32Array(new SharedArrayBuffer(words * 4));
   }
 
-  /** So many words after what was written, to be filled. */
-  room(words: number): Int32Array<SharedArrayBuffer> {
-    return this.#words.subarray(this.#end, this.#end + words);
-  }
-  /** Takes what `room` was filled with as the next module's regions. */
-  take(regions: Int32Array): void {
-    for (let at = 0; at < regions.length; at += regions[at + Described.length])
-      regions[at + Described.module] = this.#modules;
+  /** @param regions  of the next module, as `describeRegions` gave them */
+  add(regions: Int32Array): void {
+    this.#words.set(regions, this.#end);
+    for (
+      const end = this.#end + regions.length;
+      this.#end < end;
+      this.#end += this.#words[this.#end + Described.length]
+    )
+      this.#words[this.#end + Described.module] = this.#modules;
     this.#modules++;
-    this.#end += regions.length;
   }
-  /** @returns all of it; behind what was taken there are zeros */
+
+  /** @returns all that was added; zeros follow if there is room for more */
   finish(): SharedArrayBuffer {
-    this.#words.fill(0, this.#end);
     return this.#words.buffer;
   }
 }

@@ -34,11 +34,7 @@ export class EarlierRun {
 /** Of modules with these descriptions. */
 export function writeRegions(modules: readonly Int32Array[]): SharedArrayBuffer {
   const writer = new RegionsWriter(modules.reduce((sum, { length }) => sum + length, 0));
-  for (const regions of modules) {
-    const room = writer.room(regions.length);
-    room.set(regions);
-    writer.take(room);
-  }
+  for (const regions of modules) writer.add(regions);
   return writer.finish();
 }
 

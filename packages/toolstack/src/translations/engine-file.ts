@@ -10,8 +10,6 @@ export interface FoundEngine {
   readonly codeBytes: number;
 }
 
-const NO_REGIONS = new Int32Array(0);
-
 /** @returns undefined if it is not there, not whole, not this user's alone, or not for this V8 */
 export function readEngine(path: string): FoundEngine | undefined {
   try {
@@ -23,7 +21,7 @@ export function readEngine(path: string): FoundEngine | undefined {
     // Only shared memory stays where it is.
     const body = new Uint8Array(new SharedArrayBuffer(sizeBytes));
     body.set(record.subarray(HEAD_BYTES, HEAD_BYTES + sizeBytes));
-    const module = isHeadWhole(head, record, NO_REGIONS) ? moduleOf(head, body) : undefined;
+    const module = isHeadWhole(head, record) ? moduleOf(head, body) : undefined;
     return module && { module, bytes: body.subarray(0, head.moduleBytes), codeBytes: head.codeBytes };
   } catch {
     return undefined;
@@ -33,5 +31,5 @@ export function readEngine(path: string): FoundEngine | undefined {
 /** @throws Error  the file system does not take it */
 export function writeEngine(path: string, bytes: Uint8Array, code: Uint8Array): void {
   makeFolderOf(path);
-  replaceFile(path, [encodeRecord({ regions: NO_REGIONS, bytes, code })]);
+  replaceFile(path, [encodeRecord({ regions: new Int32Array(0), bytes, code })]);
 }

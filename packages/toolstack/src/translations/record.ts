@@ -74,7 +74,10 @@ export function encodeRecord({ regions, bytes, code }: KeptTranslation): Uint8Ar
 /** @returns undefined if no record begins there */
 export function decodeHead(bytes: Uint8Array): RecordHead | undefined {
   if (bytes.length < HEAD_BYTES) return undefined;
-  const words = new Uint32Array(bytes.slice(0, HEAD_BYTES).buffer);
+  const isAligned = bytes.byteOffset % 4 === 0;
+  const words = isAligned
+    ? new Uint32Array(bytes.buffer, bytes.byteOffset, Head.words)
+    : new Uint32Array(bytes.slice(0, HEAD_BYTES).buffer);
   const [regionsBytes, moduleBytes, codeBytes] = [
     words[Head.regionsBytes]!,
     words[Head.moduleBytes]!,
@@ -91,8 +94,8 @@ export function decodeHead(bytes: Uint8Array): RecordHead | undefined {
   return { sizeBytes, usedAt: words[Head.usedAt]!, headSum, bodySum, regionsBytes, moduleBytes, codeBytes, identity };
 }
 
-/** @param bytes  a record's head @param regions  what follows it @returns whether they are as they were written */
-export const isHeadWhole = (head: RecordHead, bytes: Uint8Array, regions: Int32Array): boolean =>
-  crc32(asBytes(regions), crc32(bytes.subarray(SUMMED_FROM, HEAD_BYTES))) === head.headSum;
+/** @param bytes  a record's head and regions @returns whether they are as they were written */
+export const isHeadWhole = (head: RecordHead, bytes: Uint8Array): boolean =>
+  crc32(bytes.subarray(SUMMED_FROM, HEAD_BYTES + head.regionsBytes)) === head.headSum;
 /** @param bytes  a record's bytes and machine code */
 export const isBodyWhole = (head: RecordHead, bytes: Uint8Array): boolean => crc32(bytes) === head.bodySum;

@@ -4,8 +4,16 @@ import { type KnownIndex, KnownRegions } from "@xenoserver/cpu/kept/known-region
 import { handOver } from "@xenoserver/storage/file-owner.ts";
 import { isUsersOwn, makeFolderOf, replaceFile } from "../own-file.ts";
 import { FoundTranslations } from "./found-translations.ts";
-import { areWhole, type FoundRecord, liveRecords, readBytes, readRegions } from "./live-records.ts";
-import { decodeHead, encodeRecord, HEAD_BYTES, type KeptTranslation, nowSeconds, USED_AT } from "./record.ts";
+import { type FoundRecord, liveRecords, readBytes, readRegions } from "./live-records.ts";
+import {
+  decodeHead,
+  encodeRecord,
+  HEAD_BYTES,
+  isHeadWhole,
+  type KeptTranslation,
+  nowSeconds,
+  USED_AT,
+} from "./record.ts";
 import { removeUnused } from "./unused-files.ts";
 
 /** A file that is larger is written anew. */
@@ -34,10 +42,11 @@ export class TranslationFile {
     this.fd = fd;
     this.#end = end;
     const sizeBytes = fstatSync(fd).size;
-    const { live, isWhole } = liveRecords(fd, sizeBytes);
-    const { records, regions } = readRegions(fd, live);
+    const live = liveRecords(fd);
+    const { records, regions } = readRegions(fd, live.records);
+    const isWhole = live.isWhole && records.length === live.records.length;
     const liveBytes = records.reduce((sum, { head }) => sum + head.sizeBytes, 0);
-    this.#isWorn = !isWhole || records.length < live.length || (sizeBytes > SMALL_BYTES && liveBytes < sizeBytes / 2);
+    this.#isWorn = !isWhole || (sizeBytes > SMALL_BYTES && liveBytes < sizeBytes / 2);
     this.found = new FoundTranslations(records);
     if (records.length > 0) this.#index = KnownRegions.index(regions, this.found.places);
   }
@@ -116,11 +125,11 @@ export class TranslationFile {
   /** Writes what is in the file now, also by others, as large as it may be, and a record more. */
   #rewrite(more: Uint8Array, isUsed: (identity: number) => boolean): void {
     const end = this.#end;
-    const { live } = liveRecords(end, fstatSync(end).size);
+    const { records } = liveRecords(end);
     const usedAt = ({ head }: FoundRecord): number => (isUsed(head.identity) ? Number.POSITIVE_INFINITY : head.usedAt);
     const kept: FoundRecord[] = [];
     let left = KEPT_BYTES - more.length;
-    for (const record of live.sort((a, b) => order(usedAt(b), usedAt(a)) || b.at - a.at)) {
+    for (const record of [...records].sort((a, b) => order(usedAt(b), usedAt(a)) || b.at - a.at)) {
       if (record.head.sizeBytes > left) continue;
       left -= record.head.sizeBytes;
       kept.push(record);
@@ -131,7 +140,7 @@ export class TranslationFile {
       (function* () {
         for (const { at, head } of kept) {
           const record = readBytes(end, at, head.sizeBytes);
-          if (areWhole(head, record, new Int32Array(record.buffer, HEAD_BYTES, head.regionsBytes / 4))) yield record;
+          if (isHeadWhole(head, record)) yield record;
         }
         yield more;
       })(),
