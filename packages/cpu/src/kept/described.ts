@@ -3,6 +3,7 @@
  * words of the host's byte order, so that they can be read where they lie.
  */
 import type { CompiledRegion, Reach } from "../jit/region-compiler.ts";
+import { hashBytes } from "./place-hash.ts";
 
 /** Words of a region. Its lists follow: entries, distances of pages, pieces, then the pieces' bytes, padded to a word. */
 export const Described = {
@@ -12,11 +13,13 @@ export const Described = {
   number: 1,
   /** The number of its module in an index; 0 as described. */
   module: 2,
-  reach: 3,
-  entries: 4,
-  pages: 5,
-  pieces: 6,
-  lists: 7,
+  /** `hashBytes` of the pieces' bytes, one piece after the other from 0 on. */
+  hash: 3,
+  reach: 4,
+  entries: 5,
+  pages: 6,
+  pieces: 7,
+  lists: 8,
 } as const;
 /** Words of an entry: its place, and that place's `hashPlace`. */
 export const ENTRY_WORDS = 2;
@@ -43,6 +46,7 @@ function describe({ entries, reach, pages, pieces }: CompiledRegion, number: num
     0,
     number,
     0,
+    pieces.reduce((hash, { bytes }) => hashBytes(bytes, 0, bytes.length, hash), 0),
     REACHES.indexOf(reach),
     entries.length,
     pages.length,
@@ -62,6 +66,14 @@ function describe({ entries, reach, pages, pieces }: CompiledRegion, number: num
     at += bytes.length;
   }
   return words;
+}
+
+/** Where a region's lists begin, and the last one ends. @param region  where it begins */
+export function listsOf(words: Int32Array, region: number) {
+  const entryList = region + Described.lists;
+  const pageList = entryList + words[region + Described.entries] * ENTRY_WORDS;
+  const pieceList = pageList + words[region + Described.pages];
+  return { entryList, pageList, pieceList, pieceEnd: pieceList + words[region + Described.pieces] * PIECE_WORDS };
 }
 
 /** Whether words are regions one behind the other, whose lists lie within them. Thousands are looked at in a row: nothing is made for any. */

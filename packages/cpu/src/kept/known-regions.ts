@@ -1,8 +1,8 @@
-import { Described, ENTRY_WORDS } from "./described.ts";
+import { Described, ENTRY_WORDS, listsOf } from "./described.ts";
 
 /** What earlier runs had translated, as all threads of a process have it. */
 export interface KnownIndex {
-  /** Descriptions of all regions, module by module from number 0 on; zeros may follow. */
+  /** Descriptions of all regions without their pieces' bytes, module by module from number 0 on. */
   readonly regions: SharedArrayBuffer;
   /** Where modules are, and where regions are entered. */
   readonly places: SharedArrayBuffer;
@@ -97,31 +97,33 @@ function* regionsIn(words: Int32Array): Generator<KnownRegion> {
   for (let at = 0; words[at + Described.length] > 0; at += words[at + Described.length]) yield at;
 }
 
-/** Puts modules' regions behind one another, as `KnownRegions.index` takes them. */
+/** Puts what an index has of modules' regions behind one another. */
 export class RegionsWriter {
   readonly #words: Int32Array<SharedArrayBuffer>;
   #end = 0;
   #modules = 0;
 
-  /** @param words  as many as there will be at most */
+  /** @param words  as many as their descriptions have */
   constructor(words: number) {
     this.#words = new Int32Array(new SharedArrayBuffer(words * 4));
   }
 
   /** @param regions  of the next module, as `describeRegions` gave them */
   add(regions: Int32Array): void {
-    this.#words.set(regions, this.#end);
-    for (
-      const end = this.#end + regions.length;
-      this.#end < end;
-      this.#end += this.#words[this.#end + Described.length]
-    )
+    for (let at = 0; at < regions.length; at += regions[at + Described.length]) {
+      const length = listsOf(regions, at).pieceEnd - at;
+      this.#words.set(regions.subarray(at, at + length), this.#end);
+      this.#words[this.#end + Described.length] = length;
       this.#words[this.#end + Described.module] = this.#modules;
+      this.#end += length;
+    }
     this.#modules++;
   }
 
-  /** @returns all that was added; zeros follow if there is room for more */
   finish(): SharedArrayBuffer {
-    return this.#words.buffer;
+    // Not slice(): V8 takes two empty ones for the same, and throws.
+    const words = new Int32Array(new SharedArrayBuffer(this.#end * 4));
+    words.set(this.#words.subarray(0, this.#end));
+    return words.buffer;
   }
 }

@@ -8,8 +8,13 @@ const HASHED_BYTES = 16;
  * @param offset  of the place in the page
  */
 export function hashPlace(bytes: Uint8Array, page: number, offset: number): number {
-  const end = page + Math.min(offset + HASHED_BYTES, 4096);
-  let hash = Math.imul(offset + 1, 0x9e3779b1);
-  for (let at = page + offset; at < end; at++) hash = Math.imul(hash ^ bytes[at], 0x01000193) ^ (hash >>> 15);
-  return hash | 0;
+  const size = Math.min(HASHED_BYTES, 4096 - offset);
+  return hashBytes(bytes, page + offset, size, Math.imul(offset + 1, 0x9e3779b1));
+}
+
+/** @param hash  of what lies before */
+export function hashBytes(bytes: Uint8Array, from: number, size: number, hash: number): number {
+  let next = hash;
+  for (let at = from; at < from + size; at++) next = Math.imul(next ^ bytes[at], 0x01000193) ^ (next >>> 15);
+  return next | 0;
 }

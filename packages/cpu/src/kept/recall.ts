@@ -4,15 +4,17 @@ import type { Interpreter } from "../interp/interpreter.ts";
 import type { CompiledRegion, RegionEntry, RegionPage, RegionPiece } from "../jit/region-compiler.ts";
 import type { Spot } from "../jit/spot.ts";
 import type { DomainMemory } from "../memory/domain-memory.ts";
-import { Described, ENTRY_WORDS, PIECE_WORDS, reachOf } from "./described.ts";
+import { Described, ENTRY_WORDS, listsOf, PIECE_WORDS, reachOf } from "./described.ts";
 import type { KnownRegion, KnownRegions } from "./known-regions.ts";
-import { hashPlace } from "./place-hash.ts";
+import { hashBytes, hashPlace } from "./place-hash.ts";
 
 /** Modules of earlier runs, by their number in the index. */
 export interface KnownModules {
   readonly regions: KnownRegions;
   /** Reads a module with its machine code; undefined if that cannot be had. */
   read(module: number): WebAssembly.Module | undefined;
+  /** What `describeRegions` gave for a module, until the next is asked for; undefined if it cannot be had. */
+  describe(module: number): Int32Array | undefined;
 }
 
 /** A module whose regions are in the table. */
@@ -23,7 +25,7 @@ interface Placed {
   /** How often it was put there. */
   times: number;
 }
-/** A region that was found, and its module's base then. Its many pieces and entries are in the index, and are not kept once more. */
+/** A region that was found, and its module's base then. Its many pieces and entries are known elsewhere, and are not kept once more. */
 interface Found {
   readonly region: InstalledRegion;
   readonly pages: readonly RegionPage[];
@@ -43,7 +45,6 @@ export class Recall {
   /** The frame that code at a linear address comes from, undefined if there is none. */
   readonly #frameOf: (page: number) => number | undefined;
   readonly #bytes: Uint8Array;
-  readonly #knownBytes: Uint8Array;
   readonly #placed = new Map<number, Placed | undefined>();
   /** What became of regions that were found last time. */
   readonly #installed = new Map<KnownRegion, Found>();
@@ -63,7 +64,6 @@ export class Recall {
     this.#interpreter = interpreter;
     this.#frameOf = frameOf;
     this.#bytes = new Uint8Array(memory.memory.buffer);
-    this.#knownBytes = new Uint8Array(known.regions.words.buffer);
   }
 
   /** Forgets what is in the table; that was emptied. */
@@ -90,8 +90,9 @@ export class Recall {
     const origin = spot.page - (entry >> 12) * 4096;
     const before = this.#installed.get(region);
     if (before && !before.region.isDropped && this.#areThere(before.pages, origin)) {
-      const { entryList } = this.#listsOf(region);
-      return this.#cache.enterAlso(before.region, this.#entryAt(entryList + number * ENTRY_WORDS, spot.frame), number);
+      const { words } = this.#known.regions;
+      const again = entryAt(words, listsOf(words, region).entryList + number * ENTRY_WORDS, spot.frame);
+      return this.#cache.enterAlso(before.region, again, number);
     }
     if (!this.#lies(region, origin)) return false;
     const code = this.#read(region, origin);
@@ -111,26 +112,32 @@ export class Recall {
     return pages.every(({ distance, frame }) => this.#frameOf(origin + distance * 4096) === frame);
   }
 
-  /** Whether the guest's memory holds a region's bytes. Most candidates are others': nothing is made for them. @param origin  linear address that places count from */
+  /** Whether the guest's memory may hold a region's bytes. Most candidates are others': nothing is made for them, nor read. @param origin  linear address that places count from */
   #lies(region: KnownRegion, origin: number): boolean {
     const { words } = this.#known.regions;
-    const { pageList, pieceList, pieceEnd } = this.#listsOf(region);
+    const { pageList, pieceList, pieceEnd } = listsOf(words, region);
     for (let at = pageList; at < pieceList; at++)
       if (this.#frameOf(origin + words[at] * 4096) === undefined) return false;
-    let from = pieceEnd * 4;
+    let hash = 0;
     for (let at = pieceList; at < pieceEnd; at += PIECE_WORDS) {
       const [place, size] = [words[at], words[at + 1]];
       const frame = this.#frameOf(origin + (place >> 12) * 4096);
-      if (frame === undefined || !this.#isSame(from, this.#frameAddress(frame) + (place & 4095), size)) return false;
-      from += size;
+      if (frame === undefined) return false;
+      hash = hashBytes(this.#bytes, this.#frameAddress(frame) + (place & 4095), size, hash);
     }
-    return true;
+    return hash === words[region + Described.hash];
   }
 
-  /** A region as it lies in the guest's memory; undefined if another vcpu has just taken a page of it away. */
-  #read(region: KnownRegion, origin: number): CompiledRegion | undefined {
-    const { words } = this.#known.regions;
-    const { entryList, pageList, pieceList, pieceEnd } = this.#listsOf(region);
+  /**
+   * A region as it was, where it would lie in the guest's memory now. Whether it does is for whoever installs it to see.
+   * @returns undefined if it cannot be read, or another vcpu has just taken a page of it away
+   */
+  #read(known: KnownRegion, origin: number): CompiledRegion | undefined {
+    const index = this.#known.regions;
+    const words = this.#known.describe(index.moduleOf(known));
+    if (words === undefined) return undefined;
+    const region = regionAt(words, index.words[known + Described.number]);
+    const { entryList, pageList, pieceList, pieceEnd } = listsOf(words, region);
     const pages: RegionPage[] = [];
     for (let at = pageList; at < pieceList; at++) {
       const frame = this.#frameOf(origin + words[at] * 4096);
@@ -139,36 +146,16 @@ export class Recall {
     }
     const frameAt = (place: number): number => pages.find(({ distance }) => distance === place >> 12)!.frame;
     const pieces: RegionPiece[] = [];
-    let from = pieceEnd * 4;
+    let from = words.byteOffset + pieceEnd * 4;
     for (let at = pieceList; at < pieceEnd; at += PIECE_WORDS) {
       const [place, size] = [words[at], words[at + 1]];
       const piece = { distance: place >> 12, frame: frameAt(place), start: place & 4095 };
-      pieces.push({ ...piece, bytes: this.#knownBytes.subarray(from, from + size) });
+      pieces.push({ ...piece, bytes: new Uint8Array(words.buffer, from, size) });
       from += size;
     }
     const entries: RegionEntry[] = [];
-    for (let at = entryList; at < pageList; at += ENTRY_WORDS) entries.push(this.#entryAt(at, frameAt(words[at])));
+    for (let at = entryList; at < pageList; at += ENTRY_WORDS) entries.push(entryAt(words, at, frameAt(words[at])));
     return { entries, reach: reachOf(words[region + Described.reach]), pieces, pages };
-  }
-  /** @param at  of its words in the index */
-  #entryAt(at: number, frame: number): RegionEntry {
-    const { words } = this.#known.regions;
-    return { distance: words[at] >> 12, frame, offset: words[at] & 4095, hash: words[at + 1] };
-  }
-
-  /** Where a region's lists begin, and the last one ends. */
-  #listsOf(region: KnownRegion) {
-    const { words } = this.#known.regions;
-    const entryList = region + Described.lists;
-    const pageList = entryList + words[region + Described.entries] * ENTRY_WORDS;
-    const pieceList = pageList + words[region + Described.pages];
-    return { entryList, pageList, pieceList, pieceEnd: pieceList + words[region + Described.pieces] * PIECE_WORDS };
-  }
-
-  #isSame(known: number, now: number, size: number): boolean {
-    const [bytes, knownBytes] = [this.#bytes, this.#knownBytes];
-    for (let k = 0; k < size; k++) if (knownBytes[known + k] !== bytes[now + k]) return false;
-    return true;
   }
 
   /**
@@ -207,4 +194,19 @@ export class Recall {
   #frameAddress(frame: number): number {
     return this.#memory.layout.framesOffset + frame * 4096;
   }
+}
+
+/** @param at  of its words in a description */
+const entryAt = (words: Int32Array, at: number, frame: number): RegionEntry => ({
+  distance: words[at] >> 12,
+  frame,
+  offset: words[at] & 4095,
+  hash: words[at + 1],
+});
+
+/** Where the region of a module with this number begins. */
+function regionAt(words: Int32Array, number: number): number {
+  let at = 0;
+  for (let before = 0; before < number; before++) at += words[at + Described.length];
+  return at;
 }

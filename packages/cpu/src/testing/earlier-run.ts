@@ -27,7 +27,11 @@ export class EarlierRun {
   });
   get known(): KnownModules {
     const regions = new KnownRegions(KnownRegions.index(writeRegions(this.#regions), [...this.#regions.keys()]));
-    return { regions, read: (module) => this.#modules[regions.addressOf(module)] };
+    return {
+      regions,
+      read: (module) => this.#modules[regions.addressOf(module)],
+      describe: (module) => this.#regions[regions.addressOf(module)],
+    };
   }
 }
 

@@ -15,6 +15,16 @@ const skip = host === undefined && "machine code cannot be had here";
 const folder = mkdtempSync(join(tmpdir(), "xeno-kept-modules-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
+/** Larger than what is read at once. */
+const regionsOfOne = describeRegions([
+  {
+    entries: [{ distance: 0, frame: 1, offset: 0, hash: 1 }],
+    reach: "rest",
+    pieces: [0, 1, 2].map((distance) => ({ distance, frame: 1, start: 0, bytes: new Uint8Array(4096).fill(distance) })),
+    pages: [0, 1, 2].map((distance) => ({ distance, frame: 1 })),
+  },
+]);
+
 /** A file with one module, which V8 has optimised. */
 async function fileWithOne(): Promise<TranslationFile> {
   const m = new ModuleBuilder("i32");
@@ -29,19 +39,10 @@ async function fileWithOne(): Promise<TranslationFile> {
     for (let k = 0; k < 1e6; k++) add(k);
     await wait(5);
   }
-  const regions = describeRegions([
-    {
-      entries: [{ distance: 0, frame: 1, offset: 0, hash: 1 }],
-      reach: "rest",
-      pieces: [{ distance: 0, frame: 1, start: 0, bytes: Uint8Array.of(1, 2) }],
-      pages: [{ distance: 0, frame: 1 }],
-    },
-  ]);
   const path = join(folder, "made", "one.kept");
-  TranslationFile.open(path)!.add([{ regions, bytes, code }], () => false);
+  TranslationFile.open(path)!.add([{ regions: regionsOfOne, bytes, code }], () => false);
   return TranslationFile.open(path)!;
 }
-
 test("of two domains of a thread the second has the module that the first one read", { skip }, async () => {
   const file = await fileWithOne();
   const handle = { index: file.takeIndex()!, fd: file.fd };
@@ -51,4 +52,5 @@ test("of two domains of a thread the second has the module that the first one re
   assert.ok(module instanceof WebAssembly.Module);
   assert.equal(second!.read(0), module);
   assert.deepEqual(read, [0]);
+  assert.deepEqual(second!.describe(0), regionsOfOne);
 });

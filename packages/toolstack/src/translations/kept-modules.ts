@@ -2,7 +2,7 @@
 import { type KnownIndex, KnownRegions } from "@xenoserver/cpu/kept/known-regions.ts";
 import type { KnownModules } from "@xenoserver/cpu/kept/recall.ts";
 import { readInto } from "../read-into.ts";
-import { decodeHead, HEAD_BYTES } from "./record.ts";
+import { decodeHead, HEAD_BYTES, isHeadWhole } from "./record.ts";
 import { moduleOf } from "./record-module.ts";
 
 /** As any thread of the process can have it. */
@@ -19,6 +19,8 @@ export class KeptModules implements KnownModules {
   readonly #onRead: (at: number, module: WebAssembly.Module) => void;
   /** One module at a time is read into it. */
   #room = new Uint8Array(new SharedArrayBuffer(256 * 1024));
+  /** One module's head and regions at a time. */
+  #described = new Uint8Array(4 * 1024);
 
   /** @param onRead  told each module that was read, and its record's place in the file */
   constructor({ index, fd }: KnownHandle, onRead: (at: number, module: WebAssembly.Module) => void) {
@@ -37,6 +39,24 @@ export class KeptModules implements KnownModules {
     shared.set(at, new WeakRef(module));
     this.#onRead(at, module);
     return module;
+  }
+
+  describe(number: number): Int32Array | undefined {
+    try {
+      const at = this.regions.addressOf(number);
+      let count = readInto(this.#fd, this.#described, at);
+      const head = decodeHead(this.#described.subarray(0, count));
+      if (head === undefined) return undefined;
+      const sizeBytes = HEAD_BYTES + head.regionsBytes;
+      if (sizeBytes > this.#described.length) {
+        this.#described = new Uint8Array(sizeBytes);
+        count = readInto(this.#fd, this.#described, at);
+      }
+      if (count < sizeBytes || !isHeadWhole(head, this.#described)) return undefined;
+      return new Int32Array(this.#described.buffer, HEAD_BYTES, head.regionsBytes / 4);
+    } catch {
+      return undefined;
+    }
   }
 
   #readAt(at: number): WebAssembly.Module | undefined {
