@@ -1,5 +1,6 @@
 /** What cannot be run is refused before anything is started: one sentence that names the file and what was expected. */
 import assert from "node:assert/strict";
+import { truncateSync } from "node:fs";
 import { describe, test } from "node:test";
 import { helloGuest } from "@xenoserver/testkit";
 import { ConfigError, type DomainConfig } from "../cfg/index.ts";
@@ -87,6 +88,22 @@ describe("files", () => {
       sentence(tinyConfig(path, { ramdisk: "/nowhere" }), /^ramdisk \/nowhere: no such file$/);
       sentence(tinyConfig(path, { ramdisk: "/dev/null" }), /^ramdisk \/dev\/null: is no regular file$/);
     }));
+  test("a ramdisk that becomes shorter before it is read", () =>
+    withFile(kernel, (path) =>
+      withFile(Buffer.alloc(5000, 7), (ramdisk) => {
+        const { content } = planDomain(tinyConfig(path, { ramdisk })).modules[0]!;
+        const target = new Uint8Array(5000);
+        content.copyTo(target, 0);
+        assert.deepEqual(target, new Uint8Array(5000).fill(7));
+        truncateSync(ramdisk, 4000);
+        assert.throws(
+          () => content.copyTo(target, 0),
+          (error) =>
+            error instanceof ConfigError && /^ramdisk \S+: ends after 4000 bytes, expected 5000/.test(error.message),
+        );
+        content.release();
+      }),
+    ));
 });
 
 test("a plan is described in the words of xl.cfg", () =>

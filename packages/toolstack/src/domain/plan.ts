@@ -21,6 +21,7 @@ import {
   vcpusAtStart,
 } from "../cfg/index.ts";
 import { cacheDir } from "../guest/cache.ts";
+import { InputFile } from "./input-file.ts";
 import { readWhole } from "./read-whole.ts";
 import { UnpackedKernels } from "./unpacked-kernels.ts";
 
@@ -40,18 +41,22 @@ export interface DomainPlan {
 export function planDomain(config: DomainConfig): DomainPlan {
   const { shim } = config;
   const ramdisk =
-    config.ramdisk === undefined ? [] : [{ name: "ramdisk", bytes: readInput("ramdisk", config.ramdisk) }];
+    config.ramdisk === undefined ? [] : [{ name: "ramdisk", content: openInput("ramdisk", config.ramdisk) }];
   const plan: DomainPlan =
     shim === undefined
       ? { config, ...readKernel("kernel", config.kernel), cmdline: config.cmdline, modules: ramdisk }
       : {
           ...{ config, ...readKernel("pvshim_path", shim.path), cmdline: shim.cmdline },
-          modules: [{ name: "kernel", bytes: readInput("kernel", config.kernel), cmdline: config.cmdline }, ...ramdisk],
+          modules: [
+            { name: "kernel", content: openInput("kernel", config.kernel), cmdline: config.cmdline },
+            ...ramdisk,
+          ],
         };
-  const sizes = plan.modules.map(({ name, bytes }) => ({ name, sizeBytes: bytes.length }));
+  const sizes = plan.modules.map(({ name, content }) => ({ name, sizeBytes: content.length }));
   try {
     placeImages(config.memoryMib, plan.kernel, PAGE_BYTES, sizes);
   } catch (error) {
+    freePlan(plan);
     throw asConfigError(error);
   }
   return plan;
@@ -76,7 +81,7 @@ function readKernel(key: InputKey, path: string): Pick<DomainPlan, "kernel" | "k
 export function freePlan({ kernel, kernelFile, modules }: DomainPlan): void {
   kernel.content.release();
   freeBytes(kernelFile);
-  for (const { bytes } of modules) freeBytes(bytes);
+  for (const { content } of modules) content.release();
 }
 
 /** What the builder refuses is a mistake in the configuration; anything else is passed through. */
@@ -90,10 +95,15 @@ const REASONS: Readonly<Record<string, string>> = {
   EACCES: "may not be read by this user",
 };
 
-function readInput(key: InputKey, path: string): Uint8Array {
+const readInput = (key: InputKey, path: string): Uint8Array => withInput(key, path, () => readWhole(path));
+/** What is read when it is wanted: straight into the guest's memory. */
+const openInput = (key: InputKey, path: string): InputFile =>
+  withInput(key, path, () => InputFile.open(`${key} ${path}`, path));
+
+function withInput<T>(key: InputKey, path: string, use: () => T): T {
   try {
     if (!statSync(path).isFile()) throw new ConfigError(`${key} ${path}: is no regular file`);
-    return readWhole(path);
+    return use();
   } catch (cause) {
     if (cause instanceof ConfigError) throw cause;
     const { code, message } = cause as NodeJS.ErrnoException;
@@ -105,7 +115,7 @@ function readInput(key: InputKey, path: string): Uint8Array {
 export function describePlan({ config, kernel, modules }: DomainPlan): string {
   const hex = (n: number): string => `0x${n.toString(16)}`;
   const size = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
-  const sizeOf = (name: string): string => size(modules.find((module) => module.name === name)?.bytes.length ?? 0);
+  const sizeOf = (name: string): string => size(modules.find((module) => module.name === name)?.content.length ?? 0);
   const packed = kernel.compression === "none" ? "" : `, ${kernel.compression}`;
   const image = `${kernel.format}${packed}, ${kernel.bits}-bit ELF, PVH entry ${hex(kernel.entry)}`;
   const rows: [setting: string, remark?: string][] = [

@@ -29,7 +29,7 @@ function build(config: Partial<BuildConfig> = {}) {
   return { memory, ...built, read, text };
 }
 
-const ramdisk = (bytes: Uint8Array) => ({ name: "ramdisk", bytes });
+const ramdisk = (bytes: Uint8Array) => ({ name: "ramdisk", content: bytesInMemory(bytes) });
 
 const refuses = (config: Partial<BuildConfig>, code: string, message: RegExp): void => {
   assert.throws(
@@ -62,7 +62,11 @@ describe("the start record", () => {
   });
 
   test("has as many modules as there are, each with its own command line", () => {
-    const paravirtual = { name: "kernel", bytes: Buffer.from("a kernel"), cmdline: "console=hvc0 root=/dev/xvda1" };
+    const paravirtual = {
+      name: "kernel",
+      content: bytesInMemory(Buffer.from("a kernel")),
+      cmdline: "console=hvc0 root=/dev/xvda1",
+    };
     const d = build({ cmdline: "pv-shim", modules: [paravirtual, ramdisk(Buffer.alloc(5000, "r"))] });
     const info = d.read(d.start.rbx, 56);
     assert.equal(info.getUint32(12, true), 2);

@@ -51,7 +51,7 @@ export interface BuildConfig extends DomainConfig {
 export interface BootModule {
   /** What messages call it, "ramdisk" or "kernel". */
   readonly name: string;
-  readonly bytes: Uint8Array;
+  readonly content: ImageBytes;
   readonly cmdline?: string;
 }
 
@@ -84,8 +84,8 @@ export function buildDomain(config: BuildConfig, memory: GuestMemory): BuiltDoma
   populateRam(domain, map, memoryMiB);
   for (const { gpa, offset, fileSizeBytes } of kernel.segments)
     putPart(memory, gpa, kernel.content, { offset, sizeBytes: fileSizeBytes });
-  modules.forEach(({ bytes }, n) => {
-    put(memory, place.modules[n]!, bytes);
+  modules.forEach(({ content }, n) => {
+    putPart(memory, place.modules[n]!, content, { offset: 0, sizeBytes: content.length });
   });
   makeBiosArea(domain);
   putAcpi(domain, config.vcpusOnline ?? config.nrVcpus);
@@ -110,8 +110,8 @@ export function buildDomain(config: BuildConfig, memory: GuestMemory): BuiltDoma
   };
 }
 
-const describeModule = ({ name, bytes, cmdline }: BootModule) => ({
-  ...{ name, sizeBytes: bytes.length },
+const describeModule = ({ name, content, cmdline }: BootModule) => ({
+  ...{ name, sizeBytes: content.length },
   ...(cmdline !== undefined && { cmdline: encodeCmdline(cmdline) }),
 });
 

@@ -1,4 +1,4 @@
-/** A kernel's bytes, which are in memory, or in a file and read where they are wanted. */
+/** The bytes of a kernel or a ramdisk, which are in memory, or in a file and read where they are wanted. */
 export interface ImageBytes {
   readonly length: number;
   /** @returns a part, which lies within; not to be changed */
