@@ -12,26 +12,24 @@ import { DirtyRounds } from "./memory/dirty-log.ts";
 import type { DomainMemory } from "./memory/domain-memory.ts";
 import type { Frame } from "./memory/guest-memory.ts";
 import { Flag } from "./semantics/flags.ts";
-import { type MemoryLayout, Pending, Slot, State, vcpuArea } from "./state/layout.ts";
+import { Pending, Slot, State, vcpuArea } from "./state/layout.ts";
 import { loadVcpu } from "./state/saved-vcpu.ts";
 import { writeTables } from "./state/tables.ts";
+import { CodeFrames } from "./system/code-frames.ts";
 import { viewKey } from "./system/code-window.ts";
 import { DebugState } from "./system/debug.ts";
 import { describeMachine } from "./system/describe.ts";
-import { deliver, deliverException, TripleFault } from "./system/interrupts.ts";
+import { ExternalInterrupts } from "./system/external-interrupts.ts";
+import { GuestFault, Vector } from "./system/faults.ts";
+import { deliverException, TripleFault } from "./system/interrupts.ts";
 import { copyLinear } from "./system/linear-copy.ts";
-import { GuestFault, hiOf, Machine, type MmuExports, Vector } from "./system/machine.ts";
+import { Machine } from "./system/machine.ts";
+import { withNumericAddresses } from "./system/mmu-exports.ts";
 import { timeStamp } from "./system/msr.ts";
 import { startMachine } from "./system/reset.ts";
 import { isStackAccess } from "./system/stack-access.ts";
+import { TickPace } from "./tick-pace.ts";
 
-/**
- * A tick is a look at timers and other threads, and at what the vcpu is doing. It comes after so much work as took about this long
- * the last time; events of other threads need not wait for it. Work is counted in translated instructions, see `INTERPRETED_WORK`.
- */
-const TICK_NS = 60_000;
-const MIN_TICK_WORK = 8192;
-const MAX_TICK_WORK = 1 << 18;
 /** What leaving generated code counts for, so that a guest that does little else has its ticks too. */
 const LEAVE_WORK = 64;
 
@@ -49,52 +47,31 @@ export interface WasmEngineOptions {
   readonly profile?: boolean;
 }
 
-/** Addresses of 32 bits come out of WebAssembly as negative numbers from 2 GiB on, those of 64 go in as BigInts. */
-function withNumericAddresses(exports: MmuExports, { addressType }: MemoryLayout): MmuExports {
-  const commit = exports.commitBounce as (vb: number, host: number | bigint) => void;
-  return {
-    hostAddress: (vb, lo, hi, size, access) => {
-      const at = exports.hostAddress(vb, lo, hi, size, access);
-      return at < 0 ? at + 2 ** 32 : at;
-    },
-    commitBounce: addressType === "i64" ? (vb, host) => commit(vb, BigInt(host)) : exports.commitBounce,
-    flushTlb: exports.flushTlb,
-    flushTlbPage: exports.flushTlbPage,
-  };
-}
-
 /** One vcpu of the WebAssembly engine. Lives on the thread that runs it; its state lies in the domain's shared memory. */
 export class WasmVcpu implements Vcpu {
   readonly id: number;
   readonly machine: Machine;
   readonly interpreter: Interpreter;
   readonly cache: CodeCache;
-  private readonly memory: DomainMemory;
   private readonly decoder = new Decoder();
   private readonly debug: DebugState;
   readonly hotSpots: HotSpots;
   private readonly systemInstructions: Decoded[] = [];
-  private source: InterruptSource = { hasPending: () => false, acknowledge: () => -1 };
   private readonly exits: Exit[] = [];
   /** Instruction that exited last, for `injectGp`. */
   private exitRip = 0;
   private portBytes = 0;
-  /** Work done since the last tick; it goes on over exits, or code that exits often would never be met at a tick. */
-  private sinceTick = 0;
-  private tickWork = MIN_TICK_WORK;
-  private tickBeganNs = 0;
-  /** Whether the vcpu left to the hypervisor since the last tick, which takes time of its own. */
-  private tickBroken = false;
-  private readonly nowNs: () => number;
+  private readonly code: CodeFrames;
+  private readonly pace: TickPace;
+  private readonly interrupts: ExternalInterrupts;
   private readonly dirtyRounds: DirtyRounds;
   private readonly translates: "never" | "hot" | "always";
   retired = 0;
 
   constructor(id: number, memory: DomainMemory, options: WasmEngineOptions) {
     this.id = id;
-    this.memory = memory;
     this.translates = options.translate ?? "hot";
-    this.nowNs = options.nowNs;
+    this.pace = new TickPace(options.nowNs);
     this.dirtyRounds = new DirtyRounds(memory, id);
     const vb = vcpuArea(id);
     writeTables(memory.memory);
@@ -123,7 +100,9 @@ export class WasmVcpu implements Vcpu {
     new Int32Array(memory.memory.buffer)[(vb + State.frameTables) >>> 2] =
       memory.layout.frameTables + id * memory.frameCount * 4;
     this.machine = new Machine(memory.memory, vb, withNumericAddresses(exports, memory.layout), options);
+    this.code = new CodeFrames(this.machine, exports.translateCode, memory);
     this.debug = new DebugState(this.machine);
+    this.interrupts = new ExternalInterrupts(this.machine, (fault) => this.fault(fault));
     this.machine.isStackAccess = () => isStackAccess(this.machine, this.decoder);
     const writer = new TraceWriter(memory.memory, this.decoder, {
       handlerFor: (d, codeMode, form, bytes) => this.interpreter.handlerFor(d, codeMode, form, bytes),
@@ -135,7 +114,7 @@ export class WasmVcpu implements Vcpu {
     const service = options.regions ?? new LocalRegionService(memory);
     this.hotSpots = new HotSpots(this.cache, this.interpreter, service, id, memory, {
       pageTables: () => this.machine.pageTables,
-      frameOf: (page) => this.frameOfCode(page),
+      frameOf: (page) => this.code.knownFrameOf(page),
     });
     this.cache.onReset = () => {
       this.hotSpots.reset();
@@ -203,7 +182,7 @@ export class WasmVcpu implements Vcpu {
     this.fault(new GuestFault(13, 0));
   }
   setInterruptSource(source: InterruptSource): void {
-    this.source = source;
+    this.interrupts.source = source;
   }
   describe(): string {
     this.machine.nextRip = this.machine.getAddress(Slot.rip);
@@ -231,13 +210,12 @@ export class WasmVcpu implements Vcpu {
     if (queued) return queued;
     const m = this.machine;
     m.set32(State.instructionLimit, this.workLeft());
-    if (this.sinceTick === 0) this.tickBeganNs = this.nowNs();
-    else this.tickBroken = true;
+    this.pace.enter();
     this.lookAtRound();
     this.cache.catchUp();
     try {
       m.nextRip = m.getAddress(Slot.rip);
-      this.takeInterrupt();
+      this.interrupts.take();
       for (;;) {
         const exit = m.isStepping ? this.stepOne() : (this.step(this.interpreter.exports.run(m.vb)) ?? this.goOn());
         if (exit) return exit;
@@ -262,7 +240,7 @@ export class WasmVcpu implements Vcpu {
     const retired = m.get32(State.instructions);
     this.retired += retired;
     const translated = m.get32(State.jitInstructions);
-    this.sinceTick += (retired - translated) * INTERPRETED_WORK + translated + LEAVE_WORK;
+    this.pace.count((retired - translated) * INTERPRETED_WORK + translated + LEAVE_WORK);
     m.nextRip = m.getAddress(Slot.rip);
     switch (reason) {
       case LoopExit.miss:
@@ -279,7 +257,7 @@ export class WasmVcpu implements Vcpu {
   /** Before generated code is entered again, whose count starts at zero. */
   private goOn(): Exit | undefined {
     const { words, vb } = this.machine;
-    if (this.sinceTick >= this.tickWork) return this.endTick();
+    if (this.pace.isOver) return this.endTick();
     const at = (vb + State.instructionLimit) >>> 2;
     const limit = words[at];
     // Unless someone asks for an end, this moment too.
@@ -287,20 +265,12 @@ export class WasmVcpu implements Vcpu {
     return undefined;
   }
   private workLeft(): number {
-    return Math.max(this.tickWork - this.sinceTick, INTERRUPTS_OPENED + 1);
+    return Math.max(this.pace.left, INTERRUPTS_OPENED + 1);
   }
   private endTick(): Exit {
-    if (!this.tickBroken) this.adaptTick();
-    this.tickBroken = false;
-    this.sinceTick = 0;
+    this.pace.begin();
     this.sampleHotSpot();
     return { kind: "preempted" };
-  }
-  /** Brings the next tick nearer to its length in time. */
-  private adaptTick(): void {
-    const tookNs = Math.max(this.nowNs() - this.tickBeganNs, 1);
-    const next = this.tickWork * Math.min(Math.max(TICK_NS / tookNs, 0.5), 1.5);
-    this.tickWork = Math.min(Math.max(Math.round(next), MIN_TICK_WORK), MAX_TICK_WORK);
   }
 
   private sampleHotSpot(): void {
@@ -310,18 +280,9 @@ export class WasmVcpu implements Vcpu {
     if (!m.is64 || m.isStepping) return;
     const rip = m.getAddress(Slot.rip);
     const page = Math.floor(rip / 4096) * 4096;
-    const frame = this.frameOfCode(page);
+    const frame = this.code.knownFrameOf(page);
     if (frame !== undefined) this.hotSpots.sample({ page, frame, offset: rip - page });
   }
-  /** The frame that code at a linear address comes from, undefined if there is none. */
-  private frameOfCode(va: number): number | undefined {
-    const m = this.machine;
-    if (this.interpreter.exports.translateCode(m.vb, va >>> 0, hiOf(va)) === 0) return undefined;
-    const gfn = ((m.get32(State.result + 4) & 0xfffff) * 2 ** 32 + (m.get32(State.result) >>> 0)) / 4096;
-    const frame = this.memory.frameAt(Math.floor(gfn) as never);
-    return frame < 0 ? undefined : frame;
-  }
-
   /** Executes one instruction with breakpoints and single-stepping looked at. */
   private stepOne(): Exit | undefined {
     const m = this.machine;
@@ -333,14 +294,15 @@ export class WasmVcpu implements Vcpu {
     }
     const before = m.get32(State.flagsSystem);
     const kicked = m.get32(State.instructionLimit) === 0;
-    if (kicked || this.sinceTick++ >= this.tickWork) {
-      this.sinceTick = 0;
+    if (kicked || this.pace.isOver) {
+      this.pace.restart();
       return this.exits.shift() ?? { kind: "preempted" };
     }
+    this.pace.count(1);
     m.loadedTf = undefined;
     m.set32(State.instructionLimit, 1);
     const reason = this.interpreter.exports.run(m.vb);
-    m.set32(State.instructionLimit, this.tickWork);
+    m.set32(State.instructionLimit, this.pace.length);
     const retired = m.get32(State.instructions);
     if (reason === LoopExit.fault || (reason === LoopExit.miss && retired === 0)) return this.step(reason);
     let exit: Exit | undefined;
@@ -375,15 +337,15 @@ export class WasmVcpu implements Vcpu {
     const queued = this.exits.shift();
     if (queued) return queued;
     const interruptsOpened = m.get32(State.instructionLimit) === INTERRUPTS_OPENED;
-    if (this.sinceTick >= this.tickWork) return this.endTick();
+    if (this.pace.isOver) return this.endTick();
     if (!interruptsOpened) {
       this.sampleHotSpot();
       return { kind: "preempted" };
     }
     // No longer asked for; `goOn` sets what is left.
-    m.set32(State.instructionLimit, this.tickWork);
+    m.set32(State.instructionLimit, this.pace.length);
     this.cache.catchUp();
-    this.takeInterrupt();
+    this.interrupts.take();
     return undefined;
   }
 
@@ -433,14 +395,10 @@ export class WasmVcpu implements Vcpu {
 
   /** The frame that instructions at a linear address come from; undefined after raising the fault. */
   private codeFrame(va: number): number | undefined {
-    const m = this.machine;
-    if (this.interpreter.exports.translateCode(m.vb, va >>> 0, hiOf(va)) === 0) {
-      this.fault(m.takeFault());
-      return undefined;
-    }
-    const gpa = (m.get32(State.result + 4) & 0xfffff) * 2 ** 32 + (m.get32(State.result) >>> 0);
-    const frame = this.memory.frameAt(Math.floor(gpa / 4096) as never);
-    if (frame < 0) throw new Error(`instruction fetch from guest-physical 0x${gpa.toString(16)}, where no memory is`);
+    const frame = this.code.frameOf(va);
+    if (frame === undefined) this.fault(this.machine.takeFault());
+    else if (frame < 0)
+      throw new Error(`instruction fetch from linear 0x${va.toString(16)}, where page tables lead to no memory`);
     return frame;
   }
 
@@ -480,31 +438,7 @@ export class WasmVcpu implements Vcpu {
       return this.exits.shift();
     }
     if (m.get32(State.instructionLimit) === 0) return this.exits.shift() ?? { kind: "preempted" };
-    this.takeInterrupt();
+    this.interrupts.take();
     return undefined;
-  }
-
-  private takeInterrupt(): void {
-    const m = this.machine;
-    if (this.source.hasNmi && m.get32(State.nmiBlocked) === 0) {
-      this.source.takeNmi?.();
-      m.set32(State.nmiBlocked, 1);
-      return this.deliverExternal(Vector.nmi);
-    }
-    const pending = this.source.hasPending();
-    m.set32(State.interruptWaits, pending && !m.interruptsEnabled ? 1 : 0);
-    if (!pending || !m.interruptsEnabled) return;
-    const vector = this.source.acknowledge();
-    if (vector >= 0) this.deliverExternal(vector);
-  }
-  private deliverExternal(vector: number): void {
-    const m = this.machine;
-    try {
-      deliver(m, vector, "external");
-      m.setAddress(Slot.rip, m.nextRip);
-    } catch (thrown) {
-      if (!(thrown instanceof GuestFault)) throw thrown;
-      this.fault(thrown);
-    }
   }
 }

@@ -9,22 +9,14 @@ import {
 import type { DomainMemory } from "../memory/domain-memory.ts";
 import { EntryInfo, RegionPages } from "../mmu/link.ts";
 import { noteItlb } from "../mmu/used-groups.ts";
-import {
-  CODE_GRANULE_BYTES,
-  CodeMode,
-  ITLB_ENTRIES,
-  Itlb,
-  RECORD_BYTES,
-  RECORDS,
-  RECORDS_OFFSET,
-  State,
-} from "../state/layout.ts";
+import { CodeMode, ITLB_ENTRIES, Itlb, RECORD_BYTES, RECORDS, RECORDS_OFFSET, State } from "../state/layout.ts";
 import { type DecodeView, viewKey } from "../system/code-window.ts";
 import { CodeIndex, type CodeKey, codeKey, type Heads, isSamePage } from "./code-index.ts";
 import { CodePage, type InstalledRegion, type Trace } from "./code-page.ts";
 import { type Crossing, Crossings, NEXT_BYTES } from "./crossings.ts";
 import { ARRIVAL_BITS, Builtin, Field, OFFSET_MASK } from "./record.ts";
 import type { TraceWriter } from "./trace.ts";
+import { WatchedFrames } from "./watched-frames.ts";
 
 /** A frame that so often was code and then data goes on being watched: to begin with that anew is not free. */
 const MAX_EMPTIED = 8;
@@ -49,8 +41,7 @@ export class CodeCache {
   private readonly halves: Uint16Array;
   private readonly bytes: Uint8Array;
   private readonly writer: TraceWriter;
-  private readonly dropWriteEntries: (vb: number, frame: number) => number;
-  private readonly vcpuId: number;
+  private readonly watched: WatchedFrames;
   private readonly pages = new Map<number, CodePage>();
   private readonly crossings = new Crossings();
   private readonly index: CodeIndex;
@@ -73,7 +64,6 @@ export class CodeCache {
     dropWriteEntries: (vb: number, frame: number) => number,
     vcpuId: number,
   ) {
-    this.vcpuId = vcpuId;
     this.memory = memory;
     this.vb = vb;
     this.words = new Int32Array(memory.memory.buffer);
@@ -81,7 +71,10 @@ export class CodeCache {
     this.halves = new Uint16Array(memory.memory.buffer);
     this.bytes = new Uint8Array(memory.memory.buffer);
     this.writer = writer;
-    this.dropWriteEntries = dropWriteEntries;
+    this.watched = new WatchedFrames(memory, vcpuId, (frame) => dropWriteEntries(vb, frame), {
+      modified: (frame, offset, sizeBytes) => this.invalidate(frame, offset, sizeBytes),
+      overflowed: () => this.reset(),
+    });
   }
 
   private get recordsAt(): number {
@@ -124,7 +117,7 @@ export class CodeCache {
       recordEnd: result.recordEnd,
       key: codeKey(heads, offset),
     });
-    this.markCode(frame, offset, result.endOffset);
+    this.watched.mark(frame, offset, result.endOffset);
     return true;
   }
 
@@ -183,8 +176,8 @@ export class CodeCache {
     this.crossings.put({ frame, nextFrame, offset, view, record, key });
     this.index.remove(key);
     this.index.enter(heads, offset, record);
-    this.markCode(frame, offset, 4096);
-    this.markCode(nextFrame, 0, NEXT_BYTES);
+    this.watched.mark(frame, offset, 4096);
+    this.watched.mark(nextFrame, 0, NEXT_BYTES);
   }
 
   /** The record at which control arrives at an offset of a frame, or 0; 64-bit code only. */
@@ -223,7 +216,7 @@ export class CodeCache {
     for (const { frame, start, bytes } of pieces) {
       const end = start + bytes.length;
       this.pages.get(frame)!.pieces.push({ start, end, region });
-      this.markCode(frame, start, end);
+      this.watched.mark(frame, start, end);
     }
     return region;
   }
@@ -287,7 +280,7 @@ export class CodeCache {
     let page = this.pages.get(frame);
     if (page && !page.isWatched) {
       page.isWatched = true;
-      this.watch(frame);
+      this.watched.watch(frame);
     }
     const known = page?.views.get(view);
     if (known !== undefined) return known;
@@ -300,7 +293,7 @@ export class CodeCache {
     if (!page) {
       page = new CodePage();
       this.pages.set(frame, page);
-      this.watch(frame);
+      this.watched.watch(frame);
     }
     page.views.set(view, heads);
     if ((view & (CodeMode.sizeMask | CodeMode.singleStep)) === CodeMode.code64)
@@ -312,38 +305,16 @@ export class CodeCache {
     return (this.words[(this.vb + State.frameTables) >>> 2] >>> 2) + frame;
   }
 
-  /** From now on stores into the frame, by any vcpu, go through the slow path. */
-  private watch(frame: number): void {
-    const flags = this.memory.layout.frameFlags + frame;
-    const before = Atomics.or(this.bytes, flags, 1 << this.vcpuId);
-    if (before !== 0) return;
-    this.dropWriteEntries(this.vb, frame);
-    if (this.memory.layout.vcpuCount > 1) this.memory.codeLog.watch(frame, this.vcpuId);
-  }
-
   /** Bytes of a frame are about to change by this vcpu's own store. */
   storedInto(frame: number, offset: number, sizeBytes: number): void {
-    const others = this.bytes[this.memory.layout.frameFlags + frame] & ~(1 << this.vcpuId);
+    const isOthers = this.watched.isOthers(frame);
     this.invalidate(frame, offset, sizeBytes);
-    if (others) this.memory.codeLog.modified(frame, offset, sizeBytes, this.vcpuId);
+    if (isOthers) this.watched.tellOthers(frame, offset, sizeBytes);
   }
 
   /** Takes in what others changed since the last call. */
   catchUp(): void {
-    const { codeLog } = this.memory;
-    if (!codeLog.hasNews) return;
-    codeLog.catchUp(
-      {
-        modified: (frame, offset, sizeBytes) => this.invalidate(frame, offset, sizeBytes),
-        watched: (frame) => {
-          // Stores made directly until now were seen by nobody: whoever has code from the frame must read it again.
-          const wrote = this.dropWriteEntries(this.vb, frame);
-          if (wrote) codeLog.modified(frame, 0, 4096, this.vcpuId);
-        },
-        overflowed: () => this.reset(),
-      },
-      this.vcpuId,
-    );
+    this.watched.catchUp();
   }
 
   private fillItlb(page: number, heads: Heads, frame: number): void {
@@ -354,14 +325,6 @@ export class CodeCache {
     this.words[at + Itlb.heads / 4] = heads;
     this.words[at + Itlb.frame / 4] = frame;
     noteItlb(this.words, this.vb, this.words[(this.vb + State.itlb) >>> 2] - this.vb, page);
-  }
-
-  private markCode(frame: number, start: number, end: number): void {
-    const map = this.memory.layout.codeMaps + frame * 16;
-    const last = Math.floor((Math.min(end, 4096) - 1) / CODE_GRANULE_BYTES);
-    for (let granule = Math.floor(start / CODE_GRANULE_BYTES); granule <= last; granule++) {
-      this.bytes[map + (granule >> 3)] |= 1 << (granule & 7);
-    }
   }
 
   /** Drops the traces and regions that hold any of these bytes. Records of a running trace become look-ups of their own address. */
@@ -397,20 +360,17 @@ export class CodeCache {
       this.poison(key, record, recordEnd);
     }
   }
-  /** Others' code may lie in the same granules; then the map stays as it is, which costs no more than a look. */
   private mapAgain(frame: number, { traces, pieces }: CodePage): void {
-    if (this.bytes[this.memory.layout.frameFlags + frame] !== 1 << this.vcpuId) return;
-    const map = this.memory.layout.codeMaps + frame * 16;
-    this.bytes.fill(0, map, map + 16);
-    for (let n = 0; n < traces.length; n++) this.markCode(frame, traces[n].start, traces[n].end);
-    for (let n = 0; n < pieces.length; n++) this.markCode(frame, pieces[n].start, pieces[n].end);
-    for (const { start, end } of this.crossings.rangesOf(frame)) this.markCode(frame, start, end);
+    if (!this.watched.unmark(frame)) return;
+    for (let n = 0; n < traces.length; n++) this.watched.mark(frame, traces[n].start, traces[n].end);
+    for (let n = 0; n < pieces.length; n++) this.watched.mark(frame, pieces[n].start, pieces[n].end);
+    for (const { start, end } of this.crossings.rangesOf(frame)) this.watched.mark(frame, start, end);
   }
   /** A frame has no code any more: until it has some again stores into it go directly. */
   private unwatch(frame: number, page: CodePage): void {
     if (++page.timesEmptied > MAX_EMPTIED) return;
     page.isWatched = false;
-    Atomics.and(this.bytes, this.memory.layout.frameFlags + frame, ~(1 << this.vcpuId));
+    this.watched.unwatch(frame);
   }
 
   private dropRegion(region: InstalledRegion): void {
@@ -434,10 +394,7 @@ export class CodeCache {
   /** Forgets everything. */
   reset(): void {
     for (const frame of this.pages.keys()) {
-      const flags = this.memory.layout.frameFlags + frame;
-      const left = Atomics.and(this.bytes, flags, ~(1 << this.vcpuId)) & ~(1 << this.vcpuId);
-      const map = this.memory.layout.codeMaps + frame * 16;
-      if (left === 0) this.bytes.fill(0, map, map + 16);
+      this.watched.forget(frame);
       this.words[this.frameTable(frame)] = 0;
     }
     this.index.reset();

@@ -1,8 +1,8 @@
 import { type Fn, type I32, type I64, i32, i64, type V128, type Var } from "@xenoserver/wasm";
 import { type Decoded, type DecodedOperand, Seg } from "../decode/decoded.ts";
-import { bitsOf, type FlagRecipe, type Instruction, type Operand, type Width } from "../semantics/ops.ts";
+import { bitsOf, type FlagRecipe, type Instruction, type Operand, type Width } from "../semantics/instruction.ts";
 import { CodeMode, RECORD_BYTES, Slot, State } from "../state/layout.ts";
-import { Vector } from "../system/machine.ts";
+import { Vector } from "../system/faults.ts";
 import { type AccessHelpers, CallingOps } from "./calling-ops.ts";
 import { AddressRecord, Field, HandlerStatus, INTERRUPTS_OPENED, OFFSET_MASK, SCALE_SHIFT } from "./record.ts";
 

@@ -6,7 +6,7 @@ import { defineMmu, type Mmu } from "../mmu/mmu.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { emitHelpers } from "../semantics/helpers.ts";
 import { State, Tlb } from "../state/layout.ts";
-import type { MmuExports } from "../system/machine.ts";
+import type { MmuExports } from "../system/mmu-exports.ts";
 import type { AddressForm } from "./address.ts";
 import { type BuiltHandlers, builtHandlers } from "./built-handlers.ts";
 import { importEngine } from "./calling-ops.ts";

@@ -2,7 +2,7 @@ import { type Decoded, Seg } from "../decode/decoded.ts";
 import { type Decoder, NEED_MORE_BYTES } from "../decode/decoder.ts";
 import { CodeMode, RECORD_BYTES, Slot } from "../state/layout.ts";
 import type { DecodeView } from "../system/code-window.ts";
-import { Vector } from "../system/machine.ts";
+import { Vector } from "../system/faults.ts";
 import { type AddressForm, addressForm, ignoresSegment, SCRATCH_FORM, segmentSlot } from "./address.ts";
 import { isWideImmediate } from "./interp-ops.ts";
 import { AddressRecord, Builtin, Field, SCALE_SHIFT } from "./record.ts";

@@ -2,7 +2,7 @@ import { type I32, type I64, i32, i64, i64Halves, type V128 } from "@xenoserver/
 import type { Decoded, DecodedOperand } from "../decode/decoded.ts";
 import { Seg } from "../decode/decoded.ts";
 import { ignoresSegment, segmentSlot } from "../interp/address.ts";
-import { bitsOf, type Instruction, type Operand, type Width } from "../semantics/ops.ts";
+import { bitsOf, type Instruction, type Operand, type Width } from "../semantics/instruction.ts";
 import { State } from "../state/layout.ts";
 
 import type { JitOps } from "./jit-ops.ts";

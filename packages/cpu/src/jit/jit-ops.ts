@@ -12,7 +12,8 @@ import {
 import type { Decoded } from "../decode/decoded.ts";
 import { INTERRUPTS_OPENED } from "../interp/record.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
-import { type FlagRecipe, type Helpers, type Instruction, Ops } from "../semantics/ops.ts";
+import type { FlagRecipe, Instruction } from "../semantics/instruction.ts";
+import { type Helpers, Ops } from "../semantics/ops.ts";
 import { State, Tlb } from "../state/layout.ts";
 import type { GroupedAccess } from "./access-groups.ts";
 import { JitInstruction } from "./bindings.ts";

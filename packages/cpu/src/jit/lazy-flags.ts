@@ -1,5 +1,5 @@
 import { type Fn, type I32, type I64, i32, i64, type Var } from "@xenoserver/wasm";
-import type { FlagRecipe } from "../semantics/ops.ts";
+import type { FlagRecipe } from "../semantics/instruction.ts";
 import { State } from "../state/layout.ts";
 
 /** What the flags follow from, and the width of the values in bits; the values' bits above it may be anything. */

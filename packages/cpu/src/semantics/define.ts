@@ -1,7 +1,8 @@
 import type { Decoded } from "../decode/decoded.ts";
 import { type Encoding, parseEncoding } from "../decode/encoding.ts";
 import type { Machine } from "../system/machine.ts";
-import type { Instruction, Ops } from "./ops.ts";
+import type { Instruction } from "./instruction.ts";
+import type { Ops } from "./ops.ts";
 
 /**
  * An instruction's meaning: emits code through `o` for the operands of `i`. Called once for every handler of the

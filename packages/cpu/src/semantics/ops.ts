@@ -15,67 +15,8 @@ import {
 } from "@xenoserver/wasm";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { Slot, State, Tlb } from "../state/layout.ts";
-import { Flag } from "./flags.ts";
-
-/** Operand widths in bytes. */
-export type Width = 1 | 2 | 4 | 8;
-export const bitsOf = (width: number): 8 | 16 | 32 | 64 => (width * 8) as 8 | 16 | 32 | 64;
-
-/**
- * One operand. Integers travel as i64: `read` zero-extends, `readS` sign-extends the operand's width, `write` takes the low
- * bits. Reads happen at the call, so a value read before a write stays what it was.
- */
-export interface Operand {
-  readonly kind: string;
-  readonly width: number;
-  read(): I64;
-  readS(): I64;
-  write(value: I64): void;
-  /** XMM, or 16 bytes of memory. */
-  readV(): V128;
-  writeV(value: V128): void;
-}
-
-/** The instruction that semantics are asked to emit, with operands already bound to registers, memory and immediates. */
-export interface Instruction {
-  readonly name: string;
-  readonly operands: readonly Operand[];
-  /** Operand size in bytes. */
-  readonly width: Width;
-  /** Address size in bytes: 2, 4 or 8. */
-  readonly addressSize: number;
-  /** Bytes of the stack pointer that count: 8 in 64-bit mode. */
-  readonly stackSize: number;
-  readonly mode64: boolean;
-  readonly lock: boolean;
-  /** 0, 0xf2 or 0xf3. */
-  readonly rep: number;
-  /** Linear address of the memory operand. */
-  address(): I64;
-  /**
-   * Linear address so many bytes behind the memory operand, in its segment; wraps as the address size says. Only for
-   * encodings marked `a`, which have handlers for each address size.
-   */
-  addressPast(bytes: I64): I64;
-  /** Base and number of the segment of an implied DS operand (strings, XLAT). */
-  segmentBase(): I64;
-  segmentNumber(): I32;
-  /** First and second immediate as i32; constants where they are known. */
-  imm(): I32;
-  imm2(): I32;
-  /** The immediate if the handler is made for one value of it. */
-  readonly opcodeLow: number;
-}
-
-/** How the flags follow from an operation; values are sign-extended to 64 bits from their width. */
-export type FlagRecipe =
-  | { readonly kind: "add" | "sub"; readonly a: I64; readonly b: I64; readonly res: I64 }
-  | { readonly kind: "adc" | "sbb"; readonly a: I64; readonly b: I64; readonly res: I64; readonly carry: I64 }
-  | { readonly kind: "logic"; readonly res: I64 }
-  /** INC and DEC: as add or sub of 1, but CF stays. */
-  | { readonly kind: "inc" | "dec"; readonly a: I64; readonly res: I64 }
-  /** ZF, SF, PF from `res`; CF and OF (i64 0 or 1) as given; AF clear. */
-  | { readonly kind: "explicit"; readonly res: I64; readonly cf: I64; readonly of: I64 };
+import { FlagOps } from "./flag-ops.ts";
+import { bitsOf, type Instruction, type Operand } from "./instruction.ts";
 
 /** Functions of the engine that generated code calls. */
 export interface Helpers {
@@ -91,15 +32,11 @@ export const PAGE_MASK = i64(-4096);
  * What instruction semantics are written against. The interpreter's handlers and the translator's regions are two
  * implementations of the abstract part: where registers and flags live, and how control leaves.
  */
-export abstract class Ops {
-  readonly f: Fn;
-  /** Address of the vcpu's area. */
-  readonly vb: I32;
+export abstract class Ops extends FlagOps {
   readonly helpers: Helpers;
 
   constructor(f: Fn, vb: I32, helpers: Helpers) {
-    this.f = f;
-    this.vb = vb;
+    super(f, vb);
     this.helpers = helpers;
   }
 
@@ -107,15 +44,6 @@ export abstract class Ops {
 
   abstract getGpr(reg: number): I64;
   abstract setGpr(reg: number, value: I64): void;
-  abstract setFlags(recipe: FlagRecipe): void;
-  /** False where nobody sees the flags that the instruction sets: what they follow from need not be computed. */
-  get wantsFlags(): boolean {
-    return true;
-  }
-  /** The flag words of state/layout.ts. */
-  abstract flagWord(which: "res" | "carries"): I64;
-  abstract flagCf(): I32;
-  abstract setFlagWords(res: I64, carries: I64, cf: I32): void;
   /** Leaves with the fault that is in the state; the instruction counts as not begun. */
   abstract leaveFaulted(): void;
   /** Architectural addresses of this instruction and of the next one (relative to CS base outside 64-bit mode). */
@@ -365,141 +293,7 @@ export abstract class Ops {
     return this.pop(i, i.width, (ip) => this.needTarget(ip));
   }
 
-  // Flags
-
-  /** Turns a recipe into the three flag words. */
-  flagWords(recipe: FlagRecipe): { res: I64; carries: I64; cf: I32 } {
-    const { f } = this;
-    switch (recipe.kind) {
-      case "add":
-        return { res: recipe.res, carries: recipe.a.xor(recipe.b).xor(recipe.res), cf: recipe.res.ltU(recipe.a) };
-      case "sub":
-        return { res: recipe.res, carries: recipe.a.xor(recipe.b).xor(recipe.res), cf: recipe.a.ltU(recipe.b) };
-      case "adc": {
-        const tie = recipe.res.eq(recipe.a).and(recipe.carry.wrap());
-        return {
-          res: recipe.res,
-          carries: recipe.a.xor(recipe.b).xor(recipe.res),
-          cf: recipe.res.ltU(recipe.a).or(tie),
-        };
-      }
-      case "sbb": {
-        const tie = recipe.a.eq(recipe.b).and(recipe.carry.wrap());
-        return { res: recipe.res, carries: recipe.a.xor(recipe.b).xor(recipe.res), cf: recipe.a.ltU(recipe.b).or(tie) };
-      }
-      case "logic":
-        return { res: recipe.res, carries: i64(0), cf: i32(0) };
-      case "inc":
-      case "dec": {
-        // Bit 63 of the carries must be OF xor CF, and CF is the old one.
-        const cf = f.let(this.flagCf().and(1));
-        const signs = recipe.kind === "inc" ? recipe.res.and(recipe.a.not()) : recipe.a.and(recipe.res.not());
-        const overflow = signs.and(i64Halves(0, -0x80000000));
-        const low = recipe.a.xor(recipe.res).xor(1).and(0x10);
-        return { res: recipe.res, carries: overflow.xor(cf.extU().shl(63)).or(low), cf };
-      }
-      default:
-        return { res: recipe.res, carries: recipe.cf.xor(recipe.of).shl(63), cf: recipe.cf.wrap() };
-    }
-  }
-
-  /** CF as i64 0 or 1. */
-  carry(): I64 {
-    return this.f.let(this.flagCf().and(1).extU());
-  }
-  /** Sets CF alone; OF is kept. */
-  setCarry(cf: I64): void {
-    const { f } = this;
-    const next = f.let(cf.wrap());
-    const old = f.let(this.flagCf());
-    const changed = f.let(old.xor(next).and(1));
-    const res = f.let(this.flagWord("res"));
-    const carries = f.let(this.flagWord("carries").xor(changed.extU().shl(63)));
-    this.setFlagWords(res, carries, old.and(-2).or(next));
-  }
-
-  /** Sets CF and OF; the rest is kept. */
-  setCarryAndOverflow(cf: I64, of: I64): void {
-    const { f } = this;
-    const carries = this.flagWord("carries").and(this.const64(-1, 0x7fffffff)).or(of.xor(cf).shl(63));
-    const word = this.flagCf().and(-2).or(cf.wrap());
-    this.setFlagWords(f.let(this.flagWord("res")), f.let(carries), f.let(word));
-  }
-
-  private overflow(): I32 {
-    return this.flagWord("carries").shrU(63).wrap().xor(this.flagCf().and(1));
-  }
-  private sign(): I32 {
-    return this.flagWord("res").shrU(63).wrap().xor(this.flagCf().shrU(2).and(1));
-  }
-  private less(): I32 {
-    const cf = this.f.let(this.flagCf());
-    return this.flagWord("res")
-      .xor(this.flagWord("carries"))
-      .shrU(63)
-      .wrap()
-      .xor(cf.xor(cf.shrU(2)).and(1));
-  }
-  private parity(): I32 {
-    const low = this.flagWord("res").wrap().and(0xff).popcnt().and(1).xor(1);
-    return low.xor(this.flagCf().shrU(1).and(1));
-  }
-
-  /** Condition code 0–15 as in the encodings of Jcc: 1 if it holds. */
-  condition(cc: number): I32 {
-    const positive = this.positiveCondition(cc >> 1);
-    return cc & 1 ? positive.eqz() : positive;
-  }
-  private positiveCondition(pairOfCodes: number): I32 {
-    switch (pairOfCodes) {
-      case 0:
-        return this.overflow();
-      case 1:
-        return this.flagCf().and(1);
-      case 2:
-        return this.flagWord("res").eqz();
-      case 3:
-        return this.flagCf().and(1).or(this.flagWord("res").eqz());
-      case 4:
-        return this.sign();
-      case 5:
-        return this.parity();
-      case 6:
-        return this.less();
-      default:
-        return this.less().or(this.flagWord("res").eqz());
-    }
-  }
-
-  /** The six arithmetic flags at their places in RFLAGS. */
-  arithmeticFlags(): I64 {
-    const { f } = this;
-    const cf = f.let(this.flagCf().and(1).extU());
-    const af = this.flagWord("carries").and(0x10);
-    const zf = this.flagWord("res").eqz().extU().shl(6);
-    const pf = this.parity().extU().shl(2);
-    const sf = this.sign().extU().shl(7);
-    const of = this.overflow().extU().shl(11);
-    return f.let(cf.or(af).or(zf).or(pf).or(sf).or(of));
-  }
-
-  /** Sets the six arithmetic flags from an RFLAGS value. */
-  setArithmeticFlags(rflags: I64): void {
-    const { f } = this;
-    const v = f.let(rflags);
-    const bit = (flag: number) => v.shrU(Math.log2(flag)).and(1);
-    const zf = f.let(bit(Flag.zf).wrap());
-    const sf = f.let(bit(Flag.sf));
-    const pf = f.let(bit(Flag.pf));
-    // With ZF clear: a number of the right sign whose low byte is 3 (even parity) or 1 (odd).
-    const nonzero = sf.shl(63).or(pf.shl(1)).or(1);
-    const res = f.let(f.select(zf, i64(0), nonzero));
-    const cf = f.let(bit(Flag.cf));
-    // With ZF set the result is 0: SF = 0 and PF = 1, so the inverting bits make up the difference.
-    const invert = f.select(zf, pf.xor(1).shl(1).or(sf.shl(2)).wrap(), i32(0));
-    const carries = bit(Flag.of).xor(cf).shl(63).or(v.and(0x10));
-    this.setFlagWords(res, carries, cf.wrap().or(invert));
-  }
+  // Flags beyond the arithmetic ones
 
   /** RFLAGS as PUSHF shows them. */
   rflags(): I64 {
@@ -511,6 +305,8 @@ export abstract class Ops {
   directionFlag(): I32 {
     return this.f.let(this.state32(State.flagsSystem).shrU(10).and(1));
   }
+
+  // Constants
 
   const64(lo: number, hi: number): I64 {
     return i64Halves(lo, hi);

@@ -2,8 +2,10 @@ import { type Decoded, Seg } from "../decode/decoded.ts";
 import { defineSystem } from "../semantics/define.ts";
 import { Flag } from "../semantics/flags.ts";
 import { PHYSICAL_BITS, Slot, State } from "../state/layout.ts";
+import { GuestFault, gp, ud, Vector } from "./faults.ts";
 import { invalidatePage } from "./invalidate.ts";
-import { Cr0, Cr4, Efer, GuestFault, gp, hiOf, LDTR, type Machine, TR, ud, Vector } from "./machine.ts";
+import { hiOf, type Machine } from "./machine.ts";
+import { Cr0, Cr4, Efer, LDTR, TR } from "./registers.ts";
 import { readDescriptor, setDescriptor } from "./segments.ts";
 
 /** Control, debug and descriptor-table registers. */

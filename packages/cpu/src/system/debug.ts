@@ -1,6 +1,7 @@
 import { Flag } from "../semantics/flags.ts";
 import { SlowAccess, State } from "../state/layout.ts";
-import { type Machine, Vector } from "./machine.ts";
+import { Vector } from "./faults.ts";
+import type { Machine } from "./machine.ts";
 
 /** Debug registers: breakpoints on execution and on data, and single-stepping. */
 

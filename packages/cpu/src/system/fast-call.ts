@@ -1,7 +1,9 @@
 import { type Decoded, Seg } from "../decode/decoded.ts";
 import { Flag } from "../semantics/flags.ts";
 import { State } from "../state/layout.ts";
-import { Attr, Efer, type Machine, ud } from "./machine.ts";
+import { ud } from "./faults.ts";
+import type { Machine } from "./machine.ts";
+import { Attr, Efer } from "./registers.ts";
 import { setSegment } from "./segments.ts";
 
 export const FLAT_CODE64 = Attr.present | Attr.s | Attr.code | Attr.rw | Attr.accessed | Attr.l | Attr.g;

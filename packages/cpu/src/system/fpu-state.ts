@@ -1,6 +1,8 @@
 import type { Decoded } from "../decode/decoded.ts";
 import { State } from "../state/layout.ts";
-import { Cr0, Cr4, GuestFault, gp, type Machine, ud, Vector } from "./machine.ts";
+import { GuestFault, gp, ud, Vector } from "./faults.ts";
+import type { Machine } from "./machine.ts";
+import { Cr0, Cr4 } from "./registers.ts";
 
 /** Saving and restoring x87, MMX and SSE state: FXSAVE, XSAVE and their inverses, wherever and whenever; the usual case is semantics/x87/save.ts. */
 

@@ -1,7 +1,9 @@
 import { Seg } from "../decode/decoded.ts";
 import { Flag } from "../semantics/flags.ts";
 import { State } from "../state/layout.ts";
-import { Attr, GuestFault, gp, type Machine, Vector } from "./machine.ts";
+import { GuestFault, gp, Vector } from "./faults.ts";
+import type { Machine } from "./machine.ts";
+import { Attr } from "./registers.ts";
 import {
   codeSegment,
   dplOf,

@@ -3,7 +3,9 @@ import { Seg } from "../decode/decoded.ts";
 import { defineSystem } from "../semantics/define.ts";
 import { Flag } from "../semantics/flags.ts";
 import { Slot, State } from "../state/layout.ts";
-import { gp, type Machine, TR, ud } from "./machine.ts";
+import { gp, ud } from "./faults.ts";
+import type { Machine } from "./machine.ts";
+import { TR } from "./registers.ts";
 
 /** Port input and output, HLT and hypercalls: what a guest asks of the world outside. */
 

@@ -17,99 +17,9 @@ import {
   TLB_OFFSET,
 } from "../state/layout.ts";
 import { codeWindow, type DecodeView, NO_LIMIT, WHOLE_PAGE } from "./code-window.ts";
-
-/** An exception for the guest. */
-export class GuestFault {
-  readonly vector: number;
-  /** Undefined for exceptions that push none. */
-  readonly errorCode: number | undefined;
-  constructor(vector: number, errorCode?: number) {
-    this.vector = vector;
-    this.errorCode = errorCode;
-  }
-}
-export const Vector = {
-  de: 0,
-  db: 1,
-  nmi: 2,
-  bp: 3,
-  of: 4,
-  br: 5,
-  ud: 6,
-  nm: 7,
-  df: 8,
-  ts: 10,
-  np: 11,
-  ss: 12,
-  gp: 13,
-  pf: 14,
-  mf: 16,
-  ac: 17,
-  xm: 19,
-} as const;
-/** Vectors that push an error code: #DF #TS #NP #SS #GP #PF #AC. */
-const WITH_ERROR_CODE = new Set<number>([8, 10, 11, 12, 13, 14, 17]);
-
-export const gp = (code = 0) => new GuestFault(Vector.gp, code);
-export const ud = () => new GuestFault(Vector.ud);
-
-export const Cr0 = {
-  pe: 1,
-  mp: 2,
-  em: 4,
-  ts: 8,
-  et: 16,
-  ne: 32,
-  wp: 0x10000,
-  am: 0x40000,
-  nw: 0x20000000,
-  cd: 0x40000000,
-  pg: 0x80000000,
-} as const;
-export const Cr4 = {
-  tsd: 4,
-  de: 8,
-  pse: 16,
-  pae: 32,
-  mce: 64,
-  pge: 128,
-  pce: 256,
-  osfxsr: 512,
-  osxmmexcpt: 1024,
-  umip: 2048,
-  fsgsbase: 1 << 16,
-  pcide: 1 << 17,
-  osxsave: 1 << 18,
-  smep: 1 << 20,
-  smap: 1 << 21,
-} as const;
-export const Efer = { sce: 1, lme: 0x100, lma: 0x400, nxe: 0x800, svme: 0x1000, ffxsr: 0x4000 } as const;
-
-/** Bits of a cached segment descriptor, as in bytes 5 and 6 of the descriptor. */
-export const Attr = {
-  accessed: 1,
-  rw: 2,
-  conforming: 4,
-  expandDown: 4,
-  code: 8,
-  s: 0x10,
-  dplShift: 5,
-  present: 0x80,
-  l: 0x200,
-  db: 0x400,
-  g: 0x800,
-} as const;
-export const TR = 6;
-export const LDTR = 7;
-
-/** What the engine's module gives to the host program. Addresses are passed as two halves. */
-export interface MmuExports {
-  /** (vb, lo, hi, size, access) → host address (perhaps the bounce buffer), 0 after a fault. */
-  hostAddress(vb: number, lo: number, hi: number, size: number, access: number): number;
-  commitBounce(vb: number, at: number): void;
-  flushTlb(vb: number, keepGlobal: number): void;
-  flushTlbPage(vb: number, va: bigint): void;
-}
+import { faultOf, GuestFault, gp, Vector } from "./faults.ts";
+import type { MmuExports } from "./mmu-exports.ts";
+import { Attr, Cr0, Cr4, Efer } from "./registers.ts";
 
 export interface MachineOptions {
   readonly cpuid: readonly CpuidLeaf[];
@@ -328,7 +238,7 @@ export class Machine {
     if (vector === Vector.gp && this.get32(State.faultErrorCode) === NOT_CANONICAL) {
       return new GuestFault(this.isStackAccess() ? Vector.ss : Vector.gp, 0);
     }
-    return new GuestFault(vector, WITH_ERROR_CODE.has(vector) ? this.get32(State.faultErrorCode) : undefined);
+    return faultOf(vector, this.get32(State.faultErrorCode));
   }
   /** Whether the access that just faulted went through the stack segment; set by the engine, which can decode. */
   isStackAccess: () => boolean = () => false;

@@ -1,6 +1,8 @@
 import { defineSystem } from "../semantics/define.ts";
 import { Slot, State } from "../state/layout.ts";
-import { Cr0, Cr4, Efer, GuestFault, gp, hiOf, type Machine, ud, Vector } from "./machine.ts";
+import { GuestFault, gp, ud, Vector } from "./faults.ts";
+import { hiOf, type Machine } from "./machine.ts";
+import { Cr0, Cr4, Efer } from "./registers.ts";
 
 /** Model-specific registers that belong to the processor core; all others go to the hypervisor. */
 interface Msr {

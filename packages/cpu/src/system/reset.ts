@@ -1,7 +1,8 @@
 import type { VcpuStart } from "../engine.ts";
 import { Slot, State } from "../state/layout.ts";
 import { resetFpu } from "./fpu-state.ts";
-import { Attr, LDTR, type Machine, TR } from "./machine.ts";
+import type { Machine } from "./machine.ts";
+import { Attr, LDTR, TR } from "./registers.ts";
 import { setSegment } from "./segments.ts";
 
 const FLAT_CODE = Attr.present | Attr.s | Attr.code | Attr.rw | Attr.accessed;

@@ -1,6 +1,8 @@
 import { Seg } from "../decode/decoded.ts";
 import { Slot, State } from "../state/layout.ts";
-import { Attr, GuestFault, gp, LDTR, type Machine, TR, Vector } from "./machine.ts";
+import { GuestFault, gp, Vector } from "./faults.ts";
+import type { Machine } from "./machine.ts";
+import { Attr, LDTR, TR } from "./registers.ts";
 
 export interface Descriptor {
   readonly selector: number;

@@ -1,6 +1,8 @@
 import { Seg } from "../decode/decoded.ts";
 import { Slot, State } from "../state/layout.ts";
-import { Attr, GuestFault, type Machine, Vector } from "./machine.ts";
+import { GuestFault, Vector } from "./faults.ts";
+import type { Machine } from "./machine.ts";
+import { Attr } from "./registers.ts";
 
 /**
  * A stack during one system instruction: pushes and pops move a copy of the pointer, `commit` makes it the vcpu's. A fault in

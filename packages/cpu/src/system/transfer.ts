@@ -3,8 +3,10 @@ import { defineSystem } from "../semantics/define.ts";
 import { Flag } from "../semantics/flags.ts";
 import { Slot, State } from "../state/layout.ts";
 import { flatCode, flatStack } from "./fast-call.ts";
+import { GuestFault, gp, ud, Vector } from "./faults.ts";
 import { deliver } from "./interrupts.ts";
-import { Attr, GuestFault, gp, type Machine, ud, Vector } from "./machine.ts";
+import type { Machine } from "./machine.ts";
+import { Attr } from "./registers.ts";
 import {
   codeSegment,
   dplOf,

@@ -2,7 +2,8 @@ import type { Exit, Gfn, Gpr, InterruptSource, Vcpu } from "../engine.ts";
 import type { RegionService } from "../jit/region-compiler.ts";
 import { DomainMemory } from "../memory/domain-memory.ts";
 import { Slot, State } from "../state/layout.ts";
-import { Cr0, Cr4, Efer, type Machine, TR } from "../system/machine.ts";
+import type { Machine } from "../system/machine.ts";
+import { Cr0, Cr4, Efer, TR } from "../system/registers.ts";
 import { setSegment } from "../system/segments.ts";
 import { machineOf, WasmEngine } from "../wasm-engine.ts";
 

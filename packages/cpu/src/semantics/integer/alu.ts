@@ -1,7 +1,8 @@
 import { type I64, i32, i64, type Var } from "@xenoserver/wasm";
 import { PAIR_LOCK_WORD } from "../../state/layout.ts";
 import { define } from "../define.ts";
-import { bitsOf, type Instruction, type Ops } from "../ops.ts";
+import { bitsOf, type Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 
 /** The eight encodings that ADD, OR, ADC, SBB, AND, SUB, XOR and CMP share; `n` is their place in that row. */
 function aluEncodings(n: number): string[] {

@@ -1,6 +1,6 @@
 import { type I64, i64 } from "@xenoserver/wasm";
 import { define } from "../define.ts";
-import { bitsOf } from "../ops.ts";
+import { bitsOf } from "../instruction.ts";
 
 type Change = ((old: I64, bit: I64) => I64) | undefined;
 

@@ -1,5 +1,5 @@
 import { define } from "../define.ts";
-import { bitsOf } from "../ops.ts";
+import { bitsOf } from "../instruction.ts";
 
 const ENDS = { ends: true } as const;
 

@@ -1,6 +1,7 @@
 import { type I64, i32, i64 } from "@xenoserver/wasm";
 import { define } from "../define.ts";
-import { bitsOf, type Instruction, type Ops } from "../ops.ts";
+import { bitsOf, type Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 
 const DIVIDE_ERROR = 0;
 

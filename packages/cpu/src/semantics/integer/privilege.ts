@@ -12,7 +12,7 @@ import {
 } from "../../state/layout.ts";
 import { dpl, FLAT_CODE64, FLAT_DATA, systemCall, systemReturn } from "../../system/fast-call.ts";
 import { interruptReturn } from "../../system/interrupts.ts";
-import { Attr, Efer } from "../../system/machine.ts";
+import { Attr, Efer } from "../../system/registers.ts";
 import { define } from "../define.ts";
 import { Flag } from "../flags.ts";
 import type { Ops } from "../ops.ts";

@@ -1,6 +1,7 @@
 import { type I64, i64 } from "@xenoserver/wasm";
 import { define } from "../define.ts";
-import { bitsOf, type Instruction, type Ops } from "../ops.ts";
+import { bitsOf, type Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 
 /** Group 2: by 1, by CL, by an immediate. */
 const encodings = (digit: number): string[] => [

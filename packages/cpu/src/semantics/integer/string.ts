@@ -1,7 +1,8 @@
 import { type I32, type I64, i32, i64, type Var } from "@xenoserver/wasm";
 import { Slot, State } from "../../state/layout.ts";
 import { define } from "../define.ts";
-import { bitsOf, type Instruction, type Ops } from "../ops.ts";
+import { bitsOf, type Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 
 const [RAX, RCX, RSI, RDI] = [0, 1, 6, 7];
 /** Elements (or direct chunks) after which a repeated instruction lets interrupts in. */

@@ -1,6 +1,6 @@
 import { State } from "../../state/layout.ts";
-import { Cr4 } from "../../system/machine.ts";
 import { refuseTime } from "../../system/msr.ts";
+import { Cr4 } from "../../system/registers.ts";
 import { define } from "../define.ts";
 import type { Ops } from "../ops.ts";
 import { unless } from "./privilege.ts";

@@ -1,6 +1,7 @@
 import { type I64, i32, i64, type V128 } from "@xenoserver/wasm";
 import { State } from "../../state/layout.ts";
-import type { Instruction, Operand, Ops } from "../ops.ts";
+import type { Instruction, Operand } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 import { needSse } from "./control.ts";
 
 /** How SSE and MMX instructions reach their operands. */

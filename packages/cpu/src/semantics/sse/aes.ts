@@ -2,7 +2,8 @@ import { type I32, i32, i64, type V128 } from "@xenoserver/wasm";
 import { State } from "../../state/layout.ts";
 import { Tables } from "../../state/tables.ts";
 import { define } from "../define.ts";
-import type { Instruction, Ops } from "../ops.ts";
+import type { Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 import { high, low, source128, vector } from "./access.ts";
 import { needSse } from "./control.ts";
 

@@ -1,7 +1,8 @@
 import { type I32, type I64, i32, type V128, v128 } from "@xenoserver/wasm";
 import { define } from "../define.ts";
 import { asBits, asFloat, compareFloats, DOUBLE, type Format, SINGLE } from "../float/number.ts";
-import type { Instruction, Ops } from "../ops.ts";
+import type { Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 import { high, low, source128, vector } from "./access.ts";
 import { needSse } from "./control.ts";
 import { lanes } from "./convert.ts";

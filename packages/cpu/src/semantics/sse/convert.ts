@@ -2,7 +2,8 @@ import { type I32, type I64, i32, i64, i64Halves, type V128, v128 } from "@xenos
 import { State } from "../../state/layout.ts";
 import { define } from "../define.ts";
 import { asBits, asFloat, DOUBLE, type Format, Rounding, SINGLE } from "../float/number.ts";
-import type { Instruction, Ops } from "../ops.ts";
+import type { Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 import { enterMmx, high, low, needMmx, source128, vector } from "./access.ts";
 import { needSse } from "./control.ts";
 import { BY_CONTROL } from "./convert-lanes.ts";

@@ -3,7 +3,8 @@ import { i32, i64, v128 } from "@xenoserver/wasm";
 import { State } from "../../state/layout.ts";
 import { define } from "../define.ts";
 import { asBits, asFloat, compareFloats, DOUBLE, type Format, SINGLE } from "../float/number.ts";
-import type { Instruction, Ops } from "../ops.ts";
+import type { Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 import { source128 } from "./access.ts";
 import { needSse } from "./control.ts";
 import {

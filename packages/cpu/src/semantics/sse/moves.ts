@@ -1,6 +1,7 @@
 import { i32, v128 } from "@xenoserver/wasm";
 import { define } from "../define.ts";
-import type { Instruction, Ops } from "../ops.ts";
+import type { Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 import { binary128, enterMmx, high, low, needAligned, needMmx, source128, vector } from "./access.ts";
 import { needSse } from "./control.ts";
 

@@ -1,6 +1,7 @@
 import { type I32, i32, type V128, v128 } from "@xenoserver/wasm";
 import { define } from "../define.ts";
-import type { Instruction, Ops } from "../ops.ts";
+import type { Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 import { binary64, binary128, enterMmx, low, needMmx, source128, vector } from "./access.ts";
 import { needSse } from "./control.ts";
 

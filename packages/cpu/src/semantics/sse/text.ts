@@ -2,7 +2,8 @@ import { type Fn, type I32, type I64, i32, type V128, type Var } from "@xenoserv
 import { State } from "../../state/layout.ts";
 import { define } from "../define.ts";
 import { defineHelper, type HelperBody } from "../helpers.ts";
-import type { Instruction, Ops } from "../ops.ts";
+import type { Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 import { vector } from "./access.ts";
 import { needSse } from "./control.ts";
 

@@ -4,7 +4,8 @@ import { define } from "../define.ts";
 import { DOUBLE, type Format, Fpx, SINGLE, SPECIAL, type Unpacked, unpack } from "../float/number.ts";
 import { raiseFlags } from "../float/round.ts";
 import { defineHelper, type HelperBody } from "../helpers.ts";
-import type { Operand, Ops } from "../ops.ts";
+import type { Operand } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 import { beginX87 } from "./control.ts";
 import {
   clearFlags,

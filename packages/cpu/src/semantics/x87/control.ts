@@ -1,7 +1,8 @@
 import { type I32, i32, i64 } from "@xenoserver/wasm";
 import { State } from "../../state/layout.ts";
 import { define } from "../define.ts";
-import type { Instruction, Ops } from "../ops.ts";
+import type { Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 
 const CR0_MP = 2;
 const CR0_EM = 4;

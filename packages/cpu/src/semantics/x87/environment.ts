@@ -2,7 +2,8 @@ import { type Address, type AddressType, type Fn, type I32, type I64, i32 } from
 import { Slot, State } from "../../state/layout.ts";
 import { define } from "../define.ts";
 import { defineHelper, type HelperBody } from "../helpers.ts";
-import type { Instruction, Ops } from "../ops.ts";
+import type { Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 import { beginControl, initialise, needX87 } from "./control.ts";
 import { exponentOf, Status } from "./stack.ts";
 

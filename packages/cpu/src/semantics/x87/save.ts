@@ -17,11 +17,12 @@ import {
   xrstor,
   xsave,
 } from "../../system/fpu-state.ts";
-import { Cr0, Cr4 } from "../../system/machine.ts";
+import { Cr0, Cr4 } from "../../system/registers.ts";
 import { define } from "../define.ts";
 import { defineHelper, type HelperBody } from "../helpers.ts";
+import type { Instruction } from "../instruction.ts";
 import { unless } from "../integer/privilege.ts";
-import type { Instruction, Ops } from "../ops.ts";
+import type { Ops } from "../ops.ts";
 
 /** Offsets in an image. */
 const Image = {

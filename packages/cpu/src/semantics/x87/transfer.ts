@@ -4,7 +4,8 @@ import { define } from "../define.ts";
 import { DOUBLE, Fpx, QUIET_NAN, Rounding, SINGLE } from "../float/number.ts";
 import { raiseFlags, roundingMode } from "../float/round.ts";
 import { defineHelper } from "../helpers.ts";
-import type { Instruction, Ops } from "../ops.ts";
+import type { Instruction } from "../instruction.ts";
+import type { Ops } from "../ops.ts";
 import { finish, readNumber, unlessEmpty } from "./arith.ts";
 import { beginX87 } from "./control.ts";
 import {
