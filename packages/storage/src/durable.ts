@@ -1,6 +1,7 @@
 /** Files that are on the disk when we say so. */
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
+import { closeSync, fsyncSync, openSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { dirname } from "node:path";
 import { handOver } from "./file-owner.ts";
@@ -26,12 +27,25 @@ export async function syncFolder(path: string): Promise<void> {
   try {
     await folder.sync();
   } catch (error) {
-    // Some file systems have no such thing for folders.
-    if (!["EINVAL", "EISDIR", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    if (!isNoSuchThing(error)) throw error;
   } finally {
     await folder.close();
   }
 }
+/** The same for who must not let anything come between. */
+export function syncFolderAtOnce(path: string): void {
+  const folder = openSync(path, "r");
+  try {
+    fsyncSync(folder);
+  } catch (error) {
+    if (!isNoSuchThing(error)) throw error;
+  } finally {
+    closeSync(folder);
+  }
+}
+/** Some file systems cannot do that to folders. */
+const isNoSuchThing = (error: unknown): boolean =>
+  ["EINVAL", "EISDIR", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "");
 
 /** Brings the whole file system that a folder is on to the disk: for many small files at once. */
 export async function syncFileSystem(path: string): Promise<void> {

@@ -337,7 +337,7 @@ function newModule(addressType: AddressType, minPages: number, maxPages: number)
 }
 /** Handlers and regions that a vcpu's table has room for. */
 export const MAX_HANDLERS = 8192;
-const MAX_REGIONS = 32768;
+const MAX_REGIONS = 16384;
 export const TABLE_ENTRIES = MAX_HANDLERS + MAX_REGIONS;
 
 /** Imports what regions call in the engine's own module. */

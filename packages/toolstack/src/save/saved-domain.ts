@@ -1,11 +1,13 @@
 /** A domain as it is saved: what its parts say of themselves, and its memory. */
-import { createWriteStream, renameSync } from "node:fs";
+import { createWriteStream, renameSync, rmSync } from "node:fs";
 import { rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import { finished } from "node:stream/promises";
 import type { DomainMemory } from "@xenoserver/cpu";
 import { PAGE_BYTES } from "@xenoserver/cpu/engine.ts";
 import type { Frame } from "@xenoserver/cpu/memory/guest-memory.ts";
 import type { BlockStore, ConsoleState, SavedDevice } from "@xenoserver/devices";
+import { syncFolderAtOnce } from "@xenoserver/storage/durable.ts";
 import { handOver } from "@xenoserver/storage/file-owner.ts";
 import { MAX_VCPUS } from "@xenoserver/xen/domain/index.ts";
 import type { StoreState } from "@xenoserver/xenstore";
@@ -72,13 +74,23 @@ export async function writeSaved(
     await finished(file);
     handOver(part);
     onProgress?.(1);
-    renameSync(part, path);
+    giveName(part, path);
     onWhole?.(writer.bytes);
     return writer.bytes;
   } catch (error) {
     file.destroy();
     await rm(part, { force: true }).catch(() => {});
     throw new SaveError(`${path}: cannot be written: ${(error as Error).message}`, { cause: error });
+  }
+}
+/** Whoever hears of it ends the domain: then the name is on the disk as the file is. */
+function giveName(part: string, path: string): void {
+  renameSync(part, path);
+  try {
+    syncFolderAtOnce(dirname(path));
+  } catch (error) {
+    rmSync(path, { force: true });
+    throw error;
   }
 }
 export const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));

@@ -4,8 +4,10 @@
  */
 import { createWriteStream } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
 import { DirtyLog, type DomainMemory, type Frame, PAGE_BYTES } from "@xenoserver/cpu";
+import { syncFolder } from "@xenoserver/storage/durable.ts";
 import { handOver } from "@xenoserver/storage/file-owner.ts";
 import type { DomainSpec } from "../cfg/index.ts";
 import type { Hand } from "../migrate/progress.ts";
@@ -91,6 +93,7 @@ export async function takeSnapshot(
     await writeRest(part, file, frames, { ...parts, header, map });
     await file.sync();
     await rename(part, path);
+    await syncFolder(dirname(path));
     return { bytes: frames.end, rounds: rounds.count, totalMs: performance.now() - begin, pausedMs };
   } catch (error) {
     if (halted) await domain.resume().catch(() => {});
