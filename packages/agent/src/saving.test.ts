@@ -14,7 +14,7 @@ import {
 } from "@xenoserver/toolstack/control/index.ts";
 import type { DomainRow } from "./journal.ts";
 import { unwatched } from "./operations/work.ts";
-import { outcomeAmong, save } from "./saving.ts";
+import { outcomeAmong, save, snapshot } from "./saving.ts";
 import { TransferCalls } from "./transfer-calls.ts";
 
 const ENDED: DomainEnd = { reason: "destroyed", runMs: 1, instructions: 1, exits: {}, restarts: 0, endedAt: 1 };
@@ -134,6 +134,22 @@ describe("a domain that is saved", () => {
     take = ({ op }, reply, line) =>
       op === "save" ? line.destroy() : reply({ error: { code: "invalid", message: 'op is "save-outcome"' } });
     await assert.rejects(saved("run"), { message: LOST });
+  });
+
+  test("for a snapshot may have one or not where its last word was lost, and has none where it says so", async () => {
+    for (const [isLost, message] of [
+      [true, LOST],
+      [false, "it has ended"],
+    ] as const) {
+      let isCommitted = false;
+      take = (_request, reply, line) =>
+        isLost ? line.destroy() : reply({ error: { code: "conflict", message: "it has ended" } });
+      const client = await ControlClient.connect(socket);
+      const work = { ...unwatched("w"), commit: () => (isCommitted = true) };
+      await assert.rejects(snapshot({ transfers: new TransferCalls(client) }, "/file", work), { message });
+      assert.equal(isCommitted, isLost);
+      client.close();
+    }
   });
 
   test("and refuses is not asked again", async () => {

@@ -32,17 +32,30 @@ export async function save(
   const result = await domain.transfers.save(args, work).catch(async (error: unknown) => {
     if (!(error instanceof ControlLost)) throw error;
     const outcome = await outcomeOf(work.id, domain);
-    if (outcome === undefined) {
-      // Else it would count as taken back if that was asked for.
-      work.commit();
-      error.message = `${error.message}; whether it has written ${args.path} is not known: a file there is whole, and may be an older one`;
-      throw error;
-    }
+    if (outcome === undefined) throw unknown(error, args.path, work);
     return answerOf(outcome);
   });
   // Who saves a domain and does not keep it may create it again at once.
   if (args.next === "destroy") await domain.settled;
   return result;
+}
+
+/** Keeps a domain that runs on in a file. @throws ControlError, AgentError  as `save` */
+export async function snapshot(
+  { transfers }: { readonly transfers: Pick<TransferCalls, "snapshot"> },
+  path: string,
+  work: Work,
+): Promise<ResultOf<"snapshot">> {
+  return transfers.snapshot({ path }, work).catch((error: unknown) => {
+    throw error instanceof ControlLost ? unknown(error, path, work) : error;
+  });
+}
+
+function unknown(error: ControlLost, path: string, work: Work): ControlLost {
+  // Else it would count as taken back if that was asked for.
+  work.commit();
+  error.message = `${error.message}; whether it has written ${path} is not known: a file there is whole, and may be an older one`;
+  return error;
 }
 
 /** As it would have been. @throws ControlError */

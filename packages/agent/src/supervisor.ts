@@ -31,7 +31,7 @@ import { AgentError, type AgentHome, makeHome } from "./home.ts";
 import { type DomainRow, Journal, type UsageSum } from "./journal.ts";
 import type { OperationTable } from "./operations/operation-table.ts";
 import { unwatched, type Work } from "./operations/work.ts";
-import { answerOf, outcomeAmong, outcomeIn, save } from "./saving.ts";
+import { answerOf, outcomeAmong, outcomeIn, save, snapshot } from "./saving.ts";
 import { overheadMib, type Promised, promisedBy, refuseTooLarge } from "./spare-memory.ts";
 import { findProcess, processFolder, spawnDomain } from "./spawn.ts";
 import { checked, refuseShared, sizeOf, specOfSaved } from "./specs.ts";
@@ -296,11 +296,11 @@ export class Supervisor {
     return outcome && answerOf(outcome);
   }
 
-  /** @throws AgentError, ControlError  nothing is left of it */
+  /** @throws AgentError, ControlError  nothing is left of it, unless the message says otherwise */
   async snapshot(ref: string, path: string, work: Work): Promise<SnapshotReport> {
     const { transfers, domid } = this.#followed.named(ref);
     this.#letWrite(domid, [path]);
-    return transfers.snapshot({ path }, work);
+    return snapshot({ transfers }, path, work);
   }
 
   /** Files that are kept in memory are not to make a domain's process meet its limit. */
