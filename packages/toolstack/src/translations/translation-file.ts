@@ -55,14 +55,16 @@ export class TranslationFile {
   static open(path: string): TranslationFile | undefined {
     try {
       makeFolderOf(path);
-      const opened = openToAdd(path);
-      if (opened === undefined) return undefined;
-      const { fd, sizeBytes } = opened;
-      if (sizeBytes === 0) removeUnused(path.slice(0, path.lastIndexOf("/")));
+      const end = openOwn(path, constants.O_CREAT | constants.O_APPEND);
+      if (end === undefined) return undefined;
+      if (fstatSync(end).size === 0) removeUnused(path.slice(0, path.lastIndexOf("/")));
       const now = new Date();
-      futimesSync(fd, now, now);
+      futimesSync(end, now, now);
       // What is written to the other goes to its end, wherever it is meant to go. If that was replaced meanwhile, this is the newer one.
-      return new TranslationFile(path, openSync(path, constants.O_RDWR | constants.O_NOFOLLOW), fd);
+      const fd = openOwn(path);
+      if (fd !== undefined) return new TranslationFile(path, fd, end);
+      closeSync(end);
+      return undefined;
     } catch {
       return undefined;
     }
@@ -114,10 +116,10 @@ export class TranslationFile {
   /** Goes over to the file that this or another process has put in this one's place. @returns whether there is one to add to */
   #follow(): boolean {
     if (fstatSync(this.#end).nlink > 0) return true;
-    const opened = openToAdd(this.path);
-    if (opened === undefined) return false;
+    const end = openOwn(this.path, constants.O_CREAT | constants.O_APPEND);
+    if (end === undefined) return false;
     closeSync(this.#end);
-    this.#end = opened.fd;
+    this.#end = end;
     this.#isWorn = false;
     return true;
   }
@@ -148,14 +150,12 @@ export class TranslationFile {
   }
 }
 
-/** Opens a file for reading and for adding to its end, or makes it. @returns undefined if others may write it @throws Error  it cannot be opened */
-function openToAdd(path: string): { readonly fd: number; readonly sizeBytes: number } | undefined {
-  const { O_RDWR, O_CREAT, O_APPEND, O_NOFOLLOW } = constants;
-  const fd = openSync(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600);
+/** Opens a file for reading and writing. @returns undefined if others may write it @throws Error  it cannot be opened */
+function openOwn(path: string, how = 0): number | undefined {
+  const fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | how, 0o600);
   // Nobody else can have it open: it was made just now.
-  if (fstatSync(fd).uid === process.getuid?.()) handOver(path);
-  const found = fstatSync(fd);
-  if (isUsersOwn(found)) return { fd, sizeBytes: found.size };
+  if (how !== 0 && fstatSync(fd).uid === process.getuid?.()) handOver(path);
+  if (isUsersOwn(fstatSync(fd))) return fd;
   closeSync(fd);
   return undefined;
 }
