@@ -40,20 +40,16 @@ export interface DomainPlan {
 /** @throws ConfigError  a file cannot be read, is not what its key says, or does not fit into memory */
 export function planDomain(config: DomainConfig): DomainPlan {
   const { shim } = config;
-  const ramdisk =
-    config.ramdisk === undefined ? [] : [{ name: "ramdisk", content: openInput("ramdisk", config.ramdisk) }];
+  const modules: BootModule[] = [];
   const plan: DomainPlan =
     shim === undefined
-      ? { config, ...readKernel("kernel", config.kernel), cmdline: config.cmdline, modules: ramdisk }
-      : {
-          ...{ config, ...readKernel("pvshim_path", shim.path), cmdline: shim.cmdline },
-          modules: [
-            { name: "kernel", content: openInput("kernel", config.kernel), cmdline: config.cmdline },
-            ...ramdisk,
-          ],
-        };
-  const sizes = plan.modules.map(({ name, content }) => ({ name, sizeBytes: content.length }));
+      ? { config, ...readKernel("kernel", config.kernel), cmdline: config.cmdline, modules }
+      : { config, ...readKernel("pvshim_path", shim.path), cmdline: shim.cmdline, modules };
   try {
+    if (shim !== undefined)
+      modules.push({ name: "kernel", content: openInput("kernel", config.kernel), cmdline: config.cmdline });
+    if (config.ramdisk !== undefined) modules.push({ name: "ramdisk", content: openInput("ramdisk", config.ramdisk) });
+    const sizes = modules.map(({ name, content }) => ({ name, sizeBytes: content.length }));
     placeImages(config.memoryMib, plan.kernel, PAGE_BYTES, sizes);
   } catch (error) {
     freePlan(plan);
