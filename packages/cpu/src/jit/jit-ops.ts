@@ -14,6 +14,7 @@ import { INTERRUPTS_OPENED } from "../interp/record.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import type { FlagRecipe, Instruction } from "../semantics/instruction.ts";
 import { type Helpers, Ops } from "../semantics/ops.ts";
+import type { Unit } from "../semantics/units.ts";
 import { State, Tlb } from "../state/layout.ts";
 import type { GroupedAccess } from "./access-groups.ts";
 import { JitInstruction } from "./bindings.ts";
@@ -83,6 +84,8 @@ export class JitOps extends Ops {
   /** By number of the group: host address of its lowest byte, 0 if its page cannot be used directly. */
   private readonly groupHosts: Var<AddressType>[] = [];
   private readonly openGroups = new Set<number>();
+  /** Known to be on where the block has come to. */
+  private readonly units = new Set<Unit>();
 
   constructor(f: Fn, helpers: Helpers, exits: Exits, loops: LoopRegisters) {
     super(f, f.param(0), helpers);
@@ -141,6 +144,7 @@ export class JitOps extends Ops {
     this.flags.kind = kind;
     this.loaded.clear();
     this.openGroups.clear();
+    this.units.clear();
     for (const access of accesses) if (access) this.groupHosts[access.group.id] ??= this.f.var(this.f.addressType);
     this.vectors.beginBlock(instructions);
     this.count.set(this.count.get().add(instructions.length));
@@ -224,6 +228,14 @@ export class JitOps extends Ops {
     const known = this.f.let(value);
     super.setState32(offset, known);
     if (offset === State.tlb) this.tlb.set(known);
+  }
+
+  /** Looked at once in a block, as regions leave for system instructions; the interpreter raises what is to be raised. */
+  override needUnit(unit: Unit): void {
+    if (this.units.has(unit)) return;
+    const isOff = unit.isUnknown ? unit.isUnknown(this).or(unit.isOff(this)) : unit.isOff(this);
+    this.f.if(isOff, () => this.leaveToInterpreter(), undefined, false);
+    if (!this.isConditional) this.units.add(unit);
   }
 
   // Vector registers

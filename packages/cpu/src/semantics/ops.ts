@@ -17,6 +17,7 @@ import { emitTlbLookup } from "../mmu/tlb.ts";
 import { Slot, State, Tlb } from "../state/layout.ts";
 import { FlagOps } from "./flag-ops.ts";
 import { bitsOf, type Instruction, type Operand } from "./instruction.ts";
+import type { Unit } from "./units.ts";
 
 /** Functions of the engine that generated code calls. */
 export interface Helpers {
@@ -108,6 +109,12 @@ export abstract class Ops extends FlagOps {
     this.setState32(State.faultVector, i32(vector));
     this.setState32(State.faultErrorCode, errorCode);
     this.leaveFaulted();
+  }
+
+  /** Raises #UD or #NM where an operating system switched a unit off. */
+  needUnit({ isUnknown, isOff }: Unit): void {
+    if (isUnknown) this.f.if(isUnknown(this), () => this.raise(6));
+    this.f.if(isOff(this), () => this.raise(7));
   }
 
   // Vector registers

@@ -2,6 +2,7 @@ import { type I64, i32, i64, type V128 } from "@xenoserver/wasm";
 import { State } from "../../state/layout.ts";
 import type { Instruction, Operand } from "../instruction.ts";
 import type { Ops } from "../ops.ts";
+import { MMX } from "../units.ts";
 import { needSse } from "./control.ts";
 
 /** How SSE and MMX instructions reach their operands. */
@@ -25,11 +26,8 @@ export function needAligned(o: Ops, i: Instruction): void {
 
 /** MMX: #UD or #NM as for x87, and #MF for an exception that waits. */
 export function needMmx(o: Ops): void {
-  const { f } = o;
-  const cr0 = o.state32(State.cr0);
-  f.if(cr0.and(4), () => o.raise(6));
-  f.if(cr0.and(8), () => o.raise(7));
-  f.if(o.state32(State.fpuStatus).and(0x80), () => o.raise(16));
+  o.needUnit(MMX);
+  o.f.if(o.state32(State.fpuStatus).and(0x80), () => o.raise(16));
 }
 /** An MMX instruction makes all registers valid and the stack's top register 0. */
 export function enterMmx(o: Ops): void {

@@ -3,15 +3,13 @@ import { State } from "../../state/layout.ts";
 import { define } from "../define.ts";
 import type { Instruction } from "../instruction.ts";
 import type { Ops } from "../ops.ts";
+import { X87 } from "../units.ts";
 
 const CR0_MP = 2;
-const CR0_EM = 4;
 const CR0_TS = 8;
 
 /** #NM if the operating system switched the x87 unit off. */
-export function needX87(o: Ops): void {
-  o.f.if(o.state32(State.cr0).and(CR0_EM | CR0_TS), () => o.raise(7));
-}
+export const needX87 = (o: Ops): void => o.needUnit(X87);
 
 /** Begins a control instruction that waits: #NM, or #MF for an exception that has not been delivered yet. */
 export function beginControl(o: Ops): void {

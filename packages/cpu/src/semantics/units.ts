@@ -1,0 +1,22 @@
+import type { I32 } from "@xenoserver/wasm";
+import { State } from "../state/layout.ts";
+import { Cr0, Cr4 } from "../system/registers.ts";
+import type { Ops } from "./ops.ts";
+
+/** A part of the processor that an operating system switches on and off, which only system instructions do. */
+export interface Unit {
+  /** Not 0 if its instructions are unknown: #UD. */
+  readonly isUnknown?: (o: Ops) => I32;
+  /** Not 0 if the operating system wants to know of its next use: #NM. */
+  readonly isOff: (o: Ops) => I32;
+}
+
+export const SSE: Unit = {
+  isUnknown: (o) => o.state32(State.cr0).and(Cr0.em).or(o.state32(State.cr4).and(Cr4.osfxsr).eqz()),
+  isOff: (o) => o.state32(State.cr0).and(Cr0.ts),
+};
+export const MMX: Unit = {
+  isUnknown: (o) => o.state32(State.cr0).and(Cr0.em),
+  isOff: (o) => o.state32(State.cr0).and(Cr0.ts),
+};
+export const X87: Unit = { isOff: (o) => o.state32(State.cr0).and(Cr0.em | Cr0.ts) };
