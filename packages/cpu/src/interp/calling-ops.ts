@@ -10,7 +10,7 @@ import {
 } from "@xenoserver/wasm";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { importedHelpers } from "../semantics/helpers.ts";
-import { type Helpers, Ops } from "../semantics/ops.ts";
+import { type Helpers, Ops, type UseHost } from "../semantics/ops.ts";
 import { Tlb } from "../state/layout.ts";
 
 /** Functions of the engine that see to accesses which the TLB does not allow directly. */
@@ -55,17 +55,17 @@ export abstract class CallingOps extends Ops {
     this.access = helpers;
   }
 
-  protected override findReadable(va: I64, size: number, use: (host: Address) => void): void {
+  protected override findReadable(va: I64, size: number, use: UseHost): void {
     const { f } = this;
     const at = f.let(va);
     const hit = emitTlbLookup(this, at, size, Tlb.read);
     f.if(
       hit.matches,
-      () => use(hit.host),
+      () => use(hit.host, 0),
       () => {
         const slow = f.let(f.call<AddressType>(this.access.slowRead, this.vb, at, i32(size)));
         f.if(slow.eqz(), () => this.leaveFaulted(), undefined, false);
-        use(slow);
+        use(slow, 0);
       },
       true,
     );

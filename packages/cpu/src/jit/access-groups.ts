@@ -15,6 +15,11 @@ export interface AccessGroup {
   readonly spanBytes: number;
   /** Whether the first of them writes; otherwise none does. */
   readonly isWrite: boolean;
+  /**
+   * None of them lies on two pages if the lowest byte's address leaves that rest, divided by so many bytes. Undefined if one may
+   * wherever that is.
+   */
+  readonly alignment: { readonly bytes: number; readonly rest: number } | undefined;
 }
 /** An instruction's only access, as a member of a group. */
 export interface GroupedAccess {
@@ -25,7 +30,7 @@ export interface GroupedAccess {
 }
 
 /** Groups must not be wide: an access that alone lies within a page suffers from others that do not. */
-const MAX_SPAN_BYTES = 128;
+export const MAX_SPAN_BYTES = 128;
 
 /** An access at an address that is `delta` from what `key` stands for. */
 interface Access {
@@ -60,11 +65,24 @@ export function groupAccesses(instructions: readonly PlacedInstruction[]): (Grou
   all
     .filter(({ members }) => members.length > 1)
     .forEach(({ low, high, isWrite, members }, id) => {
-      const group = { id, spanBytes: high - low, isWrite };
+      const alignment = alignmentOf(
+        members.map(({ access }) => ({ offset: access.delta - low, size: access.sizeBytes })),
+      );
+      const group = { id, spanBytes: high - low, isWrite, alignment };
       for (const { index, access } of members)
         planned[index] = { group, offset: access.delta - low, sizeBytes: access.sizeBytes };
     });
   return planned;
+}
+
+/** Where all accesses of a group are aligned by their own sizes. */
+function alignmentOf(accesses: readonly { offset: number; size: number }[]): AccessGroup["alignment"] {
+  // What is not a power of two long is as if it were longer.
+  const aligned = accesses.map(({ offset, size }) => ({ offset, bytes: 2 ** Math.ceil(Math.log2(size)) }));
+  const bytes = Math.max(...aligned.map((access) => access.bytes));
+  for (let rest = 0; rest < bytes; rest++)
+    if (aligned.every((access) => (rest + access.offset) % access.bytes === 0)) return { bytes, rest };
+  return undefined;
 }
 
 function join(access: Access, index: number, open: Map<string, OpenGroup>, all: OpenGroup[]): void {

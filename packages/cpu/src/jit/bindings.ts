@@ -37,6 +37,8 @@ export class JitInstruction implements Instruction {
   }
 
   address(): I64 {
+    // Rarely asked for more than where it is known to lie, and then at once.
+    if (this.o.knowsPlace) return this.effectiveAddress();
     // A variable of its own: a bare base register may change before the address is used.
     this.linear ??= this.o.f.var("i64", this.effectiveAddress()).get();
     return this.linear;

@@ -1,23 +1,14 @@
-import {
-  type Address,
-  type AddressType,
-  type Fn,
-  type I32,
-  type I64,
-  i32,
-  type Label,
-  type V128,
-  type Var,
-} from "@xenoserver/wasm";
+import { type Address, type Fn, type I32, type I64, i32, type Label, type V128, type Var } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import { INTERRUPTS_OPENED } from "../interp/record.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import type { FlagRecipe, Instruction } from "../semantics/instruction.ts";
-import { type Helpers, Ops } from "../semantics/ops.ts";
+import { type Helpers, Ops, type UseHost } from "../semantics/ops.ts";
 import type { Unit } from "../semantics/units.ts";
 import { State, Tlb } from "../state/layout.ts";
 import type { GroupedAccess } from "./access-groups.ts";
 import { JitInstruction } from "./bindings.ts";
+import { GroupHosts } from "./group-hosts.ts";
 import { type FlagKind, LazyFlags } from "./lazy-flags.ts";
 import { isRepeated, likelyWritten, type Place, type PlacedInstruction } from "./region.ts";
 import { VectorRegisters } from "./vector-registers.ts";
@@ -81,9 +72,7 @@ export class JitOps extends Ops {
   private nesting = 0;
   /** Of the instruction being translated, if its access shares a look into the TLB with others. */
   private access: GroupedAccess | undefined;
-  /** By number of the group: host address of its lowest byte, 0 if its page cannot be used directly. */
-  private readonly groupHosts: Var<AddressType>[] = [];
-  private readonly openGroups = new Set<number>();
+  private readonly groups: GroupHosts;
   /** Known to be on where the block has come to. */
   private readonly units = new Set<Unit>();
 
@@ -95,6 +84,7 @@ export class JitOps extends Ops {
     this.gprs = Array.from({ length: 16 }, () => f.var("i64"));
     this.flags = new LazyFlags(f, this.vb);
     this.vectors = new VectorRegisters(f, this.vb);
+    this.groups = new GroupHosts(this);
     this.pageVa = f.var("i64");
     this.tlb = f.var("i32");
     this.count = f.var("i32");
@@ -143,9 +133,8 @@ export class JitOps extends Ops {
   ): void {
     this.flags.kind = kind;
     this.loaded.clear();
-    this.openGroups.clear();
+    this.groups.beginBlock(accesses);
     this.units.clear();
-    for (const access of accesses) if (access) this.groupHosts[access.group.id] ??= this.f.var(this.f.addressType);
     this.vectors.beginBlock(instructions);
     this.count.set(this.count.get().add(instructions.length));
   }
@@ -259,16 +248,16 @@ export class JitOps extends Ops {
 
   // Memory
 
-  protected override findReadable(va: I64, size: number, use: (host: Address) => void): void {
+  protected override findReadable(va: I64, size: number, use: UseHost): void {
     this.findDirect(va, size, Tlb.read, use);
   }
   override store(va: I64, width: number, value: I64): void {
     const data = this.f.let(value);
-    this.findDirect(va, width, Tlb.write, (host) => this.storeHost(host, width, data));
+    this.findDirect(va, width, Tlb.write, (host, offset) => this.storeHost(host, width, data, offset));
   }
   override update(va: I64, size: number, body: (host: Address) => void): void {
     const host = this.f.var(this.f.addressType);
-    this.findDirect(va, size, Tlb.write, (found) => host.set(found));
+    this.findDirect(va, size, Tlb.write, (found, offset) => host.set(found.add(offset)));
     body(host.get());
   }
 
@@ -289,34 +278,27 @@ export class JitOps extends Ops {
    * Lets `use` have the host address of what the TLB says can be used directly; leaves the instruction to the interpreter if it does not. Whatever may
    * take longer is a way out, not a call: no value needs to be saved over one, and a way out is a quarter as long.
    */
-  private findDirect(va: I64, size: number, tag: number, use: (host: Address) => void): void {
-    const { f, access } = this;
-    const at = f.let(va);
-    const alone = (): void => {
-      const hit = emitTlbLookup(this, at, size, tag);
+  private findDirect(va: I64, size: number, tag: number, use: UseHost): void {
+    const { f, groups } = this;
+    const access = this.sharedBy(size, tag);
+    if (!access) {
+      const hit = emitTlbLookup(this, f.let(va), size, tag);
       f.if(hit.matches.eqz(), () => this.leaveToInterpreter(), undefined, false);
-      use(hit.host);
-    };
-    if (!access || size > access.sizeBytes || (tag === Tlb.write && !access.group.isWrite)) return alone();
-    const host = this.groupHosts[access.group.id];
-    if (!this.openGroups.has(access.group.id)) {
-      if (this.isConditional) return alone();
-      this.openGroup(at, access, host);
+      return use(hit.host, 0);
     }
-    f.if(f.isSet(host.get()), () => use(host.get().add(access.offset)), alone, true);
+    if (!groups.isOpen(access)) groups.look(f.let(va), access, () => this.leaveToInterpreter());
+    const { base, offset } = groups.hostOf(access);
+    use(base, offset);
   }
-  /** Looks for a group's page, at the first of its accesses. */
-  private openGroup(at: I64, { group, offset }: GroupedAccess, host: Var<AddressType>): void {
-    const { f } = this;
-    const low = f.let(at.sub(offset));
-    const hit = emitTlbLookup(this, low, group.spanBytes, group.isWrite ? Tlb.write : Tlb.read);
-    f.if(
-      hit.matches,
-      () => host.set(hit.host),
-      () => host.set(f.addressAt(0)),
-      true,
-    );
-    this.openGroups.add(group.id);
+  /** Whether the current instruction's access is one that was looked up. */
+  get knowsPlace(): boolean {
+    return this.access !== undefined && this.groups.isOpen(this.access);
+  }
+  /** The current instruction's access, if it shares a look into the TLB that is of use for so many bytes. */
+  private sharedBy(size: number, tag: number): GroupedAccess | undefined {
+    const { access } = this;
+    if (!access || size > access.sizeBytes || (tag === Tlb.write && !access.group.isWrite)) return undefined;
+    return this.isConditional && !this.groups.isOpen(access) ? undefined : access;
   }
   private leaveToInterpreter(): void {
     this.storePending();

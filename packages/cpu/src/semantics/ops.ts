@@ -29,6 +29,9 @@ export interface Helpers {
 
 export const PAGE_MASK = i64(-4096);
 
+/** Emits the use of what lies at a host address plus an offset. */
+export type UseHost = (host: Address, offset: number) => void;
+
 /**
  * What instruction semantics are written against. The interpreter's handlers and the translator's regions are two
  * implementations of the abstract part: where registers and flags live, and how control leaves.
@@ -174,7 +177,7 @@ export abstract class Ops extends FlagOps {
    * Lets `use` have the host address of `size` readable bytes at a linear address. It may be emitted more than once, for one way or another to
    * have come by it.
    */
-  protected abstract findReadable(va: I64, size: number, use: (host: Address) => void): void;
+  protected abstract findReadable(va: I64, size: number, use: UseHost): void;
   abstract store(va: I64, width: number, value: I64): void;
   /** Checks a place for writing, then lets `body` read and write it through a host address. */
   abstract update(va: I64, size: number, body: (host: Address) => void): void;
@@ -187,7 +190,7 @@ export abstract class Ops extends FlagOps {
   /** Host address of `size` readable bytes at a linear address. */
   hostRead(va: I64, size: number): Address {
     const host = this.f.var(this.f.addressType);
-    this.findReadable(va, size, (found) => host.set(found));
+    this.findReadable(va, size, (found, offset) => host.set(found.add(offset)));
     return host.get();
   }
 
@@ -203,7 +206,7 @@ export abstract class Ops extends FlagOps {
   /** With a load on either way: an address that comes from both V8 would extend to 64 bits once more. */
   private read<T extends "i64" | "v128">(type: T, load: string, va: I64, width: number): Val<T> {
     const value = this.f.var(type);
-    this.findReadable(va, width, (host) => value.set(this.f.load<T>(load, host)));
+    this.findReadable(va, width, (host, offset) => value.set(this.f.load<T>(load, host, offset)));
     return value.get();
   }
 
@@ -249,8 +252,8 @@ export abstract class Ops extends FlagOps {
     const value = this.f.let(this.f.load<"i64">(width === 8 ? "i64.load" : `i64.load${width * 8}_u`, host));
     return this.f.let(value.signExtend(bitsOf(width)));
   }
-  storeHost(host: Address, width: number, value: I64): void {
-    this.f.store(width === 8 ? "i64.store" : `i64.store${width * 8}`, host, value);
+  storeHost(host: Address, width: number, value: I64, offset = 0): void {
+    this.f.store(width === 8 ? "i64.store" : `i64.store${width * 8}`, host, value, offset);
   }
 
   /**

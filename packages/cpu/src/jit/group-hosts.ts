@@ -1,0 +1,110 @@
+import { type Address, type AddressType, type Fn, type I32, type I64, i32, i64, type Var } from "@xenoserver/wasm";
+import { emitTlbLookup } from "../mmu/tlb.ts";
+import { Tlb } from "../state/layout.ts";
+import { type AccessGroup, type GroupedAccess, MAX_SPAN_BYTES } from "./access-groups.ts";
+
+/** Where a group's bytes are, once that was looked up. */
+interface GroupVars {
+  /** Host address of its lowest byte. */
+  readonly host: Var<AddressType>;
+  /** The same as seen from its second page, if it has one: bytes from `split` on lie at their distance from here. */
+  readonly second: Var<AddressType>;
+  /** How many of its bytes lie on its first page. */
+  readonly split: Var<"i32">;
+}
+/** Where an access is; what lies `offset` behind `base`, which V8 adds for nothing. */
+export interface GroupedHost {
+  readonly base: Address;
+  readonly offset: number;
+}
+/** More than any group spans: all of it lies on one page. */
+const NOT_SPLIT = 2 * MAX_SPAN_BYTES;
+
+/** What the groups of a region need of whoever emits it. */
+interface Emitter {
+  readonly f: Fn;
+  /** Address of the TLB in use. */
+  tlbBase(): I32;
+}
+
+/**
+ * Where the accesses of a block are that share a look into the TLB. That happens at a group's first access. A group may lie on two pages, of which
+ * both are looked up then, so that the others need no way of their own for that: each chooses between two addresses.
+ */
+export class GroupHosts {
+  private readonly e: Emitter;
+  /** By number of the group. */
+  private readonly vars: GroupVars[] = [];
+  private readonly open = new Set<number>();
+
+  constructor(e: Emitter) {
+    this.e = e;
+  }
+
+  /** To be called outside of scopes: variables that are made here last for the function. */
+  beginBlock(accesses: readonly (GroupedAccess | undefined)[]): void {
+    const { f } = this.e;
+    this.open.clear();
+    for (const access of accesses)
+      if (access)
+        this.vars[access.group.id] ??= {
+          host: f.var(f.addressType),
+          second: f.var(f.addressType),
+          split: f.var("i32"),
+        };
+  }
+
+  isOpen({ group }: GroupedAccess): boolean {
+    return this.open.has(group.id);
+  }
+
+  /**
+   * Looks a group up.
+   * @param at    linear address of one of its accesses; a local
+   * @param leave emits a way out, for what the TLB does not allow directly, or an access may lie on both pages
+   */
+  look(at: I64, { group, offset }: GroupedAccess, leave: () => void): void {
+    const { f } = this.e;
+    const { host, second, split } = this.vars[group.id];
+    const low = f.let(at.sub(offset));
+    const tag = group.isWrite ? Tlb.write : Tlb.read;
+    const hit = emitTlbLookup(this.e, low, group.spanBytes, tag);
+    f.if(
+      hit.matches,
+      () => {
+        host.set(hit.host);
+        second.set(host.get());
+        split.set(i32(NOT_SPLIT));
+      },
+      () => this.lookAtBoth(low, group, tag, leave),
+      true,
+    );
+    this.open.add(group.id);
+  }
+  private lookAtBoth(low: I64, group: AccessGroup, tag: number, leave: () => void): void {
+    const { f } = this.e;
+    const { host, second, split } = this.vars[group.id];
+    const { alignment } = group;
+    // Where two pages cannot be had there is nothing to look up.
+    if (!alignment) return leave();
+    const page = f.let(low.add(group.spanBytes - 1).and(i64(-4096)));
+    const [first, next] = [emitTlbLookup(this.e, low, 1, tag), emitTlbLookup(this.e, page, 4096, tag)];
+    const isAligned = low
+      .wrap()
+      .and(alignment.bytes - 1)
+      .eq(alignment.rest);
+    f.if(first.matches.and(next.matches).and(isAligned).eqz(), leave, undefined, false);
+    const bytes = f.let(page.sub(low).wrap());
+    split.set(bytes);
+    host.set(first.host);
+    second.set(next.host.sub(f.address(bytes)));
+  }
+
+  /** Of an access whose group was looked up. */
+  hostOf({ group, offset }: GroupedAccess): GroupedHost {
+    const { f } = this.e;
+    const { host, second, split } = this.vars[group.id];
+    if (offset === 0) return { base: host.get(), offset };
+    return { base: f.select(split.get().gtU(offset), host.get(), second.get()), offset };
+  }
+}
