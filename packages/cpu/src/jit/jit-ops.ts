@@ -45,9 +45,8 @@ export interface LoopRegisters {
 /**
  * `Ops` of a translated region: general registers are locals.
  *
- * **Registers.** Those that loops of the region write (`deferred`) are stored where control leaves it. All others are stored at
- * the end of the block that wrote them, so that leaving costs nothing for them: what was written since is `pending`, and is also
- * stored on the way out of a fault. Those that loops use (`kept`) are loaded at the entry; of the rest each block loads what it needs when it
+ * **Registers.** Those that loops of the region write (`deferred`) are stored where control leaves it. All others are stored in front of the next
+ * access or at the end of the block that wrote them, so that leaving costs nothing for them: what was written since is `pending`. Those that loops use (`kept`) are loaded at the entry; of the rest each block loads what it needs when it
  * needs it, for most visits to a region run through few of its blocks.
  *
  * **Flags** are kept as what they follow from, see `LazyFlags`.
@@ -111,6 +110,15 @@ export class JitOps extends Ops {
   storeAnyFlags(): void {
     this.flags.kind = "dynamic";
     this.flags.store();
+  }
+  /**
+   * In front of a way out that is rarely taken: what would be stored there is stored now, once for all ways out that follow. So they are short, and
+   * values need not be kept for them.
+   */
+  private settle(): void {
+    if (this.isConditional) return;
+    this.storePending();
+    this.pending.clear();
   }
   private storePending(): void {
     for (const reg of this.pending) this.f.store("i64.store", this.vb, this.gprs[reg].get(), reg * 8);
@@ -282,10 +290,12 @@ export class JitOps extends Ops {
     const { f, groups } = this;
     const access = this.sharedBy(size, tag);
     if (!access) {
+      this.settle();
       const hit = emitTlbLookup(this, f.let(va), size, tag);
-      f.if(hit.matches.eqz(), () => this.leaveToInterpreter(), undefined, false);
+      f.if(hit.misses(), () => this.leaveToInterpreter(), undefined, false);
       return use(hit.host, 0);
     }
+    if (!groups.isOpen(access)) this.settle();
     if (!groups.isOpen(access)) groups.look(f.let(va), access, () => this.leaveToInterpreter());
     const { base, offset } = groups.hostOf(access);
     use(base, offset);

@@ -37,6 +37,14 @@ export function emitEmptyTlb(f: Fn, from: I32, bytes: number): void {
   for (const tag of [Tlb.read, Tlb.write]) f.store("i64.store", from, i64(EmptyTlbTag.first), tag);
 }
 
+/** What a TLB check tells. */
+interface TlbLookup {
+  readonly matches: I32;
+  /** In its place, for whoever branches where it does not. */
+  misses(): I32;
+  /** Valid only if it matches. */
+  readonly host: Address;
+}
 /**
  * Emits the inline TLB check. How far a tag lies below an address tells both whether the address is in the tag's page and whether the access stays in it, by
  * one comparison: tags are one less than their page's address, so that the difference is −1 at its first byte. The tag comes first in the difference since
@@ -44,13 +52,13 @@ export function emitEmptyTlb(f: Fn, from: I32, bytes: number): void {
  * @param at    linear address; a local
  * @param size  bytes, 1–64
  * @param tag   `Tlb.read` or `Tlb.write`
- * @returns     `matches` and, only valid then, the host address; each may be used once
+ * @returns     what may be used once each
  */
-export function emitTlbLookup(e: Emitter, at: I64, size: number, tag: number): { matches: I32; host: Address } {
+export function emitTlbLookup(e: Emitter, at: I64, size: number, tag: number): TlbLookup {
   const { f } = e;
   const entry = f.let(tlbEntryOffset(at).add(e.tlbBase()));
   const distance = f.load<"i64">("i64.load", entry, tag).sub(at);
   const matches = distance.geU(size - 4097);
   const host = f.loadAddress(entry, Tlb.addend).add(f.address(at));
-  return { matches, host };
+  return { matches, misses: () => distance.ltU(size - 4097), host };
 }
