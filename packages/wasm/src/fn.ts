@@ -1,6 +1,16 @@
 import { ByteWriter } from "./bytes.ts";
 import { operator, TYPE_CODE, type ValType } from "./opcodes.ts";
-import { type Address, type AddressType, constant, type Extension, extensionOf, type I32, Node, Val } from "./value.ts";
+import {
+  type Address,
+  type AddressType,
+  constant,
+  extendedLeaf,
+  extensionOf,
+  extensionOpcode,
+  type I32,
+  Node,
+  Val,
+} from "./value.ts";
 
 /** A function's signature; `results` has no or one entry. */
 export interface Signature {
@@ -108,22 +118,12 @@ export class Fn {
   let<T extends ValType>(value: Val<T>): Val<T> {
     if (value.isLeaf) return value;
     const extension = extensionOf(value);
-    if (extension) return this.letExtended(extension) as Val as Val<T>;
+    // Many are never asked for more than the low bits, or in 32 bits, which need no extension.
+    if (extension) return extendedLeaf(this.let(extension.from), extension.bits) as Val as Val<T>;
     const index = this.newLocal(value.type);
     this.scopes.at(-1)?.push([value.type, index]);
     this.setLocal(index, value);
     return new Val(value.type, Node.localGet, undefined, undefined, undefined, index);
-  }
-
-  /** Puts both a value and its sign extension into locals; which of them is not used costs nothing once it is optimised. */
-  private letExtended({ from, bits }: Extension): Val<"i64"> {
-    const base = this.let(from);
-    const index = this.newLocal("i64");
-    this.scopes.at(-1)?.push(["i64", index]);
-    this.setLocal(index, base.signExtend(bits));
-    const leaf = new Val("i64", Node.localGet, undefined, undefined, undefined, index);
-    leaf.extended = { from: base, bits };
-    return leaf;
   }
 
   /** Locals made inside are handed out again after it. */
@@ -367,6 +367,10 @@ export class Fn {
       return;
     }
     if (value.code === Node.const) return this.emitConst(value);
+    if (value.code === Node.extended) {
+      this.emit(value.a!);
+      return out.u8(extensionOpcode(value.extended!.bits));
+    }
     if (value.emitted) throw new Error("an expression is emitted twice; put it into a local with let() first");
     value.emitted = true;
     if (value.code === Node.call || value.code === Node.callIndirect) return this.emitCall(value);

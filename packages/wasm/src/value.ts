@@ -9,6 +9,8 @@ export const Node = {
   globalGet: -5,
   callIndirect: -6,
   atomicFence: -7,
+  /** A local's low bits, sign-extended wherever it is used. */
+  extended: -8,
 } as const;
 
 /** The low `bits` bits of a leaf, sign-extended; the leaf's other bits may be anything. */
@@ -55,10 +57,20 @@ export class Val<T extends ValType = ValType> {
   /** Immediate bytes of v128.const and i8x16.shuffle, or the arguments of a call. */
   readonly extra: Uint8Array | readonly Val[] | undefined;
   emitted = false;
-  /** Set on a local that is known to be the sign extension of another's low bits. */
-  extended: Extension | undefined;
+  /** Of `Node.extended`: what is extended. */
+  readonly extended: Extension | undefined;
 
-  constructor(type: T, code: number, a?: Val, b?: Val, c?: Val, i0 = 0, i1 = 0, extra?: Uint8Array | readonly Val[]) {
+  constructor(
+    type: T,
+    code: number,
+    a?: Val,
+    b?: Val,
+    c?: Val,
+    i0 = 0,
+    i1 = 0,
+    extra?: Uint8Array | readonly Val[],
+    extended?: Extension,
+  ) {
     this.type = type;
     this.code = code;
     this.a = a;
@@ -67,6 +79,7 @@ export class Val<T extends ValType = ValType> {
     this.i0 = i0;
     this.i1 = i1;
     this.extra = extra;
+    this.extended = extended;
   }
 
   get isConst(): boolean {
@@ -74,7 +87,7 @@ export class Val<T extends ValType = ValType> {
   }
   /** True if the value may be emitted any number of times. */
   get isLeaf(): boolean {
-    return this.code === Node.const || this.code === Node.localGet;
+    return this.code === Node.const || this.code === Node.localGet || this.code === Node.extended;
   }
   /** True for a constant equal to the small integer `n`. */
   isInt(n: number): boolean {
@@ -277,6 +290,14 @@ function lowOfNode(v: Val<"i64">, bits: 8 | 16 | 32): Val<"i32"> | undefined {
   const [a, b] = [(v.a as Val<"i64">).low(bits), (v.b as Val<"i64">).low(bits)];
   return name === "and" ? a.and(b) : new Val("i32", op("i32", name)[0], a, b);
 }
+
+/** Of the i64 operator that sign-extends so many low bits. */
+export const extensionOpcode = (bits: Extension["bits"]): number =>
+  bits === 8 ? Opcode.extend8 : bits === 16 ? Opcode.extend16 : Opcode.extend32;
+
+/** A leaf that is the sign extension of another. */
+export const extendedLeaf = (from: Val<"i64">, bits: Extension["bits"]): Val<"i64"> =>
+  new Val("i64", Node.extended, from, undefined, undefined, 0, 0, undefined, { from, bits });
 
 /** What an expression is the sign extension of: `from` is an expression that takes its place. */
 export function extensionOf(v: Val): { readonly from: Val<"i64">; readonly bits: 8 | 16 | 32 } | undefined {

@@ -201,6 +201,7 @@ class RecordInstruction implements Instruction {
   readonly stackSize: number;
   readonly mode64: boolean;
   readonly lock: boolean;
+  readonly isOfOneRegister = false;
   readonly rep: number;
   readonly opcodeLow: number;
   private readonly o: InterpOps;

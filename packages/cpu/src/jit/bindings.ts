@@ -16,6 +16,7 @@ export class JitInstruction implements Instruction {
   readonly stackSize = 8;
   readonly mode64 = true;
   readonly lock: boolean;
+  readonly isOfOneRegister: boolean;
   readonly rep: number;
   readonly opcodeLow: number;
   private readonly o: JitOps;
@@ -31,6 +32,9 @@ export class JitInstruction implements Instruction {
     this.width = d.operandSize as Width;
     this.addressSize = d.addressSize;
     this.lock = d.lock;
+    const [first, second] = d.operands;
+    this.isOfOneRegister =
+      first?.kind === "gpr" && second?.kind === "gpr" && first.reg === second.reg && !first.high && !second.high;
     this.rep = d.encoding.options.has("a") ? d.rep : 0;
     this.opcodeLow = d.encoding.opcode & 15;
     this.operands = d.operands.map((operand) => new JitOperand(o, this, d, operand));

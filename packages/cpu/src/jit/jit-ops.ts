@@ -2,7 +2,7 @@ import { type Address, type Fn, type I32, type I64, i32, type Label, type V128, 
 import type { Decoded } from "../decode/decoded.ts";
 import { INTERRUPTS_OPENED } from "../interp/record.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
-import type { FlagRecipe, Instruction } from "../semantics/instruction.ts";
+import { bitsOf, type FlagRecipe, type Instruction } from "../semantics/instruction.ts";
 import { type Helpers, Ops, type UseHost } from "../semantics/ops.ts";
 import type { Unit } from "../semantics/units.ts";
 import { State, Tlb } from "../state/layout.ts";
@@ -212,6 +212,13 @@ export class JitOps extends Ops {
     if (!this.isConditional) this.loaded.add(reg);
     if (!this.deferred.has(reg)) this.pending.add(reg);
     this.gprs[reg].set(value);
+  }
+  // What is narrower is a value of its own.
+  override readGpr(reg: number, width: number): I64 {
+    return width === 8 ? this.getGpr(reg) : this.f.let(this.peekGpr(reg).zeroExtend(bitsOf(width)));
+  }
+  override readGprS(reg: number, width: number): I64 {
+    return width === 8 ? this.getGpr(reg) : this.f.let(this.peekGpr(reg).signExtend(bitsOf(width)));
   }
   /** The register itself, for an expression that is emitted before anything is written. */
   peekGpr(reg: number): I64 {

@@ -31,6 +31,8 @@ export interface Instruction {
   readonly stackSize: number;
   readonly mode64: boolean;
   readonly lock: boolean;
+  /** True if both operands are known to be one register. */
+  readonly isOfOneRegister: boolean;
   /** 0, 0xf2 or 0xf3. */
   readonly rep: number;
   /** Linear address of the memory operand. */

@@ -22,16 +22,19 @@ function aluEncodings(n: number): string[] {
 }
 
 type Compute = (o: Ops, a: I64, b: I64, i: Instruction) => { res: I64; flags: () => void };
+type Emit = (o: Ops, i: Instruction) => void;
 
 /**
  * Defines a two-operand operation. Flags are set after the destination is written, so that a faulting store leaves the
  * old ones; inside a locked loop only values are computed.
+ * @param ofOne  what it is on one register, where there is less to it
  */
-function alu(name: string, n: number, compute: Compute): void {
+function alu(name: string, n: number, compute: Compute, ofOne?: Emit): void {
   define(
     name,
     aluEncodings(n),
     (o, i) => {
+      if (ofOne && i.isOfOneRegister) return ofOne(o, i);
       const [dst, src] = i.operands;
       const b = src.readS();
       let flags = () => {};
@@ -47,16 +50,32 @@ function alu(name: string, n: number, compute: Compute): void {
   );
 }
 
+const clear: Emit = (o, i) => {
+  i.operands[0].write(i64(0));
+  o.setFlags({ kind: "logic", res: i64(0) });
+};
+/** AND or OR of a register with itself; 32 bits of it are written all the same, which clears the rest. */
+const keep: Emit = (o, i) => {
+  const res = i.operands[0].readS();
+  i.operands[0].write(res);
+  o.setFlags({ kind: "logic", res });
+};
+
 const narrow = (o: Ops, i: Instruction, v: I64): I64 => o.f.let(v.signExtend(bitsOf(i.operands[0].width)));
 
 alu("ADD", 0, (o, a, b, i) => {
   const res = narrow(o, i, a.add(b));
   return { res, flags: () => o.setFlags({ kind: "add", a, b, res }) };
 });
-alu("OR", 1, (o, a, b) => {
-  const res = o.f.let(a.or(b));
-  return { res, flags: () => o.setFlags({ kind: "logic", res }) };
-});
+alu(
+  "OR",
+  1,
+  (o, a, b) => {
+    const res = o.f.let(a.or(b));
+    return { res, flags: () => o.setFlags({ kind: "logic", res }) };
+  },
+  keep,
+);
 alu("ADC", 2, (o, a, b, i) => {
   const carry = o.carry();
   const res = narrow(o, i, a.add(b).add(carry));
@@ -67,18 +86,33 @@ alu("SBB", 3, (o, a, b, i) => {
   const res = narrow(o, i, a.sub(b).sub(carry));
   return { res, flags: () => o.setFlags({ kind: "sbb", a, b, res, carry }) };
 });
-alu("AND", 4, (o, a, b) => {
-  const res = o.f.let(a.and(b));
-  return { res, flags: () => o.setFlags({ kind: "logic", res }) };
-});
-alu("SUB", 5, (o, a, b, i) => {
-  const res = narrow(o, i, a.sub(b));
-  return { res, flags: () => o.setFlags({ kind: "sub", a, b, res }) };
-});
-alu("XOR", 6, (o, a, b) => {
-  const res = o.f.let(a.xor(b));
-  return { res, flags: () => o.setFlags({ kind: "logic", res }) };
-});
+alu(
+  "AND",
+  4,
+  (o, a, b) => {
+    const res = o.f.let(a.and(b));
+    return { res, flags: () => o.setFlags({ kind: "logic", res }) };
+  },
+  keep,
+);
+alu(
+  "SUB",
+  5,
+  (o, a, b, i) => {
+    const res = narrow(o, i, a.sub(b));
+    return { res, flags: () => o.setFlags({ kind: "sub", a, b, res }) };
+  },
+  clear,
+);
+alu(
+  "XOR",
+  6,
+  (o, a, b) => {
+    const res = o.f.let(a.xor(b));
+    return { res, flags: () => o.setFlags({ kind: "logic", res }) };
+  },
+  clear,
+);
 
 define("CMP", aluEncodings(7), (o, i) => {
   const a = i.operands[0].readS();
@@ -97,7 +131,7 @@ define("TEST", [
   "f7 /1 Ev,Iz",
 ], (o, i) => {
   const a = i.operands[0].readS();
-  o.setFlags({ kind: "logic", res: o.f.let(a.and(i.operands[1].readS())) });
+  o.setFlags({ kind: "logic", res: i.isOfOneRegister ? a : o.f.let(a.and(i.operands[1].readS())) });
 });
 
 function unary(
