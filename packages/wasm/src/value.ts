@@ -13,7 +13,7 @@ export const Node = {
   extended: -8,
 } as const;
 
-/** The low `bits` bits of a leaf, sign-extended; the leaf's other bits may be anything. */
+/** The low `bits` bits of a leaf, sign-extended; its bits from the 32nd on are 0, those between may be anything. */
 export interface Extension {
   readonly from: Val<"i64">;
   readonly bits: 8 | 16 | 32;
@@ -250,6 +250,7 @@ export class Val<T extends ValType = ValType> {
   zeroExtend(bits: 8 | 16 | 32 | 64): Val<T> {
     if (bits === 64 || (bits === 32 && this.type === "i32")) return this;
     if (this.type === "i64") {
+      if (bits === 32 && this.extended?.bits === 32) return this.extended.from as Val as Val<T>;
       const low = this.low(bits);
       return (bits === 32 ? low : low.and(bits === 8 ? 0xff : 0xffff)).extU() as Val<T>;
     }

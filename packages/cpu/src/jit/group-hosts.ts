@@ -1,5 +1,5 @@
 import { type Address, type AddressType, type Fn, type I32, type I64, i32, i64, type Var } from "@xenoserver/wasm";
-import { emitTlbLookup } from "../mmu/tlb.ts";
+import { emitTlbEntry, hostOfEntry, isInPage } from "../mmu/tlb.ts";
 import { Tlb } from "../state/layout.ts";
 import { type AccessGroup, type GroupedAccess, MAX_SPAN_BYTES } from "./access-groups.ts";
 
@@ -67,37 +67,38 @@ export class GroupHosts {
     const { f } = this.e;
     const { host, second, split } = this.vars[group.id];
     const low = f.let(at.sub(offset));
-    const tag = group.isWrite ? Tlb.write : Tlb.read;
-    const hit = emitTlbLookup(this.e, low, group.spanBytes, tag);
+    const { entry, distance } = emitTlbEntry(this.e, low, group.isWrite ? Tlb.write : Tlb.read);
+    const known = f.let(distance);
+    host.set(hostOfEntry(f, entry, low));
+    second.set(host.get());
+    split.set(i32(NOT_SPLIT));
     f.if(
-      hit.matches,
-      () => {
-        host.set(hit.host);
-        second.set(host.get());
-        split.set(i32(NOT_SPLIT));
-      },
-      () => this.lookAtBoth(low, group, tag, leave),
-      true,
+      isInPage(known, group.spanBytes).eqz(),
+      () => this.lookAtSecond(low, isInPage(known, 1), group, leave),
+      undefined,
+      false,
     );
     this.open.add(group.id);
   }
-  private lookAtBoth(low: I64, group: AccessGroup, tag: number, leave: () => void): void {
+  /** Of the first page, nothing but whether the group begins there is known. */
+  private lookAtSecond(
+    low: I64,
+    isInFirst: I32,
+    { id, spanBytes, isWrite, alignment }: AccessGroup,
+    leave: () => void,
+  ): void {
     const { f } = this.e;
-    const { host, second, split } = this.vars[group.id];
-    const { alignment } = group;
-    // Where two pages cannot be had there is nothing to look up.
+    const { second, split } = this.vars[id];
     if (!alignment) return leave();
-    const page = f.let(low.add(group.spanBytes - 1).and(i64(-4096)));
-    const [first, next] = [emitTlbLookup(this.e, low, 1, tag), emitTlbLookup(this.e, page, 4096, tag)];
+    const page = f.let(low.add(spanBytes - 1).and(i64(-4096)));
+    const { entry, distance } = emitTlbEntry(this.e, page, isWrite ? Tlb.write : Tlb.read);
     const isAligned = low
       .wrap()
       .and(alignment.bytes - 1)
       .eq(alignment.rest);
-    f.if(first.matches.and(next.matches).and(isAligned).eqz(), leave, undefined, false);
-    const bytes = f.let(page.sub(low).wrap());
-    split.set(bytes);
-    host.set(first.host);
-    second.set(next.host.sub(f.address(bytes)));
+    f.if(isInFirst.and(isInPage(distance, 4096)).and(isAligned).eqz(), leave, undefined, false);
+    split.set(page.wrap().sub(low.wrap()));
+    second.set(hostOfEntry(f, entry, low));
   }
 
   /** Of an access whose group was looked up. */

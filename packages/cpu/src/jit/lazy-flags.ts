@@ -20,9 +20,13 @@ const codeOf = ({ op, bits }: Known): number =>
 export const sameKind = (a: FlagKind, b: FlagKind): boolean =>
   a === b || (a !== "dynamic" && b !== "dynamic" && codeOf(a) === codeOf(b));
 
+/** Width of the values of a recipe: constants are of any. */
+const bitsOfRecipe = (recipe: FlagRecipe & { kind: "add" | "sub" | "logic" }): Known["bits"] =>
+  (recipe.kind === "sub" ? (recipe.a.extended ?? recipe.b.extended) : recipe.res.extended)?.bits ?? 64;
+
 /**
- * The arithmetic flags of a translated region, as what they follow from: `result`, and for additions and subtractions the operands
- * `a` and `b`; as words, `a` has the carries and `b` the CF word. Values are combined into flag words only where control leaves
+ * The arithmetic flags of a translated region, as what they follow from: `result` of logic, the operands `a` and `b` of subtractions, all three of
+ * additions; as words, `a` has the carries and `b` the CF word. Values are combined into flag words only where control leaves
  * the region or an instruction asks for what no comparison can tell.
  */
 export class LazyFlags {
@@ -64,9 +68,9 @@ export class LazyFlags {
   /** Remembers what the flags follow from; false if a recipe must be turned into words. */
   setRecipe(recipe: FlagRecipe): boolean {
     if (recipe.kind !== "add" && recipe.kind !== "sub" && recipe.kind !== "logic") return false;
-    const bits = recipe.res.extended?.bits ?? 64;
+    const bits = bitsOfRecipe(recipe);
     const base = (v: I64): I64 => (v.extended?.bits === bits ? v.extended.from : v);
-    this.result.set(base(recipe.res));
+    if (recipe.kind !== "sub") this.result.set(base(recipe.res));
     if (recipe.kind !== "logic") {
       this.a.set(base(recipe.a));
       this.b.set(base(recipe.b));
@@ -98,7 +102,9 @@ export class LazyFlags {
       () => {
         const shift = f.let(i64(64).sub(i64(8).shl(this.code.get().shrU(WIDTH_SHIFT).extU())));
         const extend = (v: Var<"i64">) => f.let(v.get().shl(shift).shrS(shift));
-        const [r, a, b] = [extend(this.result), extend(this.a), extend(this.b)];
+        const [a, b] = [extend(this.a), extend(this.b)];
+        f.if(op.eq(OP_CODE.sub), () => this.result.set(this.difference()));
+        const r = extend(this.result);
         const logic = f.let(op.eq(OP_CODE.logic));
         const carry = f.let(f.select(op.eq(OP_CODE.add), r.ltU(a), a.ltU(b)));
         this.result.set(r);
@@ -116,7 +122,7 @@ export class LazyFlags {
       return body(f.let(this.result.get()), f.let(this.a.get()), f.let(this.b.get().wrap()));
     }
     const extended = (v: Var<"i64">) => f.let(v.get().signExtend(kind.bits));
-    const r = extended(this.result);
+    const r = kind.op === "sub" ? f.let(this.difference().signExtend(kind.bits)) : extended(this.result);
     if (kind.op === "logic") return body(r, i64(0), i32(0));
     const [a, b] = [extended(this.a), extended(this.b)];
     return body(r, f.let(a.xor(b).xor(r)), f.let(kind.op === "add" ? r.ltU(a) : a.ltU(b)));
@@ -150,6 +156,11 @@ export class LazyFlags {
     else put();
   }
 
+  /** Of subtractions: what is not kept. */
+  private difference(): I64 {
+    return this.a.get().sub(this.b.get());
+  }
+
   // Conditions
 
   /** A comparison that tells condition codes 2·pair; undefined if the general way must be taken. */
@@ -159,13 +170,14 @@ export class LazyFlags {
     const { op, bits } = kind;
     const value = (v: Var<"i64">): I32 | I64 => (bits === 64 ? v.get() : v.get().wrap().signExtend(bits));
     const [a, b, r] = [() => value(this.a), () => value(this.b), () => value(this.result)];
+    const difference = () => (bits === 64 ? this.difference() : this.difference().wrap().signExtend(bits));
     const compare = (name: "eq" | "ltU" | "leU" | "ltS" | "leS", x: I32 | I64, y: I32 | I64 | number): I32 =>
       (x as I64)[name](y as I64);
     if (op === "sub") {
       if (pair === 1) return compare("ltU", a(), b());
       if (pair === 2) return compare("eq", a(), b());
       if (pair === 3) return compare("leU", a(), b());
-      if (pair === 4) return compare("ltS", r(), 0);
+      if (pair === 4) return compare("ltS", difference(), 0);
       if (pair === 6) return compare("ltS", a(), b());
       if (pair === 7) return compare("leS", a(), b());
       return undefined;

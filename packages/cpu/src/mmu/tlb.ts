@@ -45,20 +45,43 @@ interface TlbLookup {
   /** Valid only if it matches. */
   readonly host: Address;
 }
+/** The entry that an address can be in. */
+export interface TlbEntry {
+  /** Its address; a local. */
+  readonly entry: I32;
+  /** How far its tag lies below the address; may be used once. */
+  readonly distance: I64;
+}
 /**
- * Emits the inline TLB check. How far a tag lies below an address tells both whether the address is in the tag's page and whether the access stays in it, by
- * one comparison: tags are one less than their page's address, so that the difference is −1 at its first byte. The tag comes first in the difference since
- * V8 would load it twice as the second operand, or as one of a comparison.
+ * Emits the look at an address's entry. The tag comes first in the difference since V8 would load it twice as the second operand, or as one of a
+ * comparison.
  * @param at    linear address; a local
- * @param size  bytes, 1–64
+ * @param tag   `Tlb.read` or `Tlb.write`
+ */
+export function emitTlbEntry(e: Emitter, at: I64, tag: number): TlbEntry {
+  const entry = e.f.let(tlbEntryOffset(at).add(e.tlbBase()));
+  return { entry, distance: e.f.load<"i64">("i64.load", entry, tag).sub(at) };
+}
+/**
+ * Emits whether so many bytes (1 to 4096) at an address are in its entry's page. One comparison tells both whether the address is there and whether the
+ * access stays there: tags are one less than their page's address, so that the distance is −1 at its first byte.
+ */
+export const isInPage = (distance: I64, size: number): I32 => distance.geU(size - 4097);
+/** Emits the host address of a linear address that is in an entry's page. */
+export const hostOfEntry = (f: Fn, entry: I32, at: I64): Address => f.loadAddress(entry, Tlb.addend).add(f.address(at));
+
+/**
+ * Emits the inline TLB check.
+ * @param at    linear address; a local
+ * @param size  bytes, 1–4096
  * @param tag   `Tlb.read` or `Tlb.write`
  * @returns     what may be used once each
  */
 export function emitTlbLookup(e: Emitter, at: I64, size: number, tag: number): TlbLookup {
-  const { f } = e;
-  const entry = f.let(tlbEntryOffset(at).add(e.tlbBase()));
-  const distance = f.load<"i64">("i64.load", entry, tag).sub(at);
-  const matches = distance.geU(size - 4097);
-  const host = f.loadAddress(entry, Tlb.addend).add(f.address(at));
-  return { matches, misses: () => distance.ltU(size - 4097), host };
+  const { entry, distance } = emitTlbEntry(e, at, tag);
+  return {
+    matches: isInPage(distance, size),
+    misses: () => distance.ltU(size - 4097),
+    host: hostOfEntry(e.f, entry, at),
+  };
 }

@@ -33,8 +33,10 @@ export abstract class FlagOps {
     switch (recipe.kind) {
       case "add":
         return { res: recipe.res, carries: recipe.a.xor(recipe.b).xor(recipe.res), cf: recipe.res.ltU(recipe.a) };
-      case "sub":
-        return { res: recipe.res, carries: recipe.a.xor(recipe.b).xor(recipe.res), cf: recipe.a.ltU(recipe.b) };
+      case "sub": {
+        const res = recipe.res();
+        return { res, carries: recipe.a.xor(recipe.b).xor(res), cf: recipe.a.ltU(recipe.b) };
+      }
       case "adc": {
         const tie = recipe.res.eq(recipe.a).and(recipe.carry.wrap());
         return {

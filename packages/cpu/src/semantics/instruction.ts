@@ -54,7 +54,9 @@ export interface Instruction {
 
 /** How the flags follow from an operation; values are sign-extended to 64 bits from their width. */
 export type FlagRecipe =
-  | { readonly kind: "add" | "sub"; readonly a: I64; readonly b: I64; readonly res: I64 }
+  | { readonly kind: "add"; readonly a: I64; readonly b: I64; readonly res: I64 }
+  /** `res` emits the difference; whoever keeps the operands needs it only where it is asked for. */
+  | { readonly kind: "sub"; readonly a: I64; readonly b: I64; readonly res: () => I64 }
   | { readonly kind: "adc" | "sbb"; readonly a: I64; readonly b: I64; readonly res: I64; readonly carry: I64 }
   | { readonly kind: "logic"; readonly res: I64 }
   /** INC and DEC: as add or sub of 1, but CF stays. */

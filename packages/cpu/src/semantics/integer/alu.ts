@@ -100,7 +100,7 @@ alu(
   5,
   (o, a, b, i) => {
     const res = narrow(o, i, a.sub(b));
-    return { res, flags: () => o.setFlags({ kind: "sub", a, b, res }) };
+    return { res, flags: () => o.setFlags({ kind: "sub", a, b, res: () => res }) };
   },
   clear,
 );
@@ -117,7 +117,7 @@ alu(
 define("CMP", aluEncodings(7), (o, i) => {
   const a = i.operands[0].readS();
   const b = i.operands[1].readS();
-  o.setFlags({ kind: "sub", a, b, res: narrow(o, i, a.sub(b)) });
+  o.setFlags({ kind: "sub", a, b, res: () => narrow(o, i, a.sub(b)) });
 });
 
 define("TEST", [
@@ -164,7 +164,7 @@ unary("DEC", ["fe /1 Eb", "ff /1 Ev", "48+r Zv i64"], (o, a, i) => {
 });
 unary("NEG", ["f6 /3 Eb", "f7 /3 Ev"], (o, a, i) => {
   const res = narrow(o, i, i64(0).sub(a));
-  return { res, flags: () => o.setFlags({ kind: "sub", a: i64(0), b: a, res }) };
+  return { res, flags: () => o.setFlags({ kind: "sub", a: i64(0), b: a, res: () => res }) };
 });
 unary("NOT", ["f6 /2 Eb", "f7 /2 Ev"], (o, a) => ({ res: o.f.let(a.not()) }));
 
@@ -210,7 +210,7 @@ define(
     }
     const differs = o.f.let(accumulator.ne(before));
     o.f.if(differs, () => o.writeGpr(0, width, before));
-    o.setFlags({ kind: "sub", a: accumulator, b: before, res: narrow(o, i, accumulator.sub(before)) });
+    o.setFlags({ kind: "sub", a: accumulator, b: before, res: () => narrow(o, i, accumulator.sub(before)) });
   },
   { lockable: true },
 );

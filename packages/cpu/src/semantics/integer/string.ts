@@ -179,7 +179,7 @@ string("LODS", "ac", "ad", {
 });
 
 const compare = (o: Ops, width: number, a: I64, b: I64): void =>
-  o.setFlags({ kind: "sub", a, b, res: o.f.let(a.sub(b).signExtend(bitsOf(width))) });
+  o.setFlags({ kind: "sub", a, b, res: () => o.f.let(a.sub(b).signExtend(bitsOf(width))) });
 
 string("CMPS", "a6", "a7", {
   source: true,
