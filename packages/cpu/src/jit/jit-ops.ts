@@ -27,8 +27,9 @@ export interface Exits {
   readonly faultPlace: Var<"i32">;
   /** Leaves the region for the interpreter, which is to do the current instruction. */
   readonly interpret: Label;
-  /** Leaves the region for the address in `target`. */
+  /** Leaves the region for the address in `target`; the second stores the flags, which the first has done before. */
   readonly leave: Label;
+  readonly leaveWithFlags: Label;
   readonly target: Var<"i64">;
   /** Emits a jump to the current block's target, under a condition if one is given. */
   branch(condition: I32 | undefined): void;
@@ -170,8 +171,10 @@ export class JitOps extends Ops {
   /** Leaves for an address; what the block wrote is stored already or is stored here. */
   leaveTo(linear: I64): void {
     this.storePending();
-    this.flags.store();
     this.exits.target.set(linear);
+    // Whatever they may be, there is code for that once.
+    if (this.flags.kind === "dynamic") return this.f.br(this.exits.leaveWithFlags);
+    this.flags.store();
     this.f.br(this.exits.leave);
   }
 

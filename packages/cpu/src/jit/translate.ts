@@ -52,6 +52,7 @@ class RegionTranslator {
       fault: { level: 1 },
       interpret: { level: 2 },
       leave: { level: 3 },
+      leaveWithFlags: { level: 4 },
       target: this.f.var("i64"),
       faultPlace: this.f.var("i32"),
       branch: (condition) => this.branch(condition),
@@ -66,8 +67,11 @@ class RegionTranslator {
     f.block(() => {
       f.block(() => {
         f.block(() => {
-          this.emitItems(this.itemsOf(0, this.region.blocks.length - 1, undefined));
-          f.unreachable();
+          f.block(() => {
+            this.emitItems(this.itemsOf(0, this.region.blocks.length - 1, undefined));
+            f.unreachable();
+          });
+          ops.storeAnyFlags();
         });
         ops.storeState();
         this.chain();

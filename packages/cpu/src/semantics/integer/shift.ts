@@ -21,8 +21,8 @@ function countOf(o: Ops, i: Instruction): I64 {
 
 interface Shifted {
   readonly res: I64;
-  readonly cf: I64;
-  readonly of: I64;
+  /** Emits CF and OF, if anyone sees them. */
+  readonly flags: () => { readonly cf: I64; readonly of: I64 };
 }
 
 /** Defines a shift or rotate; with a count of 0 nothing changes, not even flags. */
@@ -44,7 +44,8 @@ function shift(
       return made.res;
     });
     if (!o.wantsFlags) return;
-    const { res, cf, of } = made!;
+    const { res, flags } = made!;
+    const { cf, of } = flags();
     f.if(n.eqz().eqz(), () => {
       if (rotates) {
         const cfNow = f.let(cf);
@@ -63,8 +64,11 @@ shift(
     const bits = width * 8;
     const res = o.f.let(a.shl(n));
     // The bit shifted out last; for counts beyond the width there is none.
-    const cf = o.f.let(width === 8 ? bit(a, i64(64).sub(n).and(63)) : bit(res, bits));
-    return { res, cf, of: o.f.let(bit(res, bits - 1).xor(cf)) };
+    const flags = () => {
+      const cf = o.f.let(width === 8 ? bit(a, i64(64).sub(n).and(63)) : bit(res, bits));
+      return { cf, of: o.f.let(bit(res, bits - 1).xor(cf)) };
+    };
+    return { res, flags };
   },
   false,
 );
@@ -73,7 +77,8 @@ shift(
   [5],
   (o, a, n, width) => {
     const last = n.sub(1).and(63);
-    return { res: o.f.let(a.shrU(n)), cf: o.f.let(bit(a, last)), of: o.f.let(bit(a, width * 8 - 1)) };
+    const flags = () => ({ cf: o.f.let(bit(a, last)), of: o.f.let(bit(a, width * 8 - 1)) });
+    return { res: o.f.let(a.shrU(n)), flags };
   },
   false,
 );
@@ -82,7 +87,8 @@ shift(
   [7],
   (o, a, n, width) => {
     const signed = o.f.let(a.signExtend(bitsOf(width)));
-    return { res: o.f.let(signed.shrS(n)), cf: o.f.let(signed.shrS(n.sub(1).and(63)).and(1)), of: i64(0) };
+    const flags = () => ({ cf: o.f.let(signed.shrS(n.sub(1).and(63)).and(1)), of: i64(0) });
+    return { res: o.f.let(signed.shrS(n)), flags };
   },
   false,
 );
@@ -102,8 +108,11 @@ shift(
   [0],
   (o, a, n, width) => {
     const res = rotate(o, a, n, width, true);
-    const cf = o.f.let(res.and(1));
-    return { res, cf, of: o.f.let(bit(res, width * 8 - 1).xor(cf)) };
+    const flags = () => {
+      const cf = o.f.let(res.and(1));
+      return { cf, of: o.f.let(bit(res, width * 8 - 1).xor(cf)) };
+    };
+    return { res, flags };
   },
   true,
 );
@@ -113,7 +122,8 @@ shift(
   (o, a, n, width) => {
     const res = rotate(o, a, n, width, false);
     const bits = width * 8;
-    return { res, cf: o.f.let(bit(res, bits - 1)), of: o.f.let(bit(res, bits - 1).xor(bit(res, bits - 2))) };
+    const flags = () => ({ cf: o.f.let(bit(res, bits - 1)), of: o.f.let(bit(res, bits - 1).xor(bit(res, bits - 2))) });
+    return { res, flags };
   },
   true,
 );
@@ -181,13 +191,16 @@ function doubleShift(name: string, byImm: string, byCl: string, left: boolean): 
         const near = left ? a.shl(n) : a.shrU(n);
         res = f.let(f.select(n.eqz(), a, near.or(far).zeroExtend(bitsOf(width))));
       }
-      const cf = f.let(left ? bit(a, rest.and(63)) : bit(a, n.sub(1).and(63)));
-      const of = f.let(bit(res, bits - 1).xor(bit(a, bits - 1)));
-      made = { res, cf, of };
+      const flags = () => ({
+        cf: f.let(left ? bit(a, rest.and(63)) : bit(a, n.sub(1).and(63))),
+        of: f.let(bit(res, bits - 1).xor(bit(a, bits - 1))),
+      });
+      made = { res, flags };
       return res;
     });
     if (!o.wantsFlags) return;
-    const { res, cf, of } = made!;
+    const { res, flags } = made!;
+    const { cf, of } = flags();
     f.if(n.eqz().eqz(), () => o.setFlags({ kind: "explicit", res: f.let(res.signExtend(bitsOf(width))), cf, of }));
   });
 }
