@@ -20,8 +20,9 @@ export class SpareHeap {
    */
   giveBack(): void {
     if (getHeapStatistics().total_heap_size > this.#collectedBytes + GROWN_BYTES) {
-      // There where Node was started with --expose-gc. This flavour leaves the least to grow into.
-      globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
+      // There where Node was started with --expose-gc. The flavour that leaves the least to grow into also drops the shapes of all objects that are not
+      // there at the moment, and with them the code that was optimised for those.
+      globalThis.gc?.({ type: "major", execution: "sync", flavor: "regular" });
       this.#collectedBytes = getHeapStatistics().total_heap_size;
     }
     this.#cHeap?.malloc_trim(0n);
