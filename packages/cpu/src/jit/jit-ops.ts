@@ -1,6 +1,6 @@
 import { type Address, type Fn, type I32, type I64, i32, type Label, type V128, type Var } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
-import { INTERRUPTS_OPENED } from "../interp/record.ts";
+import { INTERRUPTS_OPENED, RegionStatus } from "../interp/record.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
 import { bitsOf, type FlagRecipe, type Instruction } from "../semantics/instruction.ts";
 import { type Helpers, Ops, type UseHost } from "../semantics/ops.ts";
@@ -21,16 +21,19 @@ const mayKeepFlags = (d: Decoded): boolean =>
 
 /** Where control goes when it leaves the straight line; made by the translator. */
 export interface Exits {
-  /** Leaves the region with the fault in the state; the current instruction is to be repeated. */
-  readonly fault: Label;
-  /** Place of the current instruction, for `fault`. */
-  readonly faultPlace: Var<"i32">;
-  /** Leaves the region for the interpreter, which is to do the current instruction. */
-  readonly interpret: Label;
-  /** Leaves the region for the address in `target`; the second stores the flags, which the first has done before. */
+  /** Leaves the region for the address in `target`. */
   readonly leave: Label;
-  readonly leaveWithFlags: Label;
   readonly target: Var<"i64">;
+  /** Leaves the region as `status` says, and stores the flags, whatever they follow from. */
+  readonly leaveAny: Label;
+  /**
+   * A `RegionStatus`. `redirect`: as with `leave`. `fault` or `interpret`: in front of the instruction at `place`, with the fault in the state or
+   * because the interpreter is to do it.
+   */
+  readonly status: Var<"i32">;
+  readonly place: Var<"i32">;
+  /** The same with that status: `interpret`. */
+  readonly interpret: Label;
   /** Emits a jump to the current block's target, under a condition if one is given. */
   branch(condition: I32 | undefined): void;
   /** Emits a jump to an address that is known only now. */
@@ -82,7 +85,7 @@ export class JitOps extends Ops {
     this.deferred = loops.written;
     this.kept = loops.used;
     this.gprs = Array.from({ length: 16 }, () => f.var("i64"));
-    this.flags = new LazyFlags(f, this.vb);
+    this.flags = new LazyFlags(f, this.vb, (name, ...args) => this.callVoid(name, ...args));
     this.vectors = new VectorRegisters(f, this.vb);
     this.groups = new GroupHosts(this);
     this.pageVa = f.var("i64");
@@ -109,8 +112,7 @@ export class JitOps extends Ops {
   }
   /** Stores the flags, whatever they follow from. */
   storeAnyFlags(): void {
-    this.flags.kind = "dynamic";
-    this.flags.store();
+    this.flags.storeAny();
   }
   /**
    * In front of a way out that is rarely taken: what would be stored there is stored now, once for all ways out that follow. So they are short, and
@@ -172,10 +174,13 @@ export class JitOps extends Ops {
   leaveTo(linear: I64): void {
     this.storePending();
     this.exits.target.set(linear);
-    // Whatever they may be, there is code for that once.
-    if (this.flags.kind === "dynamic") return this.f.br(this.exits.leaveWithFlags);
+    if (this.flags.kind === "dynamic") return this.leaveAny(RegionStatus.redirect);
     this.flags.store();
     this.f.br(this.exits.leave);
+  }
+  private leaveAny(status: number): void {
+    this.exits.status.set(i32(status));
+    this.f.br(this.exits.leaveAny);
   }
 
   // Registers
@@ -321,9 +326,7 @@ export class JitOps extends Ops {
     return this.isConditional && !this.groups.isOpen(access) ? undefined : access;
   }
   private leaveToInterpreter(): void {
-    this.storePending();
-    this.flags.putKind();
-    this.exits.faultPlace.set(i32(this.place));
+    this.prepareToRepeat();
     this.f.br(this.exits.interpret);
   }
 
@@ -372,10 +375,14 @@ export class JitOps extends Ops {
   // Control
 
   override leaveFaulted(): void {
+    this.prepareToRepeat();
+    this.leaveAny(RegionStatus.fault);
+  }
+  /** To leave in front of the current instruction. */
+  private prepareToRepeat(): void {
     this.storePending();
     this.flags.putKind();
-    this.exits.faultPlace.set(i32(this.place));
-    this.f.br(this.exits.fault);
+    this.exits.place.set(i32(this.place));
   }
   override ownIp(): I64 {
     return this.f.let(this.addressOf(this.place));

@@ -1,5 +1,6 @@
-import { type Fn, type I32, type I64, i32, i64, type Var } from "@xenoserver/wasm";
+import { type Fn, type I32, type I64, i32, i64, type Val, type Var } from "@xenoserver/wasm";
 import type { FlagRecipe } from "../semantics/instruction.ts";
+import { LazyOp, lazyCode, STORE_FLAGS } from "../semantics/lazy-kinds.ts";
 import { State } from "../state/layout.ts";
 
 /** What the flags follow from, and the width of the values in bits; the values' bits above it may be anything. */
@@ -13,10 +14,7 @@ export type FlagKind = Known | "dynamic";
 
 export const MEMORY: FlagKind = { op: "memory", bits: 64 };
 const WORDS: FlagKind = { op: "words", bits: 64 };
-const OP_CODE = { words: 0, add: 1, sub: 2, memory: 3, logic: 4 } as const;
-const WIDTH_SHIFT = 3;
-const codeOf = ({ op, bits }: Known): number =>
-  op === "words" || op === "memory" ? OP_CODE[op] : OP_CODE[op] | (Math.log2(bits / 8) << WIDTH_SHIFT);
+const codeOf = ({ op, bits }: Known): number => lazyCode(op, bits);
 export const sameKind = (a: FlagKind, b: FlagKind): boolean =>
   a === b || (a !== "dynamic" && b !== "dynamic" && codeOf(a) === codeOf(b));
 
@@ -38,16 +36,19 @@ export class LazyFlags {
   /** Code of the kind, for blocks that are reached with several. */
   private readonly code: Var<"i32">;
   kind: FlagKind = MEMORY;
+  private readonly callVoid: (name: string, ...args: Val[]) => void;
 
-  constructor(f: Fn, vb: I32) {
+  /** @param callVoid  emits the call of a helper */
+  constructor(f: Fn, vb: I32, callVoid: (name: string, ...args: Val[]) => void) {
     this.f = f;
     this.vb = vb;
+    this.callVoid = callVoid;
     [this.result, this.a, this.b, this.code] = [f.var("i64"), f.var("i64"), f.var("i64"), f.var("i32")];
   }
 
   /** At the region's entry. */
   begin(): void {
-    this.code.set(i32(OP_CODE.memory));
+    this.code.set(i32(LazyOp.memory));
   }
   /** Lets the variable know the kind too, for a path that goes on elsewhere. */
   putKind(): void {
@@ -94,25 +95,9 @@ export class LazyFlags {
     this.b.set(f.load<"i32">("i32.load", vb, State.flagCf).extU());
   }
   private makeWordsOfAny(): void {
-    const { f } = this;
-    const op = f.let(this.code.get().and(7));
-    f.if(
-      op.eq(OP_CODE.memory),
-      () => this.fetch(),
-      () => {
-        const shift = f.let(i64(64).sub(i64(8).shl(this.code.get().shrU(WIDTH_SHIFT).extU())));
-        const extend = (v: Var<"i64">) => f.let(v.get().shl(shift).shrS(shift));
-        const [a, b] = [extend(this.a), extend(this.b)];
-        f.if(op.eq(OP_CODE.sub), () => this.result.set(this.difference()));
-        const r = extend(this.result);
-        const logic = f.let(op.eq(OP_CODE.logic));
-        const carry = f.let(f.select(op.eq(OP_CODE.add), r.ltU(a), a.ltU(b)));
-        this.result.set(r);
-        this.a.set(f.select(logic, i64(0), a.xor(b).xor(r)));
-        this.b.set(f.select(logic, i64(0), carry.extU()));
-      },
-    );
-    this.code.set(i32(OP_CODE.words));
+    this.storeAny();
+    this.fetch();
+    this.code.set(i32(LazyOp.words));
   }
   /** Emits `body` with the words at hand; what the flags follow from stays as it is. */
   private withWords<R>(body: (result: I64, carries: I64, cf: I32) => R): R {
@@ -145,15 +130,18 @@ export class LazyFlags {
   /** Stores the words into the state, on a way out of the region. */
   store(): void {
     const { f, vb, kind } = this;
-    if (kind !== "dynamic" && kind.op === "memory") return;
-    const put = () =>
-      this.withWords((result, carries, cf) => {
-        f.store("i64.store", vb, result, State.flagRes);
-        f.store("i64.store", vb, carries, State.flagCarries);
-        f.store("i32.store", vb, cf, State.flagCf);
-      });
-    if (kind === "dynamic") f.if(this.code.get().ne(OP_CODE.memory), put);
-    else put();
+    if (kind === "dynamic") return this.storeAny();
+    if (kind.op === "memory") return;
+    this.withWords((result, carries, cf) => {
+      f.store("i64.store", vb, result, State.flagRes);
+      f.store("i64.store", vb, carries, State.flagCarries);
+      f.store("i32.store", vb, cf, State.flagCf);
+    });
+  }
+  /** The same of whatever they follow from. */
+  storeAny(): void {
+    const { result, a, b } = this;
+    this.callVoid(STORE_FLAGS, this.code.get(), result.get(), a.get(), b.get());
   }
 
   /** Of subtractions: what is not kept. */

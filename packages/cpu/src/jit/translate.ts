@@ -49,12 +49,12 @@ class RegionTranslator {
       if (number > 0) this.entryAt.set(this.indexOf.get(place)!, number);
     });
     this.exits = {
-      fault: { level: 1 },
-      interpret: { level: 2 },
-      leave: { level: 3 },
-      leaveWithFlags: { level: 4 },
+      leave: { level: 2 },
+      leaveAny: { level: 3 },
+      interpret: { level: 4 },
       target: this.f.var("i64"),
-      faultPlace: this.f.var("i32"),
+      status: this.f.var("i32"),
+      place: this.f.var("i32"),
       branch: (condition) => this.branch(condition),
       indirect: (ip) => this.indirect(ip),
     };
@@ -62,23 +62,22 @@ class RegionTranslator {
   }
 
   emit(): void {
-    const { f, ops } = this;
+    const { f, ops, exits } = this;
     for (const place of this.region.entries) this.kinds.set(this.indexOf.get(place)!, MEMORY);
-    f.block(() => {
+    f.block((chain) => {
       f.block(() => {
         f.block(() => {
           f.block(() => {
             this.emitItems(this.itemsOf(0, this.region.blocks.length - 1, undefined));
             f.unreachable();
           });
-          ops.storeAnyFlags();
+          exits.status.set(i32(RegionStatus.interpret));
         });
-        ops.storeState();
-        this.chain();
+        this.leaveAny(chain);
       });
-      this.leaveAtPlace(RegionStatus.interpret);
+      ops.storeState();
     });
-    this.leaveAtPlace(RegionStatus.fault);
+    this.chain();
     f.prepend(() => {
       ops.loadState(this.pageOfEntry());
     });
@@ -120,14 +119,14 @@ class RegionTranslator {
     f.unreachable();
   }
 
-  /** Leaves before the instruction at `faultPlace`. */
-  private leaveAtPlace(status: number): void {
-    const { f, ops } = this;
-    ops.storeAnyFlags();
+  /** The way out for all that is rare, once for all of the region: what it calls makes the flags. */
+  private leaveAny(chain: Label): void {
+    const { f, ops, exits } = this;
     ops.storeState();
-    f.store("i64.store", f.param<"i32">(0), ops.addressOf(0).add(this.exits.faultPlace.get().extS()), Slot.rip);
-    f.return(i32(status));
-    f.unreachable();
+    ops.storeAnyFlags();
+    f.brIf(chain, exits.status.get().eq(RegionStatus.redirect));
+    f.store("i64.store", f.param<"i32">(0), ops.addressOf(0).add(exits.place.get().extS()), Slot.rip);
+    f.return(exits.status.get());
   }
 
   /** Splits a range of blocks into loops and single blocks. */
