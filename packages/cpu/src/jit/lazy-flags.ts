@@ -1,12 +1,12 @@
 import { type Fn, type I32, type I64, i32, i64, type Val, type Var } from "@xenoserver/wasm";
 import type { FlagRecipe } from "../semantics/instruction.ts";
-import { LazyOp, lazyCode, STORE_FLAGS } from "../semantics/lazy-kinds.ts";
+import { beforeStep, carriesOfStep, LazyOp, lazyCode, STORE_FLAGS } from "../semantics/lazy-kinds.ts";
 import { State } from "../state/layout.ts";
 
 /** What the flags follow from, and the width of the values in bits; the values' bits above it may be anything. */
 interface Known {
   /** `words`: the state's words are in the variables; `memory`: they are where the state has them. */
-  readonly op: "words" | "add" | "sub" | "memory" | "logic";
+  readonly op: keyof typeof LazyOp;
   readonly bits: 8 | 16 | 32 | 64;
 }
 /** `dynamic`: what it is, a variable knows. */
@@ -18,13 +18,16 @@ const codeOf = ({ op, bits }: Known): number => lazyCode(op, bits);
 export const sameKind = (a: FlagKind, b: FlagKind): boolean =>
   a === b || (a !== "dynamic" && b !== "dynamic" && codeOf(a) === codeOf(b));
 
+/** What is remembered as it is. */
+type KeptRecipe = FlagRecipe & { kind: "add" | "sub" | "logic" | "inc" | "dec" };
+const isKept = (recipe: FlagRecipe): recipe is KeptRecipe => /^(add|sub|logic|inc|dec)$/.test(recipe.kind);
 /** Width of the values of a recipe: constants are of any. */
-const bitsOfRecipe = (recipe: FlagRecipe & { kind: "add" | "sub" | "logic" }): Known["bits"] =>
+const bitsOfRecipe = (recipe: KeptRecipe): Known["bits"] =>
   (recipe.kind === "sub" ? (recipe.a.extended ?? recipe.b.extended) : recipe.res.extended)?.bits ?? 64;
 
 /**
  * The arithmetic flags of a translated region, as what they follow from: `result` of logic, the operands `a` and `b` of subtractions, all three of
- * additions; as words, `a` has the carries and `b` the CF word. Values are combined into flag words only where control leaves
+ * additions, `result` of increments and decrements with CF in `b`; as words, `a` has the carries and `b` the CF word. Values are combined into flag words only where control leaves
  * the region or an instruction asks for what no comparison can tell.
  */
 export class LazyFlags {
@@ -68,11 +71,13 @@ export class LazyFlags {
   }
   /** Remembers what the flags follow from; false if a recipe must be turned into words. */
   setRecipe(recipe: FlagRecipe): boolean {
-    if (recipe.kind !== "add" && recipe.kind !== "sub" && recipe.kind !== "logic") return false;
+    if (!isKept(recipe)) return false;
     const bits = bitsOfRecipe(recipe);
     const base = (v: I64): I64 => (v.extended?.bits === bits ? v.extended.from : v);
+    // What it keeps of the flags before is asked of those.
+    if (recipe.kind === "inc" || recipe.kind === "dec") this.b.set(this.cfWord.and(1).extU());
     if (recipe.kind !== "sub") this.result.set(base(recipe.res));
-    if (recipe.kind !== "logic") {
+    if (recipe.kind === "add" || recipe.kind === "sub") {
       this.a.set(base(recipe.a));
       this.b.set(base(recipe.b));
     }
@@ -109,6 +114,10 @@ export class LazyFlags {
     const extended = (v: Var<"i64">) => f.let(v.get().signExtend(kind.bits));
     const r = kind.op === "sub" ? f.let(this.difference().signExtend(kind.bits)) : extended(this.result);
     if (kind.op === "logic") return body(r, i64(0), i32(0));
+    if (kind.op === "inc" || kind.op === "dec") {
+      const before = f.let(beforeStep(kind.op, r).signExtend(kind.bits));
+      return body(r, f.let(carriesOfStep(kind.op, before, r, this.b.get())), f.let(this.b.get().wrap()));
+    }
     const [a, b] = [extended(this.a), extended(this.b)];
     return body(r, f.let(a.xor(b).xor(r)), f.let(kind.op === "add" ? r.ltU(a) : a.ltU(b)));
   }
@@ -120,6 +129,8 @@ export class LazyFlags {
     return this.withWords((_result, carries) => this.copy(carries));
   }
   get cfWord(): I32 {
+    const direct = this.condition(1);
+    if (direct) return this.f.let(direct);
     return this.withWords((_result, _carries, cf) => cf);
   }
   private copy(value: I64): I64 {
@@ -173,6 +184,8 @@ export class LazyFlags {
     if (pair === 2) return r().eqz();
     if (pair === 4) return compare("ltS", r(), 0);
     if (op === "add") return pair === 1 ? compare("ltU", r(), a()) : undefined;
+    if (op === "inc" || op === "dec") return pair === 1 ? this.b.get().wrap() : undefined;
+    if (pair === 1) return i32(0);
     if (pair === 3) return r().eqz();
     if (pair === 6) return compare("ltS", r(), 0);
     return pair === 7 ? compare("leS", r(), 0) : undefined;

@@ -1,6 +1,7 @@
 import { type Fn, type I32, type I64, i32, i64, i64Halves } from "@xenoserver/wasm";
 import { Flag } from "./flags.ts";
 import type { FlagRecipe } from "./instruction.ts";
+import { carriesOfStep } from "./lazy-kinds.ts";
 
 /** Arithmetic flags: from what they follow, and what is asked of them. */
 export abstract class FlagOps {
@@ -53,12 +54,8 @@ export abstract class FlagOps {
         return { res: recipe.res, carries: i64(0), cf: i32(0) };
       case "inc":
       case "dec": {
-        // Bit 63 of the carries must be OF xor CF, and CF is the old one.
         const cf = f.let(this.flagCf().and(1));
-        const signs = recipe.kind === "inc" ? recipe.res.and(recipe.a.not()) : recipe.a.and(recipe.res.not());
-        const overflow = signs.and(i64Halves(0, -0x80000000));
-        const low = recipe.a.xor(recipe.res).xor(1).and(0x10);
-        return { res: recipe.res, carries: overflow.xor(cf.extU().shl(63)).or(low), cf };
+        return { res: recipe.res, carries: carriesOfStep(recipe.kind, recipe.a, recipe.res, cf.extU()), cf };
       }
       default:
         return { res: recipe.res, carries: recipe.cf.xor(recipe.of).shl(63), cf: recipe.cf.wrap() };
