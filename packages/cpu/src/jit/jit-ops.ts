@@ -245,8 +245,7 @@ export class JitOps extends Ops {
   /** Looked at once in a block, as regions leave for system instructions; the interpreter raises what is to be raised. */
   override needUnit(unit: Unit): void {
     if (this.units.has(unit)) return;
-    const isOff = unit.isUnknown ? unit.isUnknown(this).or(unit.isOff(this)) : unit.isOff(this);
-    this.f.if(isOff, () => this.leaveToInterpreter(), undefined, false);
+    this.f.if(unit.isUnusable(this), () => this.leaveToInterpreter(), undefined, false);
     if (!this.isConditional) this.units.add(unit);
   }
 

@@ -9,14 +9,19 @@ export interface Unit {
   readonly isUnknown?: (o: Ops) => I32;
   /** Not 0 if the operating system wants to know of its next use: #NM. */
   readonly isOff: (o: Ops) => I32;
+  /** Not 0 if either. */
+  readonly isUnusable: (o: Ops) => I32;
 }
 
 export const SSE: Unit = {
   isUnknown: (o) => o.state32(State.cr0).and(Cr0.em).or(o.state32(State.cr4).and(Cr4.osfxsr).eqz()),
   isOff: (o) => o.state32(State.cr0).and(Cr0.ts),
+  isUnusable: (o) => o.state32(State.sseOff),
 };
 export const MMX: Unit = {
   isUnknown: (o) => o.state32(State.cr0).and(Cr0.em),
   isOff: (o) => o.state32(State.cr0).and(Cr0.ts),
+  isUnusable: (o) => o.state32(State.cr0).and(Cr0.em | Cr0.ts),
 };
-export const X87: Unit = { isOff: (o) => o.state32(State.cr0).and(Cr0.em | Cr0.ts) };
+const x87IsOff = (o: Ops): I32 => o.state32(State.cr0).and(Cr0.em | Cr0.ts);
+export const X87: Unit = { isOff: x87IsOff, isUnusable: x87IsOff };

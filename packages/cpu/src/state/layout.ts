@@ -88,6 +88,8 @@ export const State = {
   tscOffset: 584,
   dr: 592, // 8 × 8 bytes
   cr8: 656,
+  /** Not 0 while SSE instructions raise #UD or #NM. */
+  sseOff: 664,
   /** Instructions retired in translated regions since the last entry. */
   jitInstructions: 736,
   /** Which region caches have entries. */

@@ -158,6 +158,7 @@ function moveToDebug(m: Machine, d: Decoded): void {
 defineSystem("CLTS", "0f 06", (m) => {
   m.needCpl0();
   m.set32(State.cr0, m.cr0 & ~Cr0.ts);
+  m.updateMode();
 });
 defineSystem("SMSW", "0f 01 /4 Ew", (m, d) => {
   if (d.operands[0].kind === "gpr" && d.operandSize >= 4) m.setGpr32(d.operands[0].reg, m.cr0);

@@ -143,6 +143,7 @@ export class Machine {
     }
     if (this.get32(State.flagsSystem) & Flag.tf || this.breakpointsArmed) mode |= CodeMode.singleStep;
     this.set32(State.codeMode, mode);
+    this.set32(State.sseOff, (this.cr0 & (Cr0.em | Cr0.ts)) | (~this.cr4 & Cr4.osfxsr));
     const user = cpl === 3;
     const aligned = user && (this.cr0 & Cr0.am) !== 0 && (this.get32(State.flagsSystem) & Flag.ac) !== 0;
     const slow = (aligned ? SlowAccess.alignment : 0) | (this.dataBreakpointsArmed ? SlowAccess.breakpoints : 0);
