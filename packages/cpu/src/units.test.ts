@@ -1,7 +1,7 @@
 /** Parts of the processor that an operating system switches off to be told of their next use. */
 import assert from "node:assert/strict";
 import { describe } from "node:test";
-import { rdx } from "@xenoserver/testkit";
+import { addressOf, rdi, rdx, rsi } from "@xenoserver/testkit";
 import { Gpr } from "./engine.ts";
 import { State } from "./state/layout.ts";
 import { CODE, STACK_TOP } from "./testing/bare-machine.ts";
@@ -68,19 +68,25 @@ describe("a unit that is switched off", () => {
     m.load(
       CODE,
       guest((a) => {
-        a.db(...CR0_TO_RAX, ...OR_AL_TS, ...RAX_TO_CR0).jmp("begin");
+        // Twice, and by a look-up: what is new runs on in the trace that led there.
+        a.mov(rsi, 2).mov(rdi, addressOf("begin"));
+        a.label("again")
+          .db(...CR0_TO_RAX, ...OR_AL_TS, ...RAX_TO_CR0)
+          .jmp(rdi);
         a.label("begin")
           .test(rdx, rdx)
           .jcc("z", "later")
           .db(...MOVUPS_XMM0);
         a.label("later")
           .db(...MOVUPS_XMM1)
+          .sub(rsi, 1)
+          .jcc("nz", "again")
           .hlt();
       }),
     );
     m.setGpr(Gpr.rbx, DATA).setGpr(Gpr.rcx, 0).setGpr(Gpr.rdx, 0).setGpr(Gpr.rsp, STACK_TOP);
     assert.deepEqual(m.run(), HALTED);
-    assert.equal(m.gpr(Gpr.rcx), 1);
+    assert.equal(m.gpr(Gpr.rcx), 2);
   });
 
   inEveryMode("is unknown if the system never enabled it", (m) => {
