@@ -8,6 +8,8 @@ import { BareMachine, CODE, STACK_TOP } from "./testing/bare-machine.ts";
 import { guest, HALTED, inEveryMode } from "./testing/every-mode.ts";
 
 const [FIRST, SECOND, HANDLER] = [0x50000, 0x51000, 0x40000];
+/** From one stored value to the next: both halves change. */
+const STEP = 2 ** 32 + 1;
 const ACCESSED = 0x20;
 const DIRTY = 0x40;
 
@@ -39,6 +41,37 @@ describe("accesses that share a look into the TLB", () => {
     assert.deepEqual(words(m, SECOND - 4, 1)[0] % 2 ** 32, 7);
     assert.deepEqual(words(m, 0x60004, 1), [8]);
   });
+
+  for (const [what, distance] of [
+    ["none of them on both", 16],
+    ["one of them on both", 20],
+    ["all on the first", 32],
+    ["all on the second", 0],
+  ] as const)
+    inEveryMode(`and lie on two pages again and again, ${what}`, (m) => {
+      m.mapPage(SECOND, 0x60000);
+      const code = guest((a) => {
+        a.mov(rcx, 3).label("again");
+        for (let k = 0; k < 4; k++) a.mov(mem(64, rbx, k * 8), rax).add(rax, rsi);
+        for (let k = 0; k < 4; k++) a.add(rdx, mem(64, rbx, k * 8));
+        a.sub(rcx, 1).jcc("nz", "again").hlt();
+      });
+      m.load(CODE, code)
+        .setGpr(Gpr.rbx, SECOND - distance)
+        .setGpr(Gpr.rax, STEP)
+        .setGpr(Gpr.rsi, STEP)
+        .setGpr(Gpr.rdx, 0);
+      assert.deepEqual(m.run(), HALTED);
+      const stored = new Uint8Array(32);
+      m.memory.read((SECOND - distance) as never, stored.subarray(0, distance));
+      m.memory.read(0x60000 as never, stored.subarray(distance));
+      const view = new DataView(stored.buffer);
+      assert.deepEqual(
+        [0, 8, 16, 24].map((at) => Number(view.getBigUint64(at, true))),
+        [9, 10, 11, 12].map((n) => n * STEP),
+      );
+      assert.equal(m.gpr(Gpr.rdx), ((12 * 13) / 2) * STEP);
+    });
 
   inEveryMode("fault where the second page is not there, with all before done", (m) => {
     m.mapPage(SECOND, SECOND, 0);
