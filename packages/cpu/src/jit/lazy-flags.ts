@@ -1,6 +1,6 @@
 import { type Fn, type I32, type I64, i32, i64, type Val, type Var } from "@xenoserver/wasm";
 import type { FlagRecipe } from "../semantics/instruction.ts";
-import { beforeStep, carriesOfStep, LazyOp, lazyCode, STORE_FLAGS } from "../semantics/lazy-kinds.ts";
+import { beforeStep, carriesOfStep, LAZY_CF, LazyOp, lazyCode, STORE_FLAGS } from "../semantics/lazy-kinds.ts";
 import { State } from "../state/layout.ts";
 
 /** What the flags follow from, and the width of the values in bits; the values' bits above it may be anything. */
@@ -129,8 +129,14 @@ export class LazyFlags {
     return this.withWords((_result, carries) => this.copy(carries));
   }
   get cfWord(): I32 {
+    const { f, kind } = this;
+    if (kind === "dynamic") {
+      // A loop that counts down makes no words: it has kept CF itself.
+      f.if(this.code.get().and(LAZY_CF), () => this.makeWordsOfAny(), undefined, false);
+      return f.let(this.b.get().wrap());
+    }
     const direct = this.condition(1);
-    if (direct) return this.f.let(direct);
+    if (direct) return f.let(direct);
     return this.withWords((_result, _carries, cf) => cf);
   }
   private copy(value: I64): I64 {

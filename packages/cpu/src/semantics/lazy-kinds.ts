@@ -4,8 +4,10 @@ import { State } from "../state/layout.ts";
 import { defineHelper } from "./helpers.ts";
 
 /** What flags that have not been made yet follow from, as a number: an operation, and the width of its values above that. */
-export const LazyOp = { words: 0, add: 1, sub: 2, memory: 3, logic: 4, inc: 5, dec: 6 } as const;
+export const LazyOp = { words: 0, inc: 1, dec: 2, add: 4, sub: 5, memory: 6, logic: 7 } as const;
 const OP_MASK = 7;
+/** Set where `b` does not have CF. */
+export const LAZY_CF = 4;
 const WIDTH_SHIFT = 3;
 export const lazyCode = (op: keyof typeof LazyOp, bits: 8 | 16 | 32 | 64): number =>
   op === "words" || op === "memory" ? LazyOp[op] : LazyOp[op] | (Math.log2(bits / 8) << WIDTH_SHIFT);
