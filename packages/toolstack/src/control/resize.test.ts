@@ -94,7 +94,8 @@ describe("a Debian guest", { skip, timeout: 400_000 }, () => {
     if (readingIsFree()) assert.ok(residentMib() < before + 40, "memory that was not touched costs nothing");
     await console.run("mount -t tmpfs -o size=300m t /mnt; dd if=/dev/urandom of=/mnt/x bs=1M count=200 2>&1");
     const used = residentMib();
-    assert.ok(used > before + 190, `${before} MiB before, ${used} with 200 more in use`);
+    // What translating its boot had left is given back meanwhile.
+    assert.ok(used > before + 160, `${before} MiB before, ${used} with 200 more in use`);
     await console.run("rm /mnt/x");
     await control.call("memory-set", { targetBytes: 128 * MIB });
     await infoThat(({ memoryBytes }) => memoryBytes <= 128 * MIB);
