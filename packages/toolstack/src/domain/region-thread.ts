@@ -17,8 +17,8 @@ import {
 /** How often what was translated is kept, if there is anything new. */
 const KEEP_EVERY_MS = 2000;
 const GIVE_BACK_EVERY_MS = 500;
-/** A kernel's boot compiles most, and is mostly over then: what it leaves is used again until then. */
-const GIVE_BACK_AFTER_MS = 2000;
+/** What starting and the first of a boot leave is used again until then. */
+const GIVE_BACK_AFTER_MS = 1000;
 /** By path; several domains may share one. */
 const keepers = new Map<string, TranslationKeeper | undefined>();
 const engines = new EngineKeeper();

@@ -7,7 +7,7 @@ interface CHeap {
 }
 
 /** This thread's heap is collected when it has grown by so much since. */
-const GROWN_BYTES = 6 << 20;
+const GROWN_BYTES = 3 << 20;
 
 export class SpareHeap {
   readonly #cHeap = openCHeap();
@@ -15,7 +15,7 @@ export class SpareHeap {
 
   /**
    * Gives back to the host what this thread's JavaScript has left, and what is free in the process's C heap. V8's compilers work in that, and
-   * what they leave is scattered: the library gives back by itself only what is at the end. Takes a millisecond or two, and some 40 when the heap
+   * what they leave is scattered: the library gives back by itself only what is at the end. Takes a millisecond or two, and some 20 when the heap
    * had grown.
    */
   giveBack(): void {
