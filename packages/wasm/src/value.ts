@@ -50,7 +50,7 @@ export class Val<T extends ValType = ValType> {
   readonly a: Val | undefined;
   readonly b: Val | undefined;
   readonly c: Val | undefined;
-  /** Constant's low half, local's index, memarg offset, or lane. */
+  /** Constant's low half, local's index, memarg offset, lane, or width of what is extended. */
   readonly i0: number;
   /** Constant's high half, or memarg alignment exponent. */
   readonly i1: number;
@@ -60,17 +60,7 @@ export class Val<T extends ValType = ValType> {
   /** Of `Node.extended`: what is extended. */
   readonly extended: Extension | undefined;
 
-  constructor(
-    type: T,
-    code: number,
-    a?: Val,
-    b?: Val,
-    c?: Val,
-    i0 = 0,
-    i1 = 0,
-    extra?: Uint8Array | readonly Val[],
-    extended?: Extension,
-  ) {
+  constructor(type: T, code: number, a?: Val, b?: Val, c?: Val, i0 = 0, i1 = 0, extra?: Uint8Array | readonly Val[]) {
     this.type = type;
     this.code = code;
     this.a = a;
@@ -79,7 +69,7 @@ export class Val<T extends ValType = ValType> {
     this.i0 = i0;
     this.i1 = i1;
     this.extra = extra;
-    this.extended = extended;
+    this.extended = code === Node.extended ? { from: a as Val<"i64">, bits: i0 as Extension["bits"] } : undefined;
   }
 
   get isConst(): boolean {
@@ -298,7 +288,7 @@ export const extensionOpcode = (bits: Extension["bits"]): number =>
 
 /** A leaf that is the sign extension of another. */
 export const extendedLeaf = (from: Val<"i64">, bits: Extension["bits"]): Val<"i64"> =>
-  new Val("i64", Node.extended, from, undefined, undefined, 0, 0, undefined, { from, bits });
+  new Val("i64", Node.extended, from, undefined, undefined, bits);
 
 /** What an expression is the sign extension of: `from` is an expression that takes its place. */
 export function extensionOf(v: Val): { readonly from: Val<"i64">; readonly bits: 8 | 16 | 32 } | undefined {

@@ -1,5 +1,5 @@
-import { type Address, type AddressType, type Fn, type I32, type I64, i32, i64, type Var } from "@xenoserver/wasm";
-import { emitTlbEntry, hostOfEntry, isInPage } from "../mmu/tlb.ts";
+import { type Address, type AddressType, type I32, type I64, i32, i64, type Var } from "@xenoserver/wasm";
+import { emitTlbEntry, hostOfEntry, isInPage, leavesPage, type TlbEmitter } from "../mmu/tlb.ts";
 import { Tlb } from "../state/layout.ts";
 import { type AccessGroup, type GroupedAccess, MAX_SPAN_BYTES } from "./access-groups.ts";
 
@@ -20,24 +20,17 @@ export interface GroupedHost {
 /** More than any group spans: all of it lies on one page. */
 const NOT_SPLIT = 2 * MAX_SPAN_BYTES;
 
-/** What the groups of a region need of whoever emits it. */
-interface Emitter {
-  readonly f: Fn;
-  /** Address of the TLB in use. */
-  tlbBase(): I32;
-}
-
 /**
  * Where the accesses of a block are that share a look into the TLB. That happens at a group's first access. A group may lie on two pages, of which
  * both are looked up then, so that the others need no way of their own for that: each chooses between two addresses.
  */
 export class GroupHosts {
-  private readonly e: Emitter;
+  private readonly e: TlbEmitter;
   /** By number of the group. */
   private readonly vars: GroupVars[] = [];
   private readonly open = new Set<number>();
 
-  constructor(e: Emitter) {
+  constructor(e: TlbEmitter) {
     this.e = e;
   }
 
@@ -73,7 +66,7 @@ export class GroupHosts {
     second.set(host.get());
     split.set(i32(NOT_SPLIT));
     f.if(
-      isInPage(known, group.spanBytes).eqz(),
+      leavesPage(known, group.spanBytes),
       () => this.lookAtSecond(low, isInPage(known, 1), group, leave),
       undefined,
       false,

@@ -1,4 +1,4 @@
-import { type Address, type Fn, type I32, type I64, i32, type Label, type V128, type Var } from "@xenoserver/wasm";
+import { type Address, type Fn, type I32, type I64, i32, type V128, type Var } from "@xenoserver/wasm";
 import type { Decoded } from "../decode/decoded.ts";
 import { INTERRUPTS_OPENED, RegionStatus } from "../interp/record.ts";
 import { emitTlbLookup } from "../mmu/tlb.ts";
@@ -8,6 +8,7 @@ import type { Unit } from "../semantics/units.ts";
 import { State, Tlb } from "../state/layout.ts";
 import type { GroupedAccess } from "./access-groups.ts";
 import { JitInstruction } from "./bindings.ts";
+import type { Exits } from "./exits.ts";
 import { GroupHosts } from "./group-hosts.ts";
 import { type FlagKind, LazyFlags } from "./lazy-flags.ts";
 import { isRepeated, likelyWritten, type Place, type PlacedInstruction } from "./region.ts";
@@ -18,27 +19,6 @@ const COMPARE = /^(CMPS|SCAS)( wide)?$/;
 /** Instructions that set flags on some paths and keep them on others: shifts by a register, repeated comparisons. */
 const mayKeepFlags = (d: Decoded): boolean =>
   (SHIFT.test(d.def.name) && d.operands.at(-1)?.kind !== "imm") || (d.rep !== 0 && COMPARE.test(d.def.name));
-
-/** Where control goes when it leaves the straight line; made by the translator. */
-export interface Exits {
-  /** Leaves the region for the address in `target`. */
-  readonly leave: Label;
-  readonly target: Var<"i64">;
-  /** Leaves the region as `status` says, and stores the flags, whatever they follow from. */
-  readonly leaveAny: Label;
-  /**
-   * A `RegionStatus`. `redirect`: as with `leave`. `fault` or `interpret`: in front of the instruction at `place`, with the fault in the state or
-   * because the interpreter is to do it.
-   */
-  readonly status: Var<"i32">;
-  readonly place: Var<"i32">;
-  /** The same with that status: `interpret`. */
-  readonly interpret: Label;
-  /** Emits a jump to the current block's target, under a condition if one is given. */
-  branch(condition: I32 | undefined): void;
-  /** Emits a jump to an address that is known only now. */
-  indirect(ip: I64): void;
-}
 
 /** Registers that loops of a region use, and those of them that they write. */
 export interface LoopRegisters {

@@ -147,8 +147,7 @@ export class LazyFlags {
   /** Stores the words into the state, on a way out of the region. */
   store(): void {
     const { f, vb, kind } = this;
-    if (kind === "dynamic") return this.storeAny();
-    if (kind.op === "memory") return;
+    if (kind !== "dynamic" && kind.op === "memory") return;
     this.withWords((result, carries, cf) => {
       f.store("i64.store", vb, result, State.flagRes);
       f.store("i64.store", vb, carries, State.flagCarries);

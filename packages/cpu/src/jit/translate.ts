@@ -5,7 +5,8 @@ import type { Helpers } from "../semantics/ops.ts";
 import { Slot, State } from "../state/layout.ts";
 import { groupAccesses } from "./access-groups.ts";
 import { deadFlags } from "./dead-flags.ts";
-import { type Exits, JitOps, type LoopRegisters } from "./jit-ops.ts";
+import type { Exits } from "./exits.ts";
+import { JitOps, type LoopRegisters } from "./jit-ops.ts";
 import { type FlagKind, MEMORY, sameKind } from "./lazy-flags.ts";
 import { type Block, likelyUsed, likelyWritten, type Place, type Region } from "./region.ts";
 

@@ -5,7 +5,7 @@ import { EmptyTlbTag, TLB_ENTRIES, TLB_ENTRY_BYTES, Tlb } from "../state/layout.
 const PAGE_BITS = 12;
 
 /** What a lookup needs to know of whoever emits it. */
-interface Emitter {
+export interface TlbEmitter {
   readonly f: Fn;
   /** Address of the TLB in use. */
   tlbBase(): I32;
@@ -58,7 +58,7 @@ export interface TlbEntry {
  * @param at    linear address; a local
  * @param tag   `Tlb.read` or `Tlb.write`
  */
-export function emitTlbEntry(e: Emitter, at: I64, tag: number): TlbEntry {
+export function emitTlbEntry(e: TlbEmitter, at: I64, tag: number): TlbEntry {
   const entry = e.f.let(tlbEntryOffset(at).add(e.tlbBase()));
   return { entry, distance: e.f.load<"i64">("i64.load", entry, tag).sub(at) };
 }
@@ -67,6 +67,8 @@ export function emitTlbEntry(e: Emitter, at: I64, tag: number): TlbEntry {
  * access stays there: tags are one less than their page's address, so that the distance is −1 at its first byte.
  */
 export const isInPage = (distance: I64, size: number): I32 => distance.geU(size - 4097);
+/** Emits the opposite, for whoever branches on that. */
+export const leavesPage = (distance: I64, size: number): I32 => distance.ltU(size - 4097);
 /** Emits the host address of a linear address that is in an entry's page. */
 export const hostOfEntry = (f: Fn, entry: I32, at: I64): Address => f.loadAddress(entry, Tlb.addend).add(f.address(at));
 
@@ -77,11 +79,11 @@ export const hostOfEntry = (f: Fn, entry: I32, at: I64): Address => f.loadAddres
  * @param tag   `Tlb.read` or `Tlb.write`
  * @returns     what may be used once each
  */
-export function emitTlbLookup(e: Emitter, at: I64, size: number, tag: number): TlbLookup {
+export function emitTlbLookup(e: TlbEmitter, at: I64, size: number, tag: number): TlbLookup {
   const { entry, distance } = emitTlbEntry(e, at, tag);
   return {
     matches: isInPage(distance, size),
-    misses: () => distance.ltU(size - 4097),
+    misses: () => leavesPage(distance, size),
     host: hostOfEntry(e.f, entry, at),
   };
 }

@@ -13,15 +13,15 @@ export interface Unit {
   readonly isUnusable: (o: Ops) => I32;
 }
 
+const inCr0 =
+  (bits: number) =>
+  (o: Ops): I32 =>
+    o.state32(State.cr0).and(bits);
+
 export const SSE: Unit = {
-  isUnknown: (o) => o.state32(State.cr0).and(Cr0.em).or(o.state32(State.cr4).and(Cr4.osfxsr).eqz()),
-  isOff: (o) => o.state32(State.cr0).and(Cr0.ts),
+  isUnknown: (o) => inCr0(Cr0.em)(o).or(o.state32(State.cr4).and(Cr4.osfxsr).eqz()),
+  isOff: inCr0(Cr0.ts),
   isUnusable: (o) => o.state32(State.sseOff),
 };
-export const MMX: Unit = {
-  isUnknown: (o) => o.state32(State.cr0).and(Cr0.em),
-  isOff: (o) => o.state32(State.cr0).and(Cr0.ts),
-  isUnusable: (o) => o.state32(State.cr0).and(Cr0.em | Cr0.ts),
-};
-const x87IsOff = (o: Ops): I32 => o.state32(State.cr0).and(Cr0.em | Cr0.ts);
-export const X87: Unit = { isOff: x87IsOff, isUnusable: x87IsOff };
+export const MMX: Unit = { isUnknown: inCr0(Cr0.em), isOff: inCr0(Cr0.ts), isUnusable: inCr0(Cr0.em | Cr0.ts) };
+export const X87: Unit = { isOff: inCr0(Cr0.em | Cr0.ts), isUnusable: inCr0(Cr0.em | Cr0.ts) };

@@ -61,21 +61,21 @@ const keep: Emit = (o, i) => {
   o.setFlags({ kind: "logic", res });
 };
 
+function bitwise(name: string, n: number, operator: "or" | "and" | "xor", ofOne: Emit): void {
+  const compute: Compute = (o, a, b) => {
+    const res = o.f.let(a[operator](b));
+    return { res, flags: () => o.setFlags({ kind: "logic", res }) };
+  };
+  alu(name, n, compute, ofOne);
+}
+
 const narrow = (o: Ops, i: Instruction, v: I64): I64 => o.f.let(v.signExtend(bitsOf(i.operands[0].width)));
 
 alu("ADD", 0, (o, a, b, i) => {
   const res = narrow(o, i, a.add(b));
   return { res, flags: () => o.setFlags({ kind: "add", a, b, res }) };
 });
-alu(
-  "OR",
-  1,
-  (o, a, b) => {
-    const res = o.f.let(a.or(b));
-    return { res, flags: () => o.setFlags({ kind: "logic", res }) };
-  },
-  keep,
-);
+bitwise("OR", 1, "or", keep);
 alu("ADC", 2, (o, a, b, i) => {
   const carry = o.carry();
   const res = narrow(o, i, a.add(b).add(carry));
@@ -86,15 +86,7 @@ alu("SBB", 3, (o, a, b, i) => {
   const res = narrow(o, i, a.sub(b).sub(carry));
   return { res, flags: () => o.setFlags({ kind: "sbb", a, b, res, carry }) };
 });
-alu(
-  "AND",
-  4,
-  (o, a, b) => {
-    const res = o.f.let(a.and(b));
-    return { res, flags: () => o.setFlags({ kind: "logic", res }) };
-  },
-  keep,
-);
+bitwise("AND", 4, "and", keep);
 alu(
   "SUB",
   5,
@@ -104,15 +96,7 @@ alu(
   },
   clear,
 );
-alu(
-  "XOR",
-  6,
-  (o, a, b) => {
-    const res = o.f.let(a.xor(b));
-    return { res, flags: () => o.setFlags({ kind: "logic", res }) };
-  },
-  clear,
-);
+bitwise("XOR", 6, "xor", clear);
 
 define("CMP", aluEncodings(7), (o, i) => {
   const a = i.operands[0].readS();
