@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Confinement } from "./confinement.ts";
 import { agentHome } from "./home.ts";
+import { spawnZygote } from "./spawn.ts";
 import { Zygotes } from "./zygotes.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "xeno-zygotes-"));
@@ -34,4 +35,26 @@ test("a process waits for domains once there are some, unless that is not wanted
   zygote.seal();
   keeping.close();
   while (names(wanted).length + names(unwanted).length > 0) await sleep(20);
+});
+
+test("one that ends while its threads begin leaves nothing of its own, with nobody to sweep after it", {
+  timeout: 300_000,
+}, async () => {
+  const { NODE_COMPILE_CACHE: kept } = process.env;
+  const all = join(folder, "brief");
+  try {
+    for (let n = 0; n < 16; n++) {
+      const own = join(all, String(n));
+      mkdirSync(own, { recursive: true });
+      process.env["NODE_COMPILE_CACHE"] = join(own, "code");
+      const { requests, replies } = spawnZygote(own, { group: undefined, user: undefined });
+      requests.write(`${JSON.stringify({ kind: "warm", vcpus: 1, memoryMib: 32 })}\n`);
+      setTimeout(() => requests.end(), 60 + n * 10);
+      for await (const _ of replies);
+    }
+  } finally {
+    process.env["NODE_COMPILE_CACHE"] = kept;
+    if (kept === undefined) delete process.env["NODE_COMPILE_CACHE"];
+  }
+  assert.deepEqual(readdirSync(all), []);
 });

@@ -42,7 +42,7 @@ export class Zygote {
     lines.on("close", () => {
       this.#isGone = true;
       for (const name of [...this.#waiting.keys()]) this.#settle(name);
-      // It has removed its folder itself, but a thread that was starting then may have put its cache of code there again.
+      // It removes its folder itself, unless it was killed.
       rmSync(folder, { recursive: true, force: true });
       onGone();
       void confinement.groups.sweep();

@@ -96,7 +96,8 @@ class Zygote {
       );
     this.#snapshots.clear();
     this.#threads.dropIdle();
-    if (this.#domains.size === 0) process.exit();
+    // A thread that still begins or ends writes its cache of code into the folder, which would be left.
+    if (this.#domains.size === 0) void this.#threads.end().then(() => process.exit());
   }
 }
 

@@ -100,4 +100,13 @@ describe("copies that share threads", { timeout: 200_000 }, () => {
     await one.goesOn();
     await one.domain.destroy();
   });
+
+  test("end when they are told to, and the one that compiles too", async () => {
+    const brief = new SharedThreads();
+    let ended = 0;
+    brief.regions.once("exit", () => ended++);
+    await brief.end();
+    assert.equal(ended, 1);
+    await brief.end();
+  });
 });

@@ -19,17 +19,24 @@ interface Thread {
 export class SharedThreads {
   readonly regions: Worker;
   readonly #threads: Thread[];
+  /** Those too that one domain has for itself, until they have ended. */
+  readonly #running = new Set<Worker>();
   /** How many domains are on their way. */
   readonly #coming = new Int32Array(new SharedArrayBuffer(4));
 
   constructor() {
     const count = Math.min(MAX_THREADS, availableParallelism());
     this.#threads = Array.from({ length: count }, (_, n) => this.#start(n));
-    this.regions = newRegionWorker();
+    this.regions = this.#watch(newRegionWorker());
+  }
+
+  #watch(worker: Worker): Worker {
+    this.#running.add(worker);
+    return worker.once("exit", () => this.#running.delete(worker));
   }
 
   #start(number: number): Thread {
-    const worker = newVcpuWorker(`vcpus${number}`);
+    const worker = this.#watch(newVcpuWorker(`vcpus${number}`));
     worker.unref();
     worker.postMessage({ kind: "turns", coming: this.#coming } satisfies ThreadMessage);
     return { worker, seats: 0 };
@@ -42,6 +49,11 @@ export class SharedThreads {
       this.#threads.splice(this.#threads.indexOf(thread), 1);
       void thread.worker.terminate();
     }
+  }
+
+  /** Ends them all, whatever they do; settles when none runs any more. */
+  async end(): Promise<void> {
+    await Promise.all([...this.#running].map((worker) => worker.terminate()));
   }
 
   /** Has the threads make what they need for domains of this size; settles when they have. */
