@@ -11,6 +11,7 @@ import {
   runVcpuInTurn,
   type VcpuLoopConfig,
 } from "@xenoserver/xen";
+import { openYield } from "@xenoserver/xen/host/processor.ts";
 import { fetchFrames } from "../snapshot/frame-source.ts";
 import { compileAtOnce, RegionClient } from "./region-channel.ts";
 import { threadId } from "./thread-id.ts";
@@ -59,7 +60,8 @@ function serveAlone(data: VcpuThreadData, line: MessagePort): void {
   const run = prepare(data, tell);
   line.once("message", (begin: VcpuBegin) => {
     const { config, end } = run(begin);
-    runVcpu(config);
+    const yieldProcessor = openYield();
+    runVcpu({ ...config, ...(yieldProcessor && { yieldProcessor }) });
     end();
   });
 }

@@ -11,6 +11,7 @@ import type { FakeVcpu } from "../testing/fake-vcpu.ts";
 import { ScriptedEngine, type Step } from "../testing/scripted-engine.ts";
 import { SCRATCH, TestDomain } from "../testing/test-domain.ts";
 import { type Clock, FakeClock, HostClock } from "../time/clock.ts";
+import { setCap } from "./cap.ts";
 import { runVcpu } from "./run.ts";
 
 let guest: TestDomain;
@@ -132,6 +133,25 @@ describe("waiting", () => {
       call(H.sched_op, [SchedOp.poll, SCRATCH], [SCRATCH + 64, 0, 1, 0, until % 2 ** 32, Math.floor(until / 2 ** 32)]);
     assert.equal(run([poll(soon), notified, poll(0), call(H.sched_op, [SchedOp.block]), shutdown(0)]), 0);
     assert.ok(new HostClock(guest.domain).nowNs() >= soon);
+  });
+
+  test("what waits for short times looks before it sleeps, unless the domain has a cap", () => {
+    const brief: Step = (vcpu) => {
+      const until = Math.floor(new HostClock(guest.domain).nowNs() + 30e3);
+      const words = [SCRATCH + 64, 0, 0, 0, until % 2 ** 32, Math.floor(until / 2 ** 32)];
+      return (call(H.sched_op, [SchedOp.poll, SCRATCH], words) as (v: FakeVcpu) => Exit)(vcpu);
+    };
+    const yields = (): number => {
+      let count = 0;
+      const config = { engine: new ScriptedEngine([...Array<Step>(300).fill(brief), shutdown(0)]), log: () => {} };
+      const { domain, vcpus } = guest;
+      runVcpu({ ...config, domain, vcpu: vcpus[0], start: () => {}, yieldProcessor: () => void count++ });
+      return count;
+    };
+    assert.ok(yields() > 0);
+    guest = new TestDomain({ nrVcpus: 2 });
+    setCap(guest.domain, 100);
+    assert.equal(yields(), 0);
   });
 
   test("a timer that is due while the vcpu runs fires at the next tick", () => {

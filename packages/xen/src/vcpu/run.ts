@@ -15,6 +15,7 @@ import { changeRunstate, publishRunstate } from "../time/runstate.ts";
 import { fireDueTimers, nextDeadlineNs } from "../time/timers.ts";
 import { chargeCap, hasCap, heldBackNs } from "./cap.ts";
 import { ExitHandlers } from "./exits.ts";
+import { HaltPoll } from "./halt-poll.ts";
 import { lookPaused, setParked } from "./pause.ts";
 import { lookBlocked, needsAttention, type VcpuWait } from "./sleep.ts";
 
@@ -28,6 +29,8 @@ export interface VcpuLoopConfig {
   /** Text for the hypervisor's console: CONSOLEIO_write and port 0xE9. */
   readonly debugConsole?: (text: string) => void;
   readonly clock?: Clock;
+  /** Lets threads that wait for this one's processor run first; with it a vcpu that waits looks for what comes before it sleeps. */
+  readonly yieldProcessor?: () => void;
 }
 
 /** Runs a vcpu until its domain shuts down; returns the reason. Never throws for anything a guest does. */
@@ -56,13 +59,14 @@ class VcpuLoop {
   readonly #clock: Clock;
   readonly #ctx: HypercallContext;
   readonly #exits: ExitHandlers;
+  readonly #poll: HaltPoll | undefined;
   #physmapGeneration: number;
   /** It stands still because somebody wants a pause. */
   #parked = false;
   #hasRun = false;
 
   constructor(config: VcpuLoopConfig) {
-    const { domain, vcpu, engine, log, debugConsole } = config;
+    const { domain, vcpu, engine, log, debugConsole, yieldProcessor } = config;
     this.#config = config;
     this.#domain = domain;
     this.#vcpu = vcpu;
@@ -71,6 +75,7 @@ class VcpuLoop {
     this.#clock = config.clock ?? new HostClock(domain);
     this.#apic = new LocalApic(domain, this.#record, this.#clock);
     const msrs = new Msrs(domain, this.#record, this.#apic, () => vcpu.is64);
+    this.#poll = yieldProcessor && new HaltPoll(yieldProcessor);
     this.#exits = new ExitHandlers(vcpu, this.#record, this.#apic, msrs, debugConsole);
     const ctx = { domain, vcpu, memory: domain.memory, clock: this.#clock, log };
     this.#ctx = debugConsole === undefined ? ctx : { ...ctx, debugConsole };
@@ -84,9 +89,16 @@ class VcpuLoop {
     this.#begin();
     while (this.#domain.shutdownReason === undefined) {
       const wait = this.#step();
-      if (wait !== undefined) this.#record.wait(wait.seen, wait.timeoutMs);
+      if (wait !== undefined) this.#wait(wait);
     }
     return this.#finish();
+  }
+
+  #wait(wait: VcpuWait): void {
+    const isBlocked = this.#record.get(VcpuField.runstate) === Runstate.blocked;
+    // Polling takes a processor's time, which a cap is to limit.
+    if (this.#poll !== undefined && isBlocked && !hasCap(this.#domain)) this.#poll.wait(this.#record, wait);
+    else this.#record.wait(wait.seen, wait.timeoutMs);
   }
 
   async runInTurn(nextTurn: NextTurn): Promise<ShutdownReason> {
