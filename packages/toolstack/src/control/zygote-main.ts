@@ -3,12 +3,15 @@
  * share its threads and code. It is told of them at its standard input, and ends with the last of them, or when that ends before
  * the first.
  */
-import { appendFileSync, rmSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { appendFileSync, createWriteStream, rmSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { finished } from "node:stream/promises";
 import { DomainMemory } from "@xenoserver/cpu";
 import { framesNeeded } from "@xenoserver/xen";
 import { SharedThreads } from "../domain/shared-threads.ts";
+import { RecordReader, RecordType, RecordWriter } from "../save/records.ts";
 import { fetchFromFile } from "../snapshot/frames.ts";
 import { openSaved } from "../snapshot/index.ts";
 import { isSnapshot, SharedSnapshot } from "../snapshot/snapshot-file.ts";
@@ -21,31 +24,44 @@ export async function main(folder: string): Promise<void> {
   process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
   // Who started it may be gone.
   process.stdout.on("error", () => {});
-  const zygote = new Zygote();
+  const zygote = new Zygote(folder);
   process.on("SIGTERM", () => zygote.destroy());
   for await (const line of createInterface({ input: process.stdin })) zygote.take(JSON.parse(line) as ZygoteRequest);
   zygote.take({ kind: "seal" });
 }
 
 class Zygote {
+  readonly #folder: string;
   readonly #threads = new SharedThreads();
   readonly #snapshots = new Map<string, Promise<SharedSnapshot>>();
   readonly #domains = new Set<HostedDomain>();
   /** Domains that are on their way. */
   #coming = 0;
   #isSealed = false;
+  #hasRead = false;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
 
   take(request: ZygoteRequest): void {
     if (request.kind === "warm") {
       const { vcpus, memoryMib } = request;
       const memory = DomainMemory.create(vcpus, framesNeeded(memoryMib));
       rehearse(memory);
-      void this.#threads.warm(memory);
+      void this.#threads.warm(memory).then(() => this.#rehearseReading());
     } else if (request.kind === "host") void this.#host(request.folder, request.isAlone);
     else {
       this.#isSealed = true;
       this.#look();
     }
+  }
+
+  async #rehearseReading(): Promise<void> {
+    if (this.#hasRead || this.#isSealed || this.#coming > 0) return;
+    this.#hasRead = true;
+    // Without it the first domain comes a little later.
+    await rehearseReading(join(this.#folder, "rehearsal")).catch(() => {});
   }
 
   destroy(): void {
@@ -111,7 +127,29 @@ function rehearse(memory: DomainMemory): void {
     map[2 + frame * 2] = frame;
     map[3 + frame * 2] = frame;
     slots[frame * 2] = frame;
+    // Sums are numbers of 32 bits, and code that was made for smaller ones would be made anew.
+    slots[frame * 2 + 1] = 0xffff_ffff - frame;
   }
   memory.loadMap(map);
   fetchFromFile(memory, slots, { fd: -1, path: "" });
+}
+
+/** As many bytes as a snapshot of 512 MiB has in its longest record. */
+const REHEARSED_BYTES = 1 << 20;
+
+/** The same for what reads records: of a new process it takes most of the time until a snapshot's are there. */
+async function rehearseReading(path: string): Promise<void> {
+  const file = createWriteStream(path, { mode: 0o600 });
+  try {
+    const writer = new RecordWriter(file, true);
+    await writer.write(RecordType.map, randomBytes(REHEARSED_BYTES));
+    await writer.close();
+    await finished(file);
+    const reader = await RecordReader.ofFile(path);
+    while ((await reader.next()).type !== RecordType.end);
+    reader.close();
+  } finally {
+    file.destroy();
+    rmSync(path, { force: true });
+  }
 }

@@ -18,6 +18,8 @@ const HEAD_BYTES = 12;
 const RECORD_HEAD_BYTES = 12;
 /** Nothing that is saved needs a longer record; a longer one is not read. */
 const MAX_RECORD_BYTES = 64 << 20;
+/** What is unpacked at a time: each piece is a way to another thread and back, and the longest record of a snapshot of 512 MiB takes a megabyte. */
+const UNPACKED_BYTES = 256 << 10;
 const FAST = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 
 export const RecordType = {
@@ -175,7 +177,7 @@ export class RecordReader implements Records {
   static async ofFile(path: string, { at, lengthBytes }: RecordsPlace = WHOLE): Promise<RecordReader> {
     await checkHead(path, at);
     const source = createReadStream(path, { start: at + HEAD_BYTES, end: at + lengthBytes - 1 });
-    const unpacker = createZstdDecompress();
+    const unpacker = createZstdDecompress({ chunkSize: UNPACKED_BYTES });
     source.on("error", (error) => unpacker.destroy(error));
     source.pipe(unpacker);
     return new RecordReader(path, unpacker, false, () => {

@@ -58,7 +58,8 @@ export function fetchFromFile(
   const handle = { ...file, table: new SharedArrayBuffer(memory.frameCount * 8) };
   const table = new Int32Array(handle.table);
   for (let slot = 0; slot * 2 < slots.length; slot++) {
-    const [frame, sum] = [slots[slot * 2]!, slots[slot * 2 + 1]!];
+    const frame = slots[slot * 2]!;
+    const sum = slots[slot * 2 + 1]!;
     if (frame >= memory.frameCount || table[frame * 2] !== 0)
       throw new RangeError(`slot ${slot}: frame ${frame}, expected another of ${memory.frameCount}`);
     table[frame * 2] = slot + 1;
