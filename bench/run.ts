@@ -12,6 +12,7 @@
  *   npm run bench -- --fork                      snapshots, restores and forks, and nothing else
  *   npm run bench -- --idle                      how many domains at rest fit into 4 GiB, or --mib
  *   npm run bench -- --create                    domains by an agent beside xeno run, and nothing else
+ *   npm run bench -- --smp                       what four vcpus get done beside one, and nothing else
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release, tmpdir, type } from "node:os";
@@ -43,6 +44,7 @@ const { values } = parseArgs({
     migration: { type: "boolean", default: false },
     fork: { type: "boolean", default: false },
     create: { type: "boolean", default: false },
+    smp: { type: "boolean", default: false },
     idle: { type: "boolean", default: false },
     mib: { type: "string", default: "4096" },
   },
@@ -161,6 +163,12 @@ if (values.create) {
 const sets = chosenSets();
 const all = await machines();
 const source = await openGuestSource(values.suite, progress);
+if (values.smp) {
+  const { benchSmp, describeSmp } = await import("./smp.ts");
+  const samples = await benchSmp(source, all, repetitions, progress);
+  console.log(values.json ? JSON.stringify(samples, undefined, 2) : describeSmp(samples).join("\n"));
+  process.exit();
+}
 const before = loadavg()[0]!;
 if (before > 0.5) progress(`the load is ${before.toFixed(1)}: other work takes part in the figures`);
 const servers = sets.some(({ network }) => network) ? await startServers(progress) : undefined;
