@@ -38,7 +38,8 @@ class Zygote {
   /** Domains that are on their way. */
   #coming = 0;
   #isSealed = false;
-  #hasRead = false;
+  /** Ends by itself, and has files in the folder until then. */
+  #rehearsal: Promise<void> | undefined;
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -49,7 +50,7 @@ class Zygote {
       const { vcpus, memoryMib } = request;
       const memory = DomainMemory.create(vcpus, framesNeeded(memoryMib));
       rehearse(memory);
-      void this.#threads.warm(memory).then(() => this.#rehearseReading());
+      void this.#threads.warm(memory).then(() => this.#rehearse());
     } else if (request.kind === "host") void this.#host(request.folder, request.isAlone);
     else {
       this.#isSealed = true;
@@ -57,11 +58,10 @@ class Zygote {
     }
   }
 
-  async #rehearseReading(): Promise<void> {
-    if (this.#hasRead || this.#isSealed || this.#coming > 0) return;
-    this.#hasRead = true;
+  #rehearse(): void {
+    if (this.#isSealed || this.#coming > 0) return;
     // Without it the first domain comes a little later.
-    await rehearseReading(join(this.#folder, "rehearsal")).catch(() => {});
+    this.#rehearsal ??= rehearseReading(join(this.#folder, "rehearsal")).catch(() => {});
   }
 
   destroy(): void {
@@ -112,8 +112,13 @@ class Zygote {
       );
     this.#snapshots.clear();
     this.#threads.dropIdle();
+    if (this.#domains.size === 0) void this.#end();
+  }
+
+  async #end(): Promise<void> {
     // A thread that still begins or ends writes its cache of code into the folder, which would be left.
-    if (this.#domains.size === 0) void this.#threads.end().then(() => process.exit());
+    await Promise.all([this.#threads.end(), this.#rehearsal]);
+    process.exit();
   }
 }
 
