@@ -78,9 +78,9 @@ function chosenSets(): WorkloadSet[] {
 async function machines(): Promise<Machine[]> {
   const tcg = await tcgMachine(values["qemu-cpu"]);
   if (tcg === undefined) progress(`${QEMU_HELP}. Measuring without it: there will be no ratios.`);
-  const ours = ourMachine(values.engine === "interpreter" ? { translate: "never" } : {}, keptIn);
-  return tcg === undefined ? [ours] : [tcg, ours];
+  return tcg === undefined ? [ours()] : [tcg, ours()];
 }
+const ours = (): Machine => ourMachine(values.engine === "interpreter" ? { translate: "never" } : {}, keptIn);
 
 /** What a guest runs is translated once it is hot, and optimised later: it takes some runs until nothing new is found. */
 const EARLIER_RUNS = 3;
@@ -160,15 +160,15 @@ if (values.create) {
   console.log((await benchCreate(repetitions, progress)).join("\n"));
   process.exit();
 }
-const sets = chosenSets();
-const all = await machines();
-const source = await openGuestSource(values.suite, progress);
 if (values.smp) {
   const { benchSmp, describeSmp } = await import("./smp.ts");
-  const samples = await benchSmp(source, all, repetitions, progress);
+  const samples = await benchSmp(await openGuestSource(values.suite, progress), ours(), repetitions, progress);
   console.log(values.json ? JSON.stringify(samples, undefined, 2) : describeSmp(samples).join("\n"));
   process.exit();
 }
+const sets = chosenSets();
+const all = await machines();
+const source = await openGuestSource(values.suite, progress);
 const before = loadavg()[0]!;
 if (before > 0.5) progress(`the load is ${before.toFixed(1)}: other work takes part in the figures`);
 const servers = sets.some(({ network }) => network) ? await startServers(progress) : undefined;

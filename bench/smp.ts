@@ -2,6 +2,8 @@
  * What a guest with more vcpus than the host has processors gets done: the same work by one process and by one for each vcpu, in one guest.
  *
  *   npm run bench -- --smp [--reps 3]
+ *
+ * QEMU is not beside it: without ACPI its microvm has one processor, and with ACPI Debian's kernel did not boot there with four.
  */
 import { availableParallelism } from "node:os";
 import { GuestConsole } from "./guest-console.ts";
@@ -14,19 +16,19 @@ const MEMORY_MIB = 512;
 const BOOT_SECONDS = 180;
 const RUN_SECONDS = 180;
 /** Times that both are run in a guest; the first is the first time that its code runs there. */
-const ROUNDS = 4;
+const ROUNDS = 3;
 
+/** Each work is one process: two of a pipe would have two vcpus. */
 interface Work {
   readonly title: string;
   readonly line: string;
 }
 const WORKS: readonly Work[] = [
-  { title: "sha256sum of 64 MiB", line: "head -c 67108864 /dev/zero | sha256sum" },
-  { title: "an ash loop, 150,000 times", line: "i=0; while [ $i -lt 150000 ]; do i=$((i+1)); done" },
+  { title: "sha256sum of 64 MiB", line: "sha256sum /tmp/zeros" },
+  { title: "an ash loop, 100,000 times", line: "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done" },
 ];
 
 export interface SmpSample {
-  readonly machine: Machine["id"];
   readonly work: string;
   /** Counts from 0 in each guest. */
   readonly round: number;
@@ -38,28 +40,29 @@ export interface SmpSample {
 /** @throws Error  a guest or a command fails */
 export async function benchSmp(
   source: GuestSource,
-  machines: readonly Machine[],
+  machine: Machine,
   repetitions: number,
   progress: (line: string) => void,
 ): Promise<readonly SmpSample[]> {
   const initramfs = await source.initramfs([], { network: false, disk: false });
   const guest = { kernel: source.kernel, initramfs, memoryMib: MEMORY_MIB, vcpus: VCPUS, network: false };
   const samples: SmpSample[] = [];
-  for (let repetition = 0; repetition < repetitions; repetition++)
-    for (const machine of machines) {
-      const console = new GuestConsole(machine.start(guest));
-      try {
-        await console.booted(BOOT_SECONDS);
-        for (let round = 0; round < ROUNDS; round++)
-          for (const work of WORKS) {
-            const sample = { machine: machine.id, work: work.title, round, ...(await measure(console, work)) };
-            progress(`${machine.id}: ${describe(sample)}`);
-            samples.push(sample);
-          }
-      } finally {
-        await console.kill();
-      }
+  for (let repetition = 0; repetition < repetitions; repetition++) {
+    const console = new GuestConsole(machine.start(guest));
+    try {
+      await console.booted(BOOT_SECONDS);
+      const { output } = await console.run("head -c 67108864 /dev/zero >/tmp/zeros; nproc", RUN_SECONDS);
+      if (Number(output) !== VCPUS) throw new Error(`the guest has ${output.trim()} processors, expected ${VCPUS}`);
+      for (let round = 0; round < ROUNDS; round++)
+        for (const work of WORKS) {
+          const sample = { work: work.title, round, ...(await measure(console, work)) };
+          progress(describe(sample));
+          samples.push(sample);
+        }
+    } finally {
+      await console.kill();
     }
+  }
   return samples;
 }
 
@@ -83,13 +86,11 @@ export function describeSmp(samples: readonly SmpSample[]): string[] {
   const lines = [
     `${VCPUS} vcpus on ${availableParallelism()} processors: throughput of ${VCPUS} processes over that of one, medians`,
   ];
-  for (const machine of ["ours", "tcg"] as const)
-    for (const { title } of WORKS) {
-      const these = samples.filter((sample) => sample.machine === machine && sample.work === title);
-      if (these.length === 0) continue;
-      const of = (some: readonly SmpSample[]): string => `${median(some.map(gain))!.toFixed(2)} x`;
-      const [first, later] = [these.filter(({ round }) => round === 0), these.filter(({ round }) => round > 0)];
-      lines.push(`${machine.padEnd(6)}${title.padEnd(30)} first ${of(first)}   later ${of(later)}`);
-    }
+  const of = (some: readonly SmpSample[]): string => `${median(some.map(gain))!.toFixed(2)} x`;
+  for (const { title } of WORKS) {
+    const these = samples.filter((sample) => sample.work === title);
+    const [first, later] = [these.filter(({ round }) => round === 0), these.filter(({ round }) => round > 0)];
+    lines.push(`${title.padEnd(30)} first ${of(first)}   later ${of(later)}`);
+  }
   return lines;
 }
