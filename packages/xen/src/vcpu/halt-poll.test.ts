@@ -44,10 +44,10 @@ const learn = (): void => {
 };
 
 test("it sleeps at first, and no longer when what it waited for came soon a few times", () => {
-  assert.ok(bell.waits(poll, 0.1));
+  assert.ok(bell.waits(poll, MOST_MS / 2));
   assert.equal(bell.yielded, 0);
   learn();
-  assert.ok(!bell.waits(poll, 0.1));
+  assert.ok(!bell.waits(poll, MOST_MS / 2));
   assert.ok(bell.yielded > 0, "others have the processor between its looks");
 });
 
