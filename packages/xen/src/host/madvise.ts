@@ -1,4 +1,5 @@
 /** Linux's madvise, called through Node's own foreign functions: no code of ours is native. */
+import { linuxFunctions } from "./foreign-functions.ts";
 
 /** @see madvise(2) */
 export const Advice = {
@@ -27,7 +28,7 @@ export function hostMemory(): HostMemory | undefined {
 }
 
 function open(): HostMemory | undefined {
-  const ffi = process.platform === "linux" ? process.getBuiltinModule("node:ffi") : undefined;
+  const ffi = linuxFunctions();
   if (ffi === undefined) return undefined;
   const { madvise, sysconf } = ffi.dlopen(null, {
     madvise: { arguments: ["pointer", "u64", "i32"], return: "i32" },

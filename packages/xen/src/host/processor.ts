@@ -1,8 +1,9 @@
+import { linuxFunctions } from "./foreign-functions.ts";
+
 /**
  * What lets other threads that wait for this one's processor run before it goes on.
  * @returns undefined where it cannot be called
  */
 export function openYield(): (() => void) | undefined {
-  const ffi = process.platform === "linux" ? process.getBuiltinModule("node:ffi") : undefined;
-  return ffi?.dlopen(null, { sched_yield: { arguments: [], return: "i32" } }).functions.sched_yield;
+  return linuxFunctions()?.dlopen(null, { sched_yield: { arguments: [], return: "i32" } }).functions.sched_yield;
 }

@@ -1,5 +1,6 @@
 /** Memory that a process holds and does not use. */
 import { getHeapStatistics } from "node:v8";
+import { linuxFunctions } from "./foreign-functions.ts";
 
 /** Of the C library's heap on Linux. */
 interface CHeap {
@@ -30,9 +31,8 @@ export class SpareHeap {
 }
 
 function openCHeap(): CHeap | undefined {
-  const ffi = process.platform === "linux" ? process.getBuiltinModule("node:ffi") : undefined;
   try {
-    return ffi?.dlopen(null, { malloc_trim: { arguments: ["u64"], return: "i32" } }).functions;
+    return linuxFunctions()?.dlopen(null, { malloc_trim: { arguments: ["u64"], return: "i32" } }).functions;
   } catch {
     // Only the GNU C library has it.
     return undefined;

@@ -3,6 +3,7 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { Worker } from "node:worker_threads";
 import type { DomainMemory } from "@xenoserver/cpu";
+import { linuxFunctions } from "@xenoserver/xen/host/foreign-functions.ts";
 import { programUrl } from "../../program.ts";
 import { SaveError } from "../../save/error.ts";
 import { RecordType, type SavedRecord } from "../../save/records.ts";
@@ -104,6 +105,5 @@ export class LaterLine {
 
 /** @see dup(2); undefined on other systems than Linux, and where Node was built without foreign functions */
 function duplicate(): ((fd: number) => number) | undefined {
-  const ffi = process.platform === "linux" ? process.getBuiltinModule("node:ffi") : undefined;
-  return ffi?.dlopen(null, { dup: { arguments: ["i32"], return: "i32" } }).functions.dup;
+  return linuxFunctions()?.dlopen(null, { dup: { arguments: ["i32"], return: "i32" } }).functions.dup;
 }
